@@ -1,0 +1,95 @@
+"""Metrics of the task, each with its uncertainty. Percentages are in percent; k and n are counts of items.
+
+hit@1 (= HR@1 = accuracy) and MRR over all ten candidates, as in SemEval-2023 Task 1. **Ties go to the earlier candidate**:
+that rule alone reproduces the organisers' published Farsi MRR.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+Z95 = 1.959963984540054  # 97.5 % point of the standard normal
+BOOTSTRAP = 10_000  # resamples
+
+
+def gold_ranks(scores: np.ndarray, gold: Sequence[int]) -> np.ndarray:
+    """Rank of the gold candidate, 1 is best.
+
+    scores: [n, c] floats, higher is better, -inf allowed (a missing picture), NaN refused; gold: [n] positions. Returns [n] ints.
+    """
+    scores = np.asarray(scores, dtype=np.float64)  # [n, c]
+    gold = np.asarray(gold, dtype=np.int64)  # [n]
+    if np.isnan(scores).any():
+        raise ValueError(f"score is not a number at row {int(np.argwhere(np.isnan(scores))[0][0])}")
+    own = scores[np.arange(len(gold)), gold][:, None]  # [n, 1]
+    earlier = np.arange(scores.shape[1])[None, :] < gold[:, None]  # [n, c]
+    return 1 + (scores > own).sum(1) + ((scores == own) & earlier).sum(1)
+
+
+def hits(ranks: np.ndarray) -> int:
+    """k: how many items have their gold ranked first."""
+    return int((np.asarray(ranks) == 1).sum())
+
+
+def mrr(ranks: np.ndarray) -> float:
+    """Mean reciprocal rank in percent."""
+    return float(100 * np.mean(1 / np.asarray(ranks)))
+
+
+def percent(k: float, n: int) -> float:
+    """100 k / n."""
+    return 100 * k / n
+
+
+def wilson(k: float, n: int) -> tuple[float, float]:
+    """95 % Wilson score interval of a proportion, in percent (Wilson 1927).
+
+    `k` may be fractional: the expected count of a rule that guesses among ties.
+    """
+    p, z2 = k / n, Z95**2
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    return 100 * max(0.0, centre - half), 100 * min(1.0, centre + half)
+
+
+def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> tuple[int, int, float]:
+    """Exact two-sided McNemar test of two systems on the same items (McNemar 1947).
+
+    a, b: [n] whether each system was right. Returns (only a right, only b right, p); p is 1 where they never differ.
+    """
+    a, b = np.asarray(a, bool), np.asarray(b, bool)
+    if a.shape != b.shape:
+        raise ValueError(f"paired test on {len(a)} and {len(b)} items")
+    only_a, only_b = int((a & ~b).sum()), int((~a & b).sum())
+    n, low = only_a + only_b, min(only_a, only_b)
+    tail = sum(math.comb(n, i) for i in range(low + 1))  # exact integers: no underflow at any n
+    return only_a, only_b, min(1.0, 2 * tail / 2**n) if n else 1.0
+
+
+def bootstrap_mrr(ranks: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of MRR over items, in percent (10,000 resamples, seeded).
+
+    Resamples the counts of the distinct ranks: the same distribution as resampling items, at any n.
+    """
+    values, counts = np.unique(np.asarray(ranks), return_counts=True)
+    n = int(counts.sum())
+    draws = np.random.default_rng(seed).multinomial(n, counts / n, size=BOOTSTRAP)  # [BOOTSTRAP, distinct ranks]
+    low, high = np.percentile(draws @ (1 / values) / n, [2.5, 97.5])
+    return 100 * float(low), 100 * float(high)
+
+
+def chance_interval(n: int, candidates: int = 10) -> tuple[float, float]:
+    """Central 95 % range of hit@1 of a uniform guesser over n items, in percent."""
+    p = 1 / candidates
+    k = np.arange(n + 1)
+    log_pmf = np.array([math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) for i in k])
+    cdf = np.cumsum(np.exp(log_pmf + k * math.log(p) + (n - k) * math.log1p(-p)))
+    return 100 * int(np.searchsorted(cdf, 0.025)) / n, 100 * int(np.searchsorted(cdf, 0.975)) / n
+
+
+def chance_mrr(candidates: int = 10) -> float:
+    """Expected MRR of a uniform ranking in percent: the harmonic mean of the ranks (29.29 for ten)."""
+    return 100 * sum(1 / r for r in range(1, candidates + 1)) / candidates
