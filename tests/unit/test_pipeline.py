@@ -1,0 +1,379 @@
+"""The runner on toy notebooks: one finished project copied for each test, and one in which everything goes wrong at once."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from vwsdlib import notebook, pipeline
+from vwsdlib.errors import VwsdError
+
+PARAMETERS = 'profile = "demo"\nseed = 0\nscale = 1.0\nlimit = 0'
+START = 'from vwsdlib.notebook import start\nrun = start("{name}", profile=profile, seed=seed)'
+WRITE = 'run.path("rows/{name}.txt").write_text(f"{{seed}} {{scale}}\\n")'
+FINISH = "run.finish(fine=True)"
+
+
+class Project:
+    """Toy notebooks with their pipeline.yml in `home`; results and cache below it."""
+
+    def __init__(self, home: Path):
+        self.home, self.book = home, {"profiles": {"demo": {"scale": 2.0}, "other": {}}, "notebooks": {}}
+        (home / "notebooks").mkdir(parents=True, exist_ok=True)
+        if self.pipeline.exists():
+            self.book = yaml.safe_load(self.pipeline.read_text())
+
+    pipeline = property(lambda self: self.home / "notebooks" / "pipeline.yml")
+    results = property(lambda self: self.home / "results" / "demo")
+
+    def add(self, name, *code, parameters=PARAMETERS, needs=(), produces=None, **entry):
+        """A notebook of the given code cells (default: writes one file and finishes), listed in pipeline.yml."""
+        cells = [new_markdown_cell(f"# {name}")]
+        cells += [new_code_cell(text, metadata={"tags": ["parameters"]}) for text in ([parameters] if isinstance(parameters, str) else parameters)]
+        cells += [new_code_cell(text.format(name=name)) for text in (code or (START, WRITE, FINISH))]
+        nb = new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
+        nbformat.write(nb, self.home / "notebooks" / f"{name}.ipynb")
+        self.book["notebooks"][name] = {"needs": list(needs), "produces": [f"rows/{name}.txt"] if produces is None else produces, **entry}
+        self.pipeline.write_text(yaml.safe_dump(self.book, sort_keys=False))
+        return self
+
+    def edit(self, name, old, new):
+        path = self.home / "notebooks" / f"{name}.ipynb"
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+
+    def enter(self, patch):
+        """Point the library at this project, in `patch`'s lifetime."""
+        patch.setenv("VWSD_HOME", str(self.home))
+        for variable in ("VWSD_RESULTS", "VWSD_CACHE", "VWSD_NOTEBOOKS", "VWSD_DATA", "VWSD_TIME_FACTOR"):
+            patch.delenv(variable, raising=False)
+        patch.setattr(pipeline, "library_hash", lambda: "library")     # the real one changes while others edit the library
+        return self
+
+    def tree(self):
+        """Every visible result file and its bytes."""
+        return {p.relative_to(self.results).as_posix(): p.read_bytes() for p in sorted(self.results.rglob("*"))
+                if p.is_file() and not p.relative_to(self.results).parts[0].startswith(".")}
+
+
+def states(rows):
+    return {name: (state, detail) for name, state, detail in rows}
+
+
+def outcomes(report):
+    return {o.notebook: o.state for o in report.outcomes}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    return Project(tmp_path / "home").enter(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    """A project with 01_data -> 02_base, run once from a clean start."""
+    built = Project(tmp_path_factory.mktemp("template") / "home")
+    built.add("01_data", START, WRITE, 'print(run.folder, __import__("os").getcwd(), object())', FINISH)
+    built.add("02_base", START, 'run.path("rows/02_base.txt").write_text((run_results := __import__("vwsdlib.paths").paths.results_dir(profile)'
+              ' / "rows/01_data.txt").read_text())', FINISH, needs=["01_data"])
+    with pytest.MonkeyPatch.context() as patch:
+        built.enter(patch)
+        built.before = pipeline.status("demo")
+        built.report = pipeline.run("demo")
+    return built
+
+
+@pytest.fixture
+def finished(template, tmp_path, monkeypatch):
+    """A private copy of the finished project."""
+    shutil.copytree(template.home, tmp_path / "home")
+    return Project(tmp_path / "home").enter(monkeypatch)
+
+
+# ---------------------------------------------------------------- when it goes well
+
+def test_a_clean_run_produces_the_declared_files(template):
+    assert {state for _, state, _ in template.before} == {"never run"}
+    assert outcomes(template.report) == {"01_data": "done", "02_base": "done"} and template.report.exit_code == 0
+    assert template.tree().keys() == {"rows/01_data.txt", "rows/02_base.txt", "notebooks/01_data.ipynb", "notebooks/02_base.ipynb"}
+    assert template.tree()["rows/02_base.txt"] == b"0 2.0\n"            # the profile's scale, not the default; read from 01_data's result
+    assert not list((template.results / ".staging").iterdir())
+
+
+def test_the_executed_copy_carries_no_machine_and_no_clock(template):
+    text = (template.results / "notebooks" / "01_data.ipynb").read_text()
+    assert "results/demo results/demo <object object at 0x...>" in text
+    for trace in (str(template.home), str(template.home.parent), sys.prefix, "papermill", "iopub", "T00:", ".staging", "duration"):
+        assert trace not in text, trace
+
+
+def test_a_second_run_is_up_to_date(finished, capsys):
+    assert outcomes(pipeline.run("demo")) == {"01_data": "up to date", "02_base": "up to date"}
+    assert "01_data  up to date" in capsys.readouterr().out
+    assert [state for _, state, _ in pipeline.status("demo")] == ["done", "done"]
+
+
+def test_markdown_does_not_count(finished):
+    finished.edit("01_data", "# 01_data", "# A better title")
+    assert [state for _, state, _ in pipeline.status("demo")] == ["done", "done"]
+
+
+def test_a_code_edit_makes_it_and_its_descendants_stale(finished):
+    finished.edit("01_data", "fine=True", "fine=1")
+    assert states(pipeline.status("demo")) == {"01_data": ("stale", "code"), "02_base": ("stale", "upstream 01_data")}
+
+
+@pytest.mark.parametrize("component, change", [
+    ("library", lambda p, patch: patch.setattr(pipeline, "library_hash", lambda: "another")),
+    ("lock", lambda p, patch: (p.home / "requirements.lock").write_text("numpy==2")),
+    ("data", lambda p, patch: patch.setattr(pipeline, "_data_hash", lambda parameters: "another")),
+    ("outputs", lambda p, patch: (p.results / "rows/01_data.txt").unlink()),
+    ("outputs", lambda p, patch: (p.results / "rows/01_data.txt").write_text("tampered")),
+    ("parameters", lambda p, patch: p.pipeline.write_text(p.pipeline.read_text().replace("scale: 2.0", "scale: 3"))),
+])
+def test_status_says_which_input_changed(finished, monkeypatch, component, change):
+    change(finished, monkeypatch)
+    assert states(pipeline.status("demo"))["01_data"] == ("stale", component)
+
+
+def test_a_lost_output_is_made_again_with_the_same_bytes(finished):
+    before = finished.tree()
+    (finished.results / "rows/01_data.txt").unlink()
+    assert outcomes(pipeline.run("demo")) == {"01_data": "done", "02_base": "up to date"}
+    assert finished.tree() == before
+
+
+def test_only_runs_what_it_needs_first(finished):
+    (finished.results / "rows/01_data.txt").unlink()
+    finished.add("03_more", needs=["01_data"])
+    assert [step.name for step in pipeline.plan("demo", only=["02_base"])] == ["01_data", "02_base"]
+    assert [(s.name, s.forced) for s in pipeline.plan("demo", start_from="02_base")] == [("01_data", False), ("02_base", True)]
+    assert [s.forced for s in pipeline.plan("demo", start_from="01_data")] == [True, True, True]
+    assert [s.forced for s in pipeline.plan("demo", force=True, only=["02_base"])] == [False, True]
+
+
+def test_settings_reach_the_notebook_and_mark_it_stale_afterwards(finished):
+    finished.edit("02_base", "01_data.txt", "01_data.txt")
+    report = pipeline.run("demo", only=["01_data"], limit=5, settings={"scale": 3})
+    assert report.exit_code == 0 and finished.tree()["rows/01_data.txt"] == b"0 3.0\n"
+    assert states(pipeline.status("demo"))["01_data"] == ("stale", "parameters")
+    assert json.loads((finished.results / ".stamps/01_data.json").read_text())["parameters"]["limit"] == 5
+
+
+def test_what_nobody_produces_any_more_goes(finished):
+    finished.add("01_data", START, 'run.path("rows/renamed.txt").write_text("x")', FINISH, produces=["rows/renamed.txt"])
+    assert pipeline.run("demo", only=["01_data"]).exit_code == 0
+    assert "rows/renamed.txt" in finished.tree() and "rows/01_data.txt" not in finished.tree()
+
+
+# ---------------------------------------------------------------- what is refused before anything runs
+
+@pytest.mark.parametrize("call, complaint", [
+    (dict(profile="dmo"), "Did you mean 'demo'?"),
+    (dict(profile="demo", only=["01_dta"]), "Did you mean '01_data'?"),
+    (dict(profile="demo", start_from="2_base"), "Did you mean '02_base'?"),
+    (dict(profile="demo", settings={"sead": 1}), "Did you mean 'seed'?"),
+    (dict(profile="demo", settings={"seed": True}), "'seed' takes int, not bool True"),
+    (dict(profile="demo", settings={"seed": "1"}), "'seed' takes int, not str '1'"),
+    (dict(profile="demo", settings={"scale": True}), "'scale' takes float, not bool True"),
+])
+def test_typos_and_types_are_refused(finished, call, complaint):
+    with pytest.raises(VwsdError) as refused:
+        pipeline.run(**call)
+    assert complaint in str(refused.value)
+
+
+@pytest.mark.parametrize("parameters, complaint", [
+    ([], "0 cells are tagged"), ([PARAMETERS, PARAMETERS], "2 cells are tagged"), ("profile = input()", "line 1"),
+    ('profile = "demo"; seed = 1', "line 1"), ('profile = "demo"\nseed: int = 1', "line 2"), ('profile = "demo"\nprint(1)', "line 2"),
+    ('profile = ["a",\n"b"]', "line 1"), ("profile = = 1", "not Python"), ("seed = 1", "unknown parameter 'profile'"),
+])
+def test_the_parameters_cell_must_be_plain(project, parameters, complaint):
+    project.add("01_data", parameters=parameters)
+    with pytest.raises(VwsdError, match=complaint):
+        pipeline.run("demo")
+
+
+@pytest.mark.parametrize("entry, complaint", [
+    (dict(needs=["01_dat"]), "Did you mean '01_data'?"), (dict(needs=["01_data"]), "circle"), (dict(minuts=3), "Did you mean 'minutes'?"),
+    (dict(produces=["rows/x"]), "cannot read the output"), (dict(produces=["../x.txt"]), "cannot read the output"),
+    (dict(produces={"demoo": []}), "unknown profile 'demo'"), (dict(profiles=["dem"]), "Did you mean 'demo'?"),
+])
+def test_pipeline_yml_must_make_sense(project, entry, complaint):
+    project.add("01_data", **entry)
+    with pytest.raises(VwsdError) as refused:
+        pipeline.run("demo")
+    assert complaint in str(refused.value)
+
+
+def test_pipeline_yml_and_notebooks_must_exist(project):
+    with pytest.raises(VwsdError, match="no pipeline.yml"):
+        pipeline.status("demo")
+    project.add("01_data")
+    project.add("02_base", produces=["rows/01_data.txt"])
+    with pytest.raises(VwsdError, match="01_data and 02_base both produce rows/01_data.txt"):
+        pipeline.status("demo")
+    project.add("02_base", needs=["01_data"], profiles=["demo"])
+    project.add("01_data", profiles=["other"])
+    with pytest.raises(VwsdError, match="unknown notebook in profile demo '01_data'"):
+        pipeline.status("demo")
+    (project.home / "notebooks" / "02_base.ipynb").unlink()
+    project.add("01_data")
+    with pytest.raises(VwsdError, match="does not exist"):
+        pipeline.status("demo")
+
+
+def test_shorthands_profiles_and_settings_are_read(project):
+    project.add("01_data", produces={"demo": ["tables/x", "figures/y", "predictions/z.en.jsonl"], "other": []})
+    [demo], [other] = pipeline.plan("demo"), pipeline.plan("other")
+    assert demo.outputs == ("tables/x.csv", "tables/x.md", "tables/x.tex", "figures/y.png", "figures/y.pdf", "figures/y.json", "predictions/z.en.jsonl")
+    assert other.outputs == () and demo.parameters["scale"] == 2.0 and other.parameters["scale"] == 1.0
+    assert pipeline.parse_settings(["a=1", "b=x=y", "c=[1, 2]", "d=true"]) == {"a": 1, "b": "x=y", "c": [1, 2], "d": True}
+    for bad in ("a", "=1", "a b=1", "a=["):
+        with pytest.raises(VwsdError):
+            pipeline.parse_settings([bad])
+
+
+# ---------------------------------------------------------------- when it goes wrong
+
+WRECKS = {      # cells, then where the failure must be seen and what it must be called
+    "sys_exit": ([START, "import sys\nsys.exit(0)", WRITE, FINISH], "cell 3: SystemExit: 0"),
+    "os_exit": ([START, WRITE, "import os\nos._exit(0)", FINISH], "cell 4: DeadKernelError: Kernel died"),
+    "os_exit_last": ([START, WRITE, FINISH + "\nimport os\nos._exit(0)"], "cell 4: DeadKernelError: Kernel died"),
+    "killed": ([START, WRITE, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", FINISH], "cell 4: DeadKernelError: Kernel died"),
+    "undeclared": ([START, WRITE, 'open("stray.txt", "w").close()', FINISH], "OutputUndeclared: written but not declared in pipeline.yml: stray.txt"),
+    "missing": ([START, FINISH], "OutputMissing: declared in pipeline.yml but not written: rows/missing.txt"),
+    "unfinished": ([START, WRITE], "NotFinished: run.finish() was not called"),
+    "misnamed": (['from vwsdlib.notebook import start\nrun = start("01_data", profile=profile)', WRITE, FINISH], "cell 2: VwsdError: the notebook calls itself '01_data' [misnamed]. Write start('misnamed', ...) in it."),
+    "unchecked": ([START, WRITE, "run.finish(chance_row=False)"], "cell 4: VwsdError: sanity check failed: chance_row [unchecked]. Look at the cells above: the numbers are not what they should be."),
+    "slow": ([START, WRITE, "import time\ntime.sleep(60)", FINISH], "cell 4: TimeBudgetExceeded: ran longer than its 0.1 minutes"),
+}
+
+
+@pytest.fixture(scope="module")
+def wrecked(tmp_path_factory):
+    """Every failure as an independent branch of one run, with a child of one of them and a sound notebook at the end."""
+    built = Project(tmp_path_factory.mktemp("wrecked") / "home")
+    for name, (cells, _) in WRECKS.items():
+        built.add(name, *cells, minutes=0.1 if name == "slow" else 1)
+    built.add("child", needs=["missing"]).add("grandchild", needs=["child"]).add("sound")
+    with pytest.MonkeyPatch.context() as patch:
+        built.enter(patch)
+        began = time.monotonic()
+        built.report = pipeline.run("demo")
+        built.seconds = time.monotonic() - began
+        built.status = states(pipeline.status("demo"))
+    return built
+
+
+@pytest.mark.parametrize("name", WRECKS)
+def test_each_failure_has_a_name(wrecked, name):
+    [outcome] = [o for o in wrecked.report.outcomes if o.notebook == name]
+    assert (outcome.state, outcome.detail) == ("failed", WRECKS[name][1])
+    assert wrecked.status[name] == ("failed", WRECKS[name][1])
+    record = json.loads((wrecked.results / ".stamps" / f"{name}.failed.json").read_text())
+    assert nbformat.read(record["log"], as_version=4).cells and not (wrecked.results / "rows" / f"{name}.txt").exists()
+
+
+def test_descendants_are_blocked_and_independent_branches_run(wrecked):
+    found = outcomes(wrecked.report)
+    assert (found["child"], found["grandchild"], found["sound"]) == ("blocked", "blocked", "done")
+    assert wrecked.report.exit_code == 1 and wrecked.status["grandchild"] == ("blocked", "by child")
+    assert wrecked.status["sound"][0] == "done" and wrecked.tree().keys() == {"rows/sound.txt", "notebooks/sound.ipynb"}
+    assert not list((wrecked.results / ".staging").iterdir())
+
+
+def test_good_results_survive_a_failing_rerun(finished):
+    before = finished.tree()
+    finished.edit("01_data", "fine=True", "fine=1/0")
+    report = pipeline.run("demo", keep_going=False)
+    assert outcomes(report) == {"01_data": "failed"} and report.exit_code == 1
+    assert report.outcomes[0].detail == "cell 5: ZeroDivisionError: division by zero"
+    assert finished.tree() == before
+    assert states(pipeline.status("demo")) == {"01_data": ("failed", report.outcomes[0].detail), "02_base": ("blocked", "by 01_data")}
+
+
+def test_a_kill_between_moves_and_stamp_is_noticed(finished, monkeypatch):
+    finished.edit("01_data", "{scale}", "{scale} new")
+
+    def killed(path, record):
+        raise KeyboardInterrupt
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "_write", lambda path, record: killed(path, record) if path.name == "01_data.json" else json_write(path, record))
+        json_write = pipeline.__dict__["write_text"] and (lambda path, record: path.parent.mkdir(parents=True, exist_ok=True) or path.write_text(json.dumps(record)))
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.run("demo")
+    assert finished.tree()["rows/01_data.txt"] == b"0 2.0 new\n"
+    assert states(pipeline.status("demo"))["01_data"] == ("stale", "code, outputs")
+    finished.edit("01_data", "{scale} new", "{scale}")      # back to what the old stamp says: the bytes still give it away
+    assert states(pipeline.status("demo"))["01_data"] == ("stale", "outputs")
+
+
+def test_a_second_runner_is_told_who_holds_the_lock(finished, monkeypatch):
+    hold = ("import sys, time; from vwsdlib import pipeline\n"
+            "with pipeline._exclusive('demo'): print('held', flush=True); time.sleep(60)")
+    other = subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True, cwd=pipeline.PACKAGE.parent)
+    try:
+        assert other.stdout.readline() == "held\n"
+        monkeypatch.setattr(pipeline, "LOCK_SECONDS", 0.3)
+        with pytest.raises(VwsdError, match=f"process {other.pid}"):
+            pipeline.run("demo")
+    finally:
+        other.kill()
+        other.wait()
+    assert pipeline.run("demo").exit_code == 0          # a dead holder holds nothing
+
+
+def test_what_a_dead_run_left_is_swept(finished):
+    left = finished.results / ".staging" / "01_data-999999-abc" / "out"
+    left.mkdir(parents=True)
+    (left / "half.txt").write_text("half")
+    pipeline.run("demo")
+    assert not left.parent.exists()
+
+
+# ---------------------------------------------------------------- notebook.py by hand
+
+def test_by_hand_files_go_straight_to_the_results(project, monkeypatch, capsys):
+    monkeypatch.delenv("VWSD_STAGING", raising=False)
+    run = notebook.start("01_data", profile="demo", seed=3)
+    path = run.path("tables/x.csv")
+    assert path == project.results / "tables" / "x.csv"
+    with pytest.raises(VwsdError, match="never written: tables/x.csv"):
+        run.finish()
+    path.write_text("1")
+    run.finish(chance_row=True)
+    assert capsys.readouterr().out == "01_data: complete, checks held: chance_row\n" and not (project.results / notebook.FINISH).exists()
+    for wrong in ("../x.csv", "/x.csv"):
+        with pytest.raises(VwsdError, match="outside"):
+            run.path(wrong)
+    with pytest.raises(VwsdError, match="profile"):
+        notebook.start("01_data")
+
+
+def test_start_seeds_the_generators():
+    import random
+    import numpy
+    draws = []
+    for seed in (1, 1, 2):
+        notebook.start("x", profile="demo", seed=seed)
+        draws.append((random.random(), numpy.random.random()))
+    assert draws[0] == draws[1] != draws[2]
+
+
+def test_the_library_hash_follows_sources(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "PACKAGE", tmp_path)
+    (tmp_path / "a.py").write_text("1")
+    first = pipeline.library_hash()
+    (tmp_path / "notes.txt").write_text("x")
+    assert pipeline.library_hash() == first
+    (tmp_path / "a.py").rename(tmp_path / "b.py")
+    assert pipeline.library_hash() != first

@@ -1,0 +1,36 @@
+"""The audit of a set on disk: `results/<profile>/audit/<language>.<split>.json`, the durable fact behind notebook 01's tables."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from .. import paths
+from ..analysis.audit import audit
+from ..data.items import Item, normalise
+from ..data.sets import VwsdSet, key
+from .predictions import code_sha256, versions
+
+
+def meanings(items: Sequence[Item], shown: dict[str, dict]) -> Counter[int]:
+    """Number of meanings -> number of targets that have so many.
+
+    A meaning is a distinct gold: the sense it shows where an answer key says (EmojiWSD has two drawings a sense), else the image.
+    """
+    golds = defaultdict(set)
+    for item in items:
+        golds[normalise(item.target)].add(shown.get(item.gold, {}).get("sense", item.gold))
+    return Counter(len(g) for g in golds.values())
+
+
+def write_audit(folder: Path, data: VwsdSet, *, profile: str, limit: int = 0) -> dict:
+    """Audit a set and write it below `folder`/audit; returns what was written."""
+    counts = meanings(data.items, key(data.images))
+    made = {"dataset": data.name, "language": data.language, "split": data.split, "profile": profile, "limit": limit, "data_sha256": data.sha256,
+            "official": data.official, "code_sha256": code_sha256(), "versions": versions(), **audit(data.items),
+            "mean_words": sum(len(i.phrase.split()) for i in data.items) / len(data.items),
+            "meanings": {str(k): counts[k] for k in sorted(counts)}, "mean_meanings": sum(k * v for k, v in counts.items()) / sum(counts.values())}
+    paths.write_text(Path(folder) / "audit" / f"{data.language}.{data.split}.json", json.dumps(made, indent=1) + "\n")
+    return made

@@ -1,0 +1,61 @@
+"""All stored facts of one profile in memory: predictions, audits, and the rows that follow from them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from ..data.sets import VwsdSet, load_set
+from ..errors import VwsdError
+from .predictions import Predictions, read_predictions
+from .rows import audit_rows, prediction_rows
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What lies below `folder` (results/<profile>)."""
+
+    profile: str
+    folder: Path
+
+    @cached_property
+    def predictions(self) -> dict[str, Predictions]:
+        """Run name -> predictions, ordered by name."""
+        return {p.run: p for p in map(read_predictions, sorted((self.folder / "predictions").glob("*.jsonl")))}
+
+    @cached_property
+    def audits(self) -> dict[str, dict]:
+        """`<language>.<split>` -> the audit that 01_data wrote, English first."""
+        found = {}
+        for path in sorted((self.folder / "audit").glob("*.json"), key=lambda p: (not p.name.startswith("en"), p.name.startswith("fa"), p.name)):
+            try:
+                found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as e:
+                raise VwsdError(f"the audit cannot be read: {e}", where=path, remedy="Run 01_data again with --force.") from e
+        return found
+
+    @cached_property
+    def rows(self) -> dict[str, dict]:
+        """Row id -> row, of all runs and audits."""
+        found = [row for a in self.audits.values() for row in audit_rows(a)]
+        found += [row for p in self.predictions.values() for row in prediction_rows(p)]
+        return {row["id"]: row for row in found}
+
+    def select(self, **wanted: object) -> list[Predictions]:
+        """Runs whose meta has these values, e.g. select(variant="phrase", split="test"); English first, then by name."""
+        runs = [p for p in self.predictions.values() if all(p.meta.get(k) == v for k, v in wanted.items())]
+        return sorted(runs, key=lambda p: (LANGUAGE_ORDER.index(p.meta["language"]), p.run))
+
+    def data(self, of: dict) -> VwsdSet:
+        """The set that an audit or a run's meta speaks of; VwsdError where the set on disk is not the one it was made from."""
+        found = load_set(of["dataset"], of["language"], of["split"]).head(of["limit"])
+        if found.sha256 != of["data_sha256"]:
+            raise VwsdError(f"the set {of['dataset']} {of['language']} {of['split']} on disk is not the one these results were made from", where=self.folder,
+                            remedy=f"Run `vwsd run --profile {self.profile}` again.")
+        return found
+
+
+LANGUAGE_ORDER = ("en", "it", "fa")
+LANGUAGE_NAMES = {"en": "English", "it": "Italian", "fa": "Farsi"}

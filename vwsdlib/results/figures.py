@@ -1,0 +1,254 @@
+"""Figures: pure functions of the stored facts (and of the set's pictures), saved as PNG and PDF with their data beside them.
+
+A new figure is one function under `@figure` that returns a matplotlib figure and the numbers drawn. Colours are Okabe and Ito's, told
+apart by colour-blind readers; Farsi is shaped and runs from right to left (matplotlib shapes text itself from 3.11 on).
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg", force=False)
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from .. import paths
+from ..analysis.metrics import wilson
+from ..data.items import Item
+from ..data.pictures import load_picture
+from ..data.sets import VwsdSet
+from .collect import LANGUAGE_NAMES, Collection
+from .predictions import Predictions
+from .tables import VARIANTS, set_title
+
+BLUE, ORANGE, GREEN, GREY, RED, SKY, BLACK = "#0072B2", "#E69F00", "#009E73", "#8C8C8C", "#D55E00", "#56B4E9", "#222222"
+LANGUAGE_COLOURS = {"en": BLUE, "it": ORANGE, "fa": GREEN}
+MARKERS = {"en": "o", "it": "s", "fa": "D"}
+STYLE = {"font.family": "DejaVu Sans", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.grid": True,
+         "grid.color": "#E4E4E4", "figure.dpi": 100, "savefig.dpi": 150, "svg.hashsalt": "vwsd", "pdf.fonttype": 42, "axes.titlesize": 11, "axes.titlelocation": "left"}
+
+Drawn = tuple[Figure, object]
+FIGURES: dict[str, Callable[[Collection], Drawn | None]] = {}
+
+
+def figure(function: Callable[[Collection], Drawn | None]) -> Callable[[Collection], Drawn | None]:
+    """Register a figure under its function's name; it returns None where the profile has no facts for it."""
+
+    def styled(c: Collection) -> Drawn | None:
+        with plt.rc_context(STYLE):
+            return function(c)
+
+    styled.__name__, styled.__doc__ = function.__name__, function.__doc__
+    FIGURES[function.__name__] = styled
+    return styled
+
+
+def write_figure(name: str, drawn: Drawn, folder: Path) -> list[Path]:
+    """Save `figures/<name>.png`, `.pdf` and `.json` (the numbers drawn) below `folder`; no clock goes into the files."""
+    fig, numbers = drawn
+    stem = Path(folder) / "figures" / name
+    metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None, "Creator": None}}
+    written = []
+    with plt.rc_context(STYLE):
+        for kind, blank in metadata.items():
+            with paths.atomic(f"{stem}.{kind}") as temporary:
+                fig.savefig(temporary, format=kind, metadata=blank, bbox_inches="tight")
+            written.append(Path(f"{stem}.{kind}"))
+    plt.close(fig)
+    return [*written, paths.write_text(f"{stem}.json", json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")]
+
+
+def _finish(fig: Figure, title: str, c: Collection, credit: str = "") -> None:
+    """One heading and one small line that names data, profile and whose pictures these are."""
+    fig.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    fig.text(0.01, 0.0, textwrap.fill(f"{set_title(c)}. {credit}".strip(), 150), fontsize=7, color="#555555", va="top")
+
+
+@figure
+def ambiguity(c: Collection) -> Drawn | None:
+    """How many meanings (distinct gold concepts) each target word has, by language."""
+    audits = _test_audits(c)
+    if not audits:
+        return None
+    fig, axes = plt.subplots(1, len(audits), figsize=(3.4 * len(audits), 2.8), sharey=True, squeeze=False, layout="constrained")
+    for ax, a in zip(axes[0], audits):
+        counts = {int(k): v for k, v in a["meanings"].items()}
+        bars = ax.bar(list(counts), list(counts.values()), color=LANGUAGE_COLOURS[a["language"]], width=0.7)
+        ax.bar_label(bars, fontsize=8)
+        ax.set(title=f"{LANGUAGE_NAMES[a['language']]} ({a['targets']} targets)", xlabel="meanings of a target", xticks=range(1, max(counts) + 1))
+        ax.grid(axis="x", visible=False)
+    axes[0][0].set_ylabel("targets")
+    _finish(fig, "How ambiguous are the words?", c)
+    return fig, {f"{a['language']}.{a['split']}": a["meanings"] for a in audits}
+
+
+@figure
+def audit(c: Collection) -> Drawn | None:
+    """Left: hit@1 of rules that see neither text nor pixels. Right: where the gold stands among the ten."""
+    audits = _test_audits(c)
+    if not audits:
+        return None
+    fig, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.2), layout="constrained")
+    rules = {"rarest": "pick the rarest picture", "most_frequent": "pick the most frequent"}
+    for i, a in enumerate(audits):
+        for j, rule in enumerate(rules):
+            low, high = a["intervals"][rule]
+            y = j + (i - (len(audits) - 1) / 2) * 0.22
+            left.errorbar(a[rule], y, xerr=[[a[rule] - low], [high - a[rule]]], fmt=MARKERS[a["language"]], color=LANGUAGE_COLOURS[a["language"]], capsize=3,
+                          label=f"{LANGUAGE_NAMES[a['language']]} (n = {a['n']})" if j == 0 else None)
+        right.plot(range(1, 11), [100 * k / a["n"] for k in a["position_counts"]], marker=MARKERS[a["language"]], color=LANGUAGE_COLOURS[a["language"]], lw=1.2)
+    left.axvline(10, color=GREY, ls="--", lw=1)
+    left.text(10.2, 1.62, "chance", color="#666666", fontsize=8)
+    left.set(yticks=range(len(rules)), yticklabels=rules.values(), ylim=(-0.6, 1.75), xlabel="hit@1, percent (95 % interval)", title="No-text rules")
+    left.set_xlim(0, max(20, left.get_xlim()[1]))
+    left.legend(fontsize=8, loc="lower right", frameon=False)
+    right.axhline(10, color=GREY, ls="--", lw=1)
+    right.set(xticks=range(1, 11), ylim=(0, 20), xlabel="position of the gold", ylabel="items, percent", title="Gold position")
+    _finish(fig, "Can one guess without looking?", c)
+    return fig, audits
+
+
+@figure
+def examples_en(c: Collection) -> Drawn | None:
+    """English items with their ten pictures, the gold framed."""
+    return _examples(c, "en")
+
+
+@figure
+def examples_it(c: Collection) -> Drawn | None:
+    """Italian items with their ten pictures, the gold framed."""
+    return _examples(c, "it")
+
+
+@figure
+def examples_fa(c: Collection) -> Drawn | None:
+    """Farsi items with their ten pictures, the gold framed."""
+    return _examples(c, "fa")
+
+
+@figure
+def baseline(c: Collection) -> Drawn | None:
+    """Hit@1 by language and text with 95 % intervals, chance as a line."""
+    runs = [p for p in c.select(split="test") if p.meta["variant"] in VARIANTS]
+    if not runs:
+        return None
+    languages = list(dict.fromkeys(p.meta["language"] for p in runs))
+    fig, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
+    colours, drawn = dict(zip(VARIANTS, (GREY, BLUE, SKY))), []
+    for p in runs:
+        row = c.rows[f"{p.run}/hit@1"]
+        x = languages.index(p.meta["language"]) + (list(VARIANTS).index(p.meta["variant"]) - 1) * 0.26
+        ax.bar(x, row["value"], width=0.24, color=colours[p.meta["variant"]], label=VARIANTS[p.meta["variant"]] if p.meta["language"] == languages[0] else None)
+        ax.errorbar(x, row["value"], yerr=[[row["value"] - row["ci_low"]], [row["ci_high"] - row["value"]]], color=BLACK, capsize=3, lw=1)
+        ax.text(x, row["ci_high"] + 1.5, f"{row['value']:.1f}", ha="center", fontsize=8)
+        drawn.append({k: row[k] for k in ("id", "value", "ci_low", "ci_high", "n", "k")})
+    ax.axhline(10, color=RED, ls="--", lw=1)
+    ax.text(len(languages) - 0.52, 11, "chance", color=RED, fontsize=8, ha="right")
+    sizes = {p.meta["language"]: p.meta["n"] for p in runs}
+    ax.set(xticks=range(len(languages)), xticklabels=[f"{LANGUAGE_NAMES[lang]}\n(n = {sizes[lang]})" for lang in languages], ylabel="hit@1, percent", ylim=(0, 100))
+    ax.grid(axis="x", visible=False)
+    ax.legend(frameon=False, fontsize=8, title="text given to the encoder", title_fontsize=8)
+    _finish(fig, f"What the phrase adds to the bare word: {runs[0].meta['model']}", c)
+    return fig, drawn
+
+
+@figure
+def reliability(c: Collection) -> Drawn | None:
+    """Is a clear win also a right one? Share right in fifths of the items by margin between first and second candidate."""
+    runs = c.select(variant="phrase", split="test")
+    if not runs:
+        return None
+    fig, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    drawn = {}
+    for p in runs:
+        bins = margin_bins(p)
+        drawn[p.run] = bins
+        language = p.meta["language"]
+        x, y = [b["margin"] for b in bins], [b["value"] for b in bins]
+        ax.errorbar(x, y, yerr=[[b["value"] - b["ci_low"] for b in bins], [b["ci_high"] - b["value"] for b in bins]], marker=MARKERS[language],
+                    color=LANGUAGE_COLOURS[language], capsize=3, lw=1.3, label=f"{LANGUAGE_NAMES[language]} ({len(bins)} bins of about {bins[0]['n']})")
+    ax.axhline(10, color=GREY, ls="--", lw=1)
+    ax.text(ax.get_xlim()[1], 11, "chance", color="#666666", fontsize=8, ha="right")
+    ax.set(xlabel="margin: best minus second-best cosine (mean of the bin)", ylabel="right, percent (95 % interval)", ylim=(0, 100))
+    ax.legend(frameon=False, fontsize=8)
+    _finish(fig, "Does the margin tell when to trust the answer?", c)
+    return fig, drawn
+
+
+def margin_bins(p: Predictions, bins: int = 5) -> list[dict]:
+    """Items in `bins` equal parts by margin (best minus second score): mean margin, n, k, hit@1 and interval in percent."""
+    ordered = np.sort(p.scores.astype(np.float64), axis=1)  # [n, 10]
+    margin = ordered[:, -1] - ordered[:, -2]  # [n]
+    found = []
+    for part in np.array_split(np.argsort(margin, kind="stable"), min(bins, len(margin))):
+        k, n = int((p.ranks[part] == 1).sum()), len(part)
+        low, high = wilson(k, n)
+        found.append({"margin": float(margin[part].mean()), "n": n, "k": k, "value": 100 * k / n, "ci_low": low, "ci_high": high})
+    return found
+
+
+@figure
+def best_and_worst(c: Collection) -> Drawn | None:
+    """Three English items won by the widest margin over the best wrong picture, and three lost by the widest."""
+    runs = c.select(variant="phrase", split="test")
+    if not runs:
+        return None
+    p = runs[0]
+    own = p.scores[np.arange(len(p.items)), [i.gold_index for i in p.items]]  # [n]
+    rivals = np.where(np.arange(10)[None] == np.array([[i.gold_index] for i in p.items]), -np.inf, p.scores).max(1)  # [n]
+    order = np.argsort(rivals - own, kind="stable")
+    chosen = [*order[:3], *order[::-1][:3]]
+    fig = _grid([p.items[i] for i in chosen], c.data(p.meta), [p.scores[i] for i in chosen])
+    _finish(fig, f"Best three and worst three items of {p.meta['model']}, pictures ordered by score", c, c.data(p.meta).credit)
+    return fig, [{"id": p.items[i].id, "phrase": p.items[i].phrase, "gold_minus_best_other": float(own[i] - rivals[i])} for i in chosen]
+
+
+def _test_audits(c: Collection) -> list[dict]:
+    return [a for a in c.audits.values() if a["split"] == "test"]
+
+
+def _examples(c: Collection, language: str, rows: int = 4) -> Drawn | None:
+    found = [a for a in _test_audits(c) if a["language"] == language]
+    if not found:
+        return None
+    data = c.data(found[0])
+    step = max(1, len(data.items) // rows)
+    items = [data.items[i * step] for i in range(min(rows, len(data.items)))]
+    fig = _grid(items, data)
+    _finish(fig, f"{LANGUAGE_NAMES[language]} items; the gold has a blue frame", c, data.credit)
+    return fig, [{"id": i.id, "phrase": i.phrase, "candidates": i.candidates, "gold": i.gold} for i in items]
+
+
+def _grid(items: Sequence[Item], data: VwsdSet, scores: Sequence[np.ndarray] | None = None) -> Figure:
+    """A row an item: the phrase, then ten pictures in candidate order, or best first with their scores where `scores` are given."""
+    fig, axes = plt.subplots(len(items), 11, figsize=(12, 1.22 * len(items) + 0.3), squeeze=False, layout="constrained",
+                             gridspec_kw={"width_ratios": [2.2] + [1] * 10, "wspace": 0.02})
+    for row, (line, item) in enumerate(zip(axes, items)):
+        order = range(10) if scores is None else sorted(range(10), key=lambda i: -scores[row][i])
+        line[0].text(0.98, 0.5, textwrap.fill(item.phrase, 18), ha="right", va="center", fontsize=11)
+        line[0].set_axis_off()
+        for ax, i in zip(line[1:], order):
+            _picture(ax, data, item.candidates[i], item.candidates[i] == item.gold)
+            if scores is not None:
+                ax.set_xlabel(f"{scores[row][i]:.2f}", fontsize=8, labelpad=1)
+    return fig
+
+
+def _picture(ax: plt.Axes, data: VwsdSet, name: str, gold: bool) -> None:
+    ax.set(xticks=[], yticks=[])
+    ax.grid(False)
+    path = data.path(name)
+    if path.exists():
+        picture = load_picture(path).image
+        picture.thumbnail((160, 160))
+        ax.imshow(picture)
+    else:
+        ax.text(0.5, 0.5, "missing", ha="center", va="center", fontsize=8, color=GREY, transform=ax.transAxes)
+    for side in ax.spines.values():
+        side.set(visible=True, color=BLUE if gold else "#DDDDDD", linewidth=3 if gold else 0.6)

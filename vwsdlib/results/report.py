@@ -1,0 +1,104 @@
+"""The report: rows, tables, figures, report.md and report.json of one profile, made again from stored facts without a model."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+from .. import paths
+from ..errors import VwsdError
+from .collect import Collection
+from .figures import FIGURES, write_figure
+from .predictions import code_sha256
+from .reported import VERDICTS, claims
+from .rows import to_jsonl
+from .tables import TABLES, claims_table, write_table
+
+DERIVED = ("tables", "figures", "rows.jsonl", "report.md", "report.json")
+
+
+def deviations() -> str:
+    """Text of docs/deviations.md, "" where there is none."""
+    path = paths.root() / "docs" / "deviations.md"
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def write_report(profile: str, target: Path | None = None) -> Path:
+    """Make everything derived again below `target` (default: the profile's own folder); returns that folder.
+
+    Raises VwsdError where there are no stored facts.
+    """
+    source = paths.results_dir(profile)
+    target = Path(target or source)
+    c = Collection(profile, source)
+    if not c.predictions and not c.audits:
+        raise VwsdError("nothing is stored for this profile", where=source, remedy=f"Run `vwsd run --profile {profile}` first.")
+    paths.write_text(target / "rows.jsonl", to_jsonl(c.rows.values()))
+    tables = {name: made for name, make in TABLES.items() if (made := make(c)) is not None}
+    stated = claims(c.rows, profile, deviations())
+    for made in (*tables.values(), claims_table(stated)):
+        write_table(made, target)
+    figures = [name for name, draw in FIGURES.items() if (drawn := draw(c)) is not None and write_figure(name, drawn, target)]
+    facts = report_facts(c, stated, [*tables, "claims"], figures)
+    paths.write_text(target / "report.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    paths.write_text(target / "report.md", report_text(c, facts, tables))
+    return target
+
+
+def report_facts(c: Collection, stated: list[dict], tables: list[str], figures: list[str]) -> dict:
+    """report.json: profile, provenance, claims with verdicts, names of tables and figures, number of rows."""
+    return {"profile": c.profile, "rows": len(c.rows), "claims": stated, "verdicts": VERDICTS,
+            "provenance": provenance(c), "runs": list(c.predictions), "tables": tables, "figures": figures}
+
+
+def provenance(c: Collection) -> dict:
+    """Distinct values of what made the stored facts: code, data, versions, models."""
+    metas = [*(p.meta for p in c.predictions.values()), *c.audits.values()]
+    distinct = {key: sorted({str(m[key]) for m in metas if m.get(key) not in (None, "")}) for key in ("code_sha256", "model", "revision", "weights_sha256", "processor", "dtype", "device", "limit")}
+    data = {f"{m['dataset']} {m['language']} {m['split']}": m["data_sha256"] for m in metas}
+    return {**distinct, "versions": sorted({json.dumps(m["versions"], sort_keys=True) for m in metas}), "data_sha256": dict(sorted(data.items()))}
+
+
+def report_text(c: Collection, facts: dict, tables: dict) -> str:
+    """report.md for people."""
+    parts = [f"# Report: profile {c.profile}\n", _scope(c)]
+    parts += ["## Tables\n", *(made.markdown() for made in tables.values())]
+    parts += ["## Figures\n", *(f"![{name.replace('_', ' ')}](figures/{name}.png)\n" for name in facts["figures"])]
+    parts += ["## Claims\n", claims_table(facts["claims"]).markdown(), "Verdicts: " + "; ".join(f"**{k}** {v}" for k, v in VERDICTS.items()) + ".\n"]
+    parts += ["## Provenance\n", *(f"- {key}: {_short(value)}" for key, value in facts["provenance"].items())]
+    return "\n".join(parts) + "\n"
+
+
+def _scope(c: Collection) -> str:
+    if c.profile == "paper":
+        return "The papers' models on the official data. A verdict compares counts of items; CONSISTENT is not a reproduction.\n"
+    return (f"These are results of the profile *{c.profile}*, on its own data with its own model. They are not the papers' experiments and are never compared "
+            "with their numbers: every claim of the papers reads NOT RUN.\n")
+
+
+def _short(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} `{v[:12]}`" for k, v in value.items())
+    return ", ".join(f"`{v[:12] if len(v) == 64 else v}`" for v in value) or "–"
+
+
+def check_report(profile: str) -> list[str]:
+    """Differences between what is on disk and what the stored facts and this code give; empty when all agrees.
+
+    A difference is "<file>: missing | differs | left over", or says that the predictions were made by other code.
+    """
+    folder = paths.results_dir(profile)
+    with tempfile.TemporaryDirectory() as scratch:
+        made = write_report(profile, Path(scratch))
+        fresh, stored = _derived(made), _derived(folder)
+    found = [f"{name}: {'missing' if name not in stored else 'left over' if name not in fresh else 'differs'}"
+             for name in sorted(fresh.keys() | stored.keys()) if fresh.get(name) != stored.get(name)]
+    c = Collection(profile, folder)
+    other = sorted({m["code_sha256"][:12] for m in [*(p.meta for p in c.predictions.values()), *c.audits.values()]} - {code_sha256()[:12]})
+    return found + ([f"predictions were made by other code ({', '.join(other)}; this is {code_sha256()[:12]}): run the notebooks again"] if other else [])
+
+
+def _derived(folder: Path) -> dict[str, str]:
+    files = [p for name in DERIVED for p in ([folder / name] if (folder / name).is_file() else (folder / name).rglob("*")) if p.is_file()]
+    return {p.relative_to(folder).as_posix(): paths.sha256_file(p) for p in files}

@@ -1,0 +1,90 @@
+"""What the papers print, and the verdict on ours beside it.
+
+A percentage over n items stands for a count; a printed value is attainable when some count prints it, rounded or cut off.
+"""
+
+from __future__ import annotations
+
+from decimal import ROUND_DOWN, ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
+from functools import cache
+
+import yaml
+
+from .. import paths
+from ..analysis.metrics import percent, wilson
+from ..errors import VwsdError
+
+VERDICTS = {
+    "EXACT": "the same count",
+    "CLOSE": "off by at most max(2, 1 % of n) items",
+    "CONSISTENT": "inside the 95 % interval of the reported value; not a reproduction",
+    "DIFFERS": "outside it; see docs/deviations.md",
+    "DIFFERS, unexplained": "outside it, and docs/deviations.md has no entry",
+    "PARTIAL": "run on a part of the items (--limit)",
+    "NOT RUN": "no stored predictions of this profile answer it",
+    "NO REFERENCE": "the paper gives no value that could be compared (system, split or n unknown)",
+}
+
+
+@cache
+def reported() -> tuple[dict, ...]:
+    """All entries of results/reported.yml, in file order."""
+    path = paths.root() / "results" / "reported.yml"
+    if not path.exists():
+        raise VwsdError("the reported values are missing", where=path, remedy="Run from a checkout of the project, or set VWSD_HOME to one.")
+    return tuple(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def attainable(value: str, n: int) -> list[int]:
+    """Counts k whose 100 k / n prints as `value`, rounded either way at a half or cut off to its decimals."""
+    step = Decimal(1).scaleb(-len(value.partition(".")[2]))
+    printed, near = Decimal(value), int(Decimal(value) * n / 100)
+    exact = {k: Decimal(100 * k) / n for k in range(max(0, near - 2), min(n, near + 3) + 1)}
+    return [k for k, p in exact.items() if any(p.quantize(step, rounding=r) == printed for r in (ROUND_HALF_UP, ROUND_HALF_EVEN, ROUND_DOWN))]
+
+
+def verdict(count: int, n: int, ours: dict | None, explained: bool = False, difference: bool = False) -> str:
+    """One of VERDICTS for our row `ours` (keys k, n, limit; None where there is none) against `count` of n.
+
+    `difference`: count is a difference of counts, whose interval is taken from the paired test elsewhere, so only EXACT, CLOSE and
+    DIFFERS apply.
+    """
+    if ours is None:
+        return "NOT RUN"
+    if ours["limit"] or ours["n"] != n:
+        return "PARTIAL"
+    off = abs(ours["k"] - count)
+    if off == 0:
+        return "EXACT"
+    if off <= max(2, 0.01 * n):
+        return "CLOSE"
+    if not difference:
+        low, high = wilson(count, n)
+        if low <= percent(ours["k"], n) <= high:
+            return "CONSISTENT"
+    return "DIFFERS" if explained else "DIFFERS, unexplained"
+
+
+def claims(rows: dict[str, dict], profile: str, explained: str = "") -> list[dict]:
+    """Each reported entry with ours and the verdict.
+
+    rows: row id -> row; `explained`: text of docs/deviations.md, which answers a difference by naming the claim's id. Only the
+    profile `paper` can answer a paper.
+    """
+    return [_claim(entry, rows if profile == "paper" else {}, explained) for entry in reported()]
+
+
+def _claim(entry: dict, rows: dict[str, dict], explained: str) -> dict:
+    claim = {"id": entry["id"], "about": entry["about"], "reported": entry["value"], "unit": entry["unit"], "count": entry.get("count"), "n": entry.get("n"),
+             "notebook": entry["notebook"], "ours": None, "ours_k": None, "ours_n": None, "ci_low": None, "ci_high": None, "off_by": None}
+    if "run" not in entry:
+        comparable = entry["paper"] == "task" or "metric" not in entry
+        return {**claim, "verdict": "NOT RUN" if comparable else "NO REFERENCE"}
+    a = rows.get(f"{entry['run']}/{entry['metric']}")
+    b = rows.get(f"{entry['against']}/{entry['metric']}") if "against" in entry else None
+    ours = a if "against" not in entry else a and b and {**a, "k": a["k"] - b["k"], "value": a["value"] - b["value"], "limit": a["limit"] or b["limit"]}
+    result = verdict(entry["count"], entry["n"], ours or None, entry["id"] in explained, "against" in entry)
+    if ours:
+        interval = {} if "against" in entry else {"ci_low": ours["ci_low"], "ci_high": ours["ci_high"]}
+        claim.update(ours=ours["value"], ours_k=ours["k"], ours_n=ours["n"], off_by=ours["k"] - entry["count"], **interval)
+    return {**claim, "verdict": result}

@@ -1,0 +1,84 @@
+"""Rows: one measured number a line, with everything that made it. Long form, `results/<profile>/rows.jsonl`.
+
+No clock and no rounding: the same inputs give the same bytes. `vwsd report` makes all rows again from predictions and audits.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+
+from ..analysis.metrics import bootstrap_mrr, hits, mrr, percent, wilson
+from ..errors import VwsdError
+from .predictions import Predictions
+
+KEYS = {
+    "id": "run / metric: unique in the file",
+    "metric": "hit@1, mrr (percent)",
+    "value": "full precision",
+    "k": "items right; fractional for a rule that guesses among ties; null for mrr",
+    "n": "items",
+    "ci_low": "lower end of the 95 % interval (Wilson for hit@1, percentile bootstrap for mrr, binomial range for chance)",
+    "ci_high": "upper end",
+    "dataset": "name of the set",
+    "language": "en, it, fa",
+    "split": "test, dev, trial",
+    "variant": "which text or technique",
+    "model": "checkpoint; none for rules that use no model",
+    "revision": "of the checkpoint",
+    "weights_sha256": "of the weights",
+    "processor": "how pictures become tensors",
+    "image_variant": "original or resized pictures",
+    "dtype": "of the arithmetic",
+    "device": "cpu, cuda",
+    "seed": "of whatever is random",
+    "profile": "demo, paper, rehearsal",
+    "limit": "0: the whole set; else only the first so many items, never compared with a paper",
+    "data_sha256": "of ids, text, candidates and gold",
+    "code_sha256": "of the library's sources when the predictions were made",
+    "versions": "of Python and the packages that can move a score",
+}
+FROM_META = tuple(KEYS)[7:]
+NO_MODEL = {"model": "none", "revision": "", "weights_sha256": "", "processor": "none", "image_variant": "", "dtype": "", "device": "", "seed": 0}
+
+
+def check(row: dict) -> dict:
+    """The row itself, or VwsdError where a key is missing, n is none, a value is no number or outside its own interval."""
+    if wrong := set(KEYS) ^ set(row):
+        raise VwsdError(f"a row must have exactly the known keys; look at {sorted(wrong)}", where=row.get("id", "?"))
+    if not isinstance(row["n"], int) or row["n"] <= 0:
+        raise VwsdError("a row without n is refused", where=row["id"])
+    numbers = [row[k] for k in ("value", "ci_low", "ci_high")]
+    if not all(isinstance(x, float) and math.isfinite(x) for x in numbers) or not numbers[1] - 1e-9 <= numbers[0] <= numbers[2] + 1e-9:
+        raise VwsdError(f"value and interval are not in order: {numbers}", where=row["id"])
+    return row
+
+
+def prediction_rows(p: Predictions) -> list[dict]:
+    """hit@1 and MRR of one run."""
+    n, k = len(p.items), hits(p.ranks)
+    made = {key: p.meta[key] for key in FROM_META}
+    measured = [("hit@1", percent(k, n), k, wilson(k, n)), ("mrr", mrr(p.ranks), None, bootstrap_mrr(p.ranks))]
+    return [check({"id": f"{p.run}/{metric}", "metric": metric, "value": float(value), "k": k, "n": n, "ci_low": low, "ci_high": high, **made})
+            for metric, value, k, (low, high) in measured]
+
+
+def audit_rows(a: dict) -> list[dict]:
+    """Chance and the no-text rules of one audited set (expected hit@1)."""
+    made = {**NO_MODEL, **{key: a[key] for key in FROM_META if key in a}}
+    rows = []
+    for rule in ("chance", "rarest", "most_frequent"):
+        low, high = a["intervals"][rule]
+        rows.append(check({"id": f"{rule}.{a['language']}.{a['split']}/hit@1", "metric": "hit@1", "value": float(a[rule]), "k": a[rule] * a["n"] / 100,
+                           "n": a["n"], "ci_low": float(low), "ci_high": float(high), **made, "variant": rule}))
+    return rows
+
+
+def to_jsonl(rows: Iterable[dict]) -> str:
+    """Rows as JSON lines, ordered by id; two rows of one id are refused."""
+    ordered = sorted(rows, key=lambda r: r["id"])
+    for a, b in zip(ordered, ordered[1:]):
+        if a["id"] == b["id"]:
+            raise VwsdError("two rows of one id", where=a["id"], remedy="Two notebooks own the same run; rename one.")
+    return "".join(json.dumps({k: r[k] for k in KEYS}, ensure_ascii=False) + "\n" for r in ordered)
