@@ -11,7 +11,6 @@ from __future__ import annotations
 import ast
 import copy
 import difflib
-import hashlib
 import json
 import os
 import re
@@ -28,12 +27,14 @@ from pathlib import Path, PurePosixPath
 import nbformat
 import yaml
 
+from .data import fingerprint
 from .errors import VwsdError
 from .notebook import FINISH
 from .paths import PACKAGE, cache_dir, data_dir, results_dir, root, sha256_bytes, sha256_file, write_text
+from .results.predictions import code_sha256
 
 KEYS = ("about", "needs", "profiles", "minutes", "produces")                 # of one notebook in pipeline.yml
-SHORTHAND = {"tables": (".csv", ".md", ".tex"), "figures": (".png", ".pdf", ".json")}
+SHORTHAND = {"tables": (".csv", ".md", ".tex"), "figures": (".png", ".pdf", ".json"), "predictions": (".jsonl", ".meta.json")}
 DEFAULT_MINUTES = 60
 LOCK_SECONDS = 10
 
@@ -64,10 +65,10 @@ def read_pipeline() -> dict:
     path = notebooks_dir() / "pipeline.yml"
     try:
         book = yaml.safe_load(path.read_text(encoding="utf-8"))
-        profiles, notebooks = book["profiles"], book["notebooks"]
+        profiles, notebooks = ({name: entry or {} for name, entry in book[part].items()} for part in ("profiles", "notebooks"))
     except FileNotFoundError:
         raise VwsdError("there is no pipeline.yml", where=path, remedy="Run inside the checkout or set VWSD_NOTEBOOKS.") from None
-    except (yaml.YAMLError, KeyError, TypeError) as e:
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError) as e:
         raise VwsdError("the file is not a mapping with `profiles` and `notebooks`", where=path, remedy=" ".join(str(e).split())) from e
     for name, entry in notebooks.items():
         for key in entry:
@@ -76,7 +77,7 @@ def read_pipeline() -> dict:
             _known("notebook", need, notebooks, f"{path}, {name}")
         for profile in entry.get("profiles") or ():
             _known("profile", profile, profiles, f"{path}, {name}")
-    return book
+    return {"profiles": profiles, "notebooks": notebooks}
 
 
 def plan(profile: str, only=(), start_from: str | None = None, force: bool = False, limit: int = 0, settings: dict | None = None) -> list[Step]:
@@ -93,12 +94,15 @@ def plan(profile: str, only=(), start_from: str | None = None, force: bool = Fal
     chosen = chosen or set(graph)
     wanted = set().union(*(_reach(name, graph) for name in chosen))
     asked = {**({"limit": limit} if limit else {}), **(settings or {})}
-    given = {**(book["profiles"][profile] or {}), **asked, "profile": profile}
+    given = {**book["profiles"][profile], **asked, "profile": profile}
     forced = chosen if force else _reach(start_from, _reversed(graph)) if start_from else ()
     steps = [_step(book, profile, name, graph[name], given, name in forced) for name in graph if name in wanted]
-    available = {parameter for step in steps if step.name in chosen for parameter in step.parameters}
+    available = {parameter for step in steps if step.name in chosen for parameter in step.parameters} - {"profile"}
     for parameter in asked:
         _known("parameter", parameter, available)
+    paths = [path for step in steps for path in step.outputs]
+    if twice := sorted({path for path in paths if paths.count(path) > 1}):
+        raise VwsdError(f"produced twice: {', '.join(twice)}", where="pipeline.yml", remedy="Give every output one owner.")
     return steps
 
 
@@ -120,10 +124,8 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
     """The notebook at `path`; VwsdError when it is missing or not a notebook."""
     try:
         return nbformat.read(path, as_version=4)
-    except FileNotFoundError:
-        raise VwsdError("the notebook does not exist", where=path, remedy="Correct its name in pipeline.yml.") from None
-    except Exception as e:
-        raise VwsdError("the file is not a valid notebook", where=path, remedy="Restore it with git.") from e
+    except (OSError, ValueError, AttributeError, nbformat.ValidationError) as e:
+        raise VwsdError("the notebook is missing or broken", where=path, remedy="Restore it with git, or correct its name in pipeline.yml.") from e
 
 
 def read_parameters(notebook: nbformat.NotebookNode, where: object = "") -> dict:
@@ -155,8 +157,8 @@ def _step(book, profile, name, needs, given, forced) -> Step:
     defaults = read_parameters(source, path)
     _known("parameter", "profile", defaults, path)
     parameters = {key: _typed(key, given[key], default, path) if key in given else default for key, default in defaults.items()}
-    return Step(name, profile, source, parameters, tuple(needs), _outputs(entry, profile, name),
-                float(entry.get("minutes") or DEFAULT_MINUTES), forced)
+    return Step(name, profile, source, parameters, tuple(needs),
+                outputs(entry, profile, parameters, f"pipeline.yml, {name}"), float(entry.get("minutes") or DEFAULT_MINUTES), forced)
 
 
 def _known(kind: str, name, valid, where: object = ""):
@@ -178,19 +180,22 @@ def _typed(name, value, default, where):
                     remedy=f"Give a value like its default, {default!r}.")
 
 
-def _outputs(entry: dict, profile: str, name: str) -> tuple[str, ...]:
-    """Declared outputs under `profile` with shorthands written out: tables/x is x.csv, x.md and x.tex."""
+def outputs(entry: dict, profile: str, parameters: dict, where: object = "") -> tuple[str, ...]:
+    """What a notebook's entry in pipeline.yml says it produces, as paths below results/<profile>/.
+
+    A {name} in braces stands for that parameter; tables/x for x.csv, x.md and x.tex, and so on by SHORTHAND, unless the name
+    ends with one of those suffixes already.
+    """
     declared = entry.get("produces") or []
     if isinstance(declared, dict):
-        declared = declared[_known("profile", profile, declared, f"pipeline.yml, {name}, produces")] or []
+        declared = declared[_known("profile", profile, declared, where)] or []
     paths = []
     for item in declared:
-        path = PurePosixPath(item)
-        suffixes = ("",) if path.suffix else SHORTHAND.get(path.parts[0], ())
-        if not suffixes or path.is_absolute() or ".." in path.parts:
-            raise VwsdError(f"cannot read the output '{item}'", where=f"pipeline.yml, {name}",
-                            remedy="Write tables/NAME, figures/NAME or a path with a suffix.")
-        paths += [f"{path}{suffix}" for suffix in suffixes]
+        path = PurePosixPath(re.sub(r"\{(\w*)\}", lambda brace: str(parameters[_known("parameter", brace[1], parameters, where)]), str(item)))
+        short = SHORTHAND.get(path.parts[0], ())
+        if path.is_absolute() or ".." in path.parts or not (short or path.suffix):
+            raise VwsdError(f"cannot read the output '{item}'", where=where, remedy="Write tables/NAME, figures/NAME, predictions/NAME or a path with a suffix.")
+        paths += [str(path)] if not short or path.name.endswith(short) else [f"{path}{suffix}" for suffix in short]
     return tuple(paths)
 
 
@@ -198,13 +203,9 @@ def _graph(book: dict, profile: str) -> dict[str, list[str]]:
     """{notebook: what it needs} for the notebooks that run under `profile`, in running order."""
     graph = {name: list(entry.get("needs") or ()) for name, entry in book["notebooks"].items()
              if profile in (entry.get("profiles") or book["profiles"])}
-    owner: dict[str, str] = {}
     for name, needs in graph.items():
         for need in needs:
             _known(f"notebook in profile {profile}", need, graph, f"pipeline.yml, {name}")
-        for path in _outputs(book["notebooks"][name], profile, name):
-            if owner.setdefault(path, name) != name:
-                raise VwsdError(f"{owner[path]} and {name} both produce {path}", where="pipeline.yml", remedy="Give it one owner.")
     try:
         return {name: graph[name] for name in TopologicalSorter(graph).static_order()}
     except CycleError as e:
@@ -222,19 +223,10 @@ def _reach(name, graph) -> set[str]:
 
 # ---------------------------------------------------------------- what a result is made of, and whether it still holds
 
-def library_hash() -> str:
-    """SHA-256 over the names and bytes of the library's sources."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in PACKAGE.rglob("*") if p.suffix in (".py", ".yml", ".json")):
-        digest.update(f"{path.relative_to(PACKAGE).as_posix()}\0{sha256_file(path)}\n".encode())
-    return digest.hexdigest()
-
-
 def _data_hash(parameters: dict) -> str:
     """The data set's own fingerprint; a set that is not there yet lets the notebook say so."""
     if not parameters.get("dataset"):
         return ""
-    from .data import fingerprint
     try:
         return fingerprint(parameters["dataset"])
     except VwsdError as e:
@@ -247,7 +239,7 @@ def components(step: Step) -> dict:
     return {
         "code": _digest([cell.source for cell in step.source.cells if cell.cell_type == "code"]),
         "parameters": _digest(step.parameters),
-        "library": library_hash(),
+        "library": code_sha256(),
         "upstream": {name: _identity(step.profile, name) for name in step.needs},
         "data": _data_hash(step.parameters),
         "lock": sha256_file(lock) if lock.exists() else "",
@@ -255,12 +247,12 @@ def components(step: Step) -> dict:
     }
 
 
-def changed(step: Step) -> list[str]:
-    """What keeps `step`'s stamp from holding: names of changed inputs, "outputs" for missing or altered files."""
+def changed(step: Step, new: dict) -> list[str]:
+    """What keeps `step`'s stamp from holding: components that differ from `new`, "outputs" for missing or altered files."""
     stamp = _read(_stamp(step.profile, step.name))
     if not stamp:
         return ["never run"]
-    old, new = stamp["components"], components(step)
+    old = stamp["components"]
     reasons = [key for key in new if key != "upstream" and new[key] != old.get(key)]
     reasons += [f"upstream {name}" for name, identity in new["upstream"].items() if identity != old["upstream"].get(name)]
     if set(stamp["outputs"]) != set(step.outputs) or not _intact(step.profile, stamp):
@@ -280,7 +272,7 @@ def _identity(profile: str, name: str) -> str:
 
 
 def _digest(value) -> str:
-    return sha256_bytes(json.dumps(value, sort_keys=True).encode())
+    return sha256_bytes(json.dumps(value, sort_keys=True, default=str).encode())
 
 
 def _stamp(profile: str, name: str, suffix: str = ".json") -> Path:
@@ -296,7 +288,7 @@ def _read(path: Path) -> dict | None:
 
 
 def _write(path: Path, record: dict) -> None:
-    write_text(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
+    write_text(path, json.dumps(record, indent=1, sort_keys=True, default=str) + "\n")
 
 
 # ---------------------------------------------------------------- running and reporting
@@ -356,7 +348,7 @@ def status(profile: str) -> list[tuple[str, str, str]]:
     """(notebook, state, detail) each: done, stale (what changed), failed (where), blocked (by whom) or never run."""
     found: dict[str, tuple[str, str]] = {}
     for step in plan(profile):
-        reasons = changed(step)
+        reasons = changed(step, components(step))
         reasons += [f"upstream {n}" for n in step.needs if found[n][0] != "done" and f"upstream {n}" not in reasons]
         failure = _read(_stamp(profile, step.name, ".failed.json"))
         bad = [name for name in step.needs if found[name][0] in ("failed", "blocked")]
@@ -378,16 +370,16 @@ def _advance(step: Step, report: RunReport, progress: bool) -> Outcome:
     bad = [o.notebook for o in report.outcomes if o.notebook in step.needs and o.state in ("failed", "blocked")]
     if bad:
         return Outcome(step.name, "blocked", f"by {', '.join(bad)}")
-    if not step.forced and not changed(step):
+    made_of = components(step)
+    if not step.forced and not changed(step, made_of):
         return Outcome(step.name, "up to date")
     started = time.monotonic()
     with _staging(step) as work:
-        made_of = components(step)
         executed, failure = _execute(step, work, progress)
         failure = failure or _owed(step, executed, work / "out")
         seconds = time.monotonic() - started
         if not failure:
-            _install(step, executed, work / "out", made_of, seconds)
+            _install(step, executed, work, made_of, seconds)
             return Outcome(step.name, "done", seconds=seconds)
         log = cache_dir() / "logs" / step.profile / f"{step.name}.ipynb"
         write_text(log, nbformat.writes(executed))
@@ -469,7 +461,8 @@ def _code_cells(notebook):
 
 
 def _stopped_at(notebook) -> int:
-    return max((n for n, cell in enumerate(_code_cells(notebook), 1) if cell.execution_count), default=0)
+    """The last cell that was begun: papermill notes the time; a dying kernel need not come to send the count."""
+    return max((n for n, cell in enumerate(_code_cells(notebook), 1) if cell.metadata.get("papermill", {}).get("start_time")), default=0)
 
 
 def _cell_failure(notebook, crash: Exception | None) -> Failure | None:
@@ -502,22 +495,19 @@ def _owed(step: Step, executed, out: Path) -> Failure | None:
     return None
 
 
-def _install(step: Step, executed, out: Path, made_of: dict, seconds: float) -> None:
-    """Move the outputs into place and write the stamp last; a kill in between leaves a stamp that no longer matches."""
-    results = results_dir(step.profile)
-    old = _read(_stamp(step.profile, step.name)) or {"outputs": {}}
+def _install(step: Step, executed, work: Path, made_of: dict, seconds: float) -> None:
+    """Move the files into place and write the stamp last; a kill in between leaves a stamp that no longer matches."""
+    results, out = results_dir(step.profile), work / "out"
     record = {"notebook": step.name, "profile": step.profile, "fingerprint": _digest(made_of), "components": made_of,
               "parameters": step.parameters, "outputs": {name: sha256_file(out / name) for name in step.outputs},
+              "checks": _read(out / FINISH)["checks"],
               "seconds": round(seconds, 3), "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-    write_text(results / "notebooks" / f"{step.name}.ipynb", _portable(executed, step, out))
-    for name in step.outputs:
-        (results / name).parent.mkdir(parents=True, exist_ok=True)
-    for name in step.outputs:
-        os.replace(out / name, results / name)
-    book = read_pipeline()
-    owned = {path for name in _graph(book, step.profile) for path in _outputs(book["notebooks"][name], step.profile, name)}
-    for name in set(old["outputs"]) - owned:            # what an earlier version produced and nobody does any more
-        (results / name).unlink(missing_ok=True)
+    copied = write_text(work / "portable.ipynb", _portable(executed, step, out))
+    moves = {out / name: results / name for name in step.outputs} | {copied: results / "notebooks" / f"{step.name}.ipynb"}
+    for target in moves.values():
+        target.parent.mkdir(parents=True, exist_ok=True)
+    for source, target in moves.items():
+        os.replace(source, target)
     _stamp(step.profile, step.name, ".failed.json").unlink(missing_ok=True)
     _write(_stamp(step.profile, step.name), record)
 
@@ -531,8 +521,9 @@ def _portable(notebook, step: Step, out: Path) -> str:
     for cell in notebook.cells:
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.id = "injected-parameters"
-    places = {out: f"results/{step.profile}", results_dir(step.profile).parent: "results", cache_dir(): ".cache", data_dir(): "data",
-              PACKAGE.parent: ".", root(): ".", Path(sys.prefix): "<python>", Path.home(): "~"}
+    places = {out: f"results/{step.profile}", results_dir(step.profile).resolve().parent: "results", cache_dir().resolve(): ".cache",
+              data_dir().resolve(): "data", PACKAGE.parent: ".", root(): ".", Path(sys.prefix): "<python>",
+              Path(sys.base_prefix): "<python>", Path.home(): "~"}
     names = {str(path): name for path, name in places.items() if len(path.parts) > 1}
     # a path starts after something that is no letter: embedded base64, where "/" is a digit, is left alone
     paths = re.compile(r"(?:(?<![A-Za-z0-9+/])|(?<=file://))(" + "|".join(map(re.escape, sorted(names, key=len, reverse=True))) + r")(?![\w-])")
@@ -552,7 +543,7 @@ def _portable(notebook, step: Step, out: Path) -> str:
 def _kernel_environment(step: Step, work: Path) -> dict[str, str]:
     """Environment of the kernel: this interpreter, this library, these folders; nothing of the user's Jupyter set-up."""
     from ipykernel.kernelspec import get_kernel_dict
-    _write(work / "kernels" / "python3" / "kernel.json", get_kernel_dict())     # found first, and starts sys.executable
+    _write(work / "kernels" / "python3" / "kernel.json", get_kernel_dict(["--log-level=ERROR"]))    # found first; starts sys.executable
     search = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         "VWSD_STAGING": str(work / "out"), "VWSD_NOTEBOOK": step.name, "VWSD_HOME": str(root()), "VWSD_DATA": str(data_dir().resolve()),

@@ -37,8 +37,8 @@ class VectorStore:
     (1, 384)
     """
 
-    def __init__(self, encoder: Encoder, folder: Path | None = None):
-        self.encoder = encoder
+    def __init__(self, encoder: Encoder, folder: Path | None = None, truncated: str = "error"):
+        self.encoder, self.truncated = encoder, truncated
         identity = json.dumps(encoder.identity(), sort_keys=True)
         folder = Path(folder or cache_dir() / "vectors")
         self.path = folder / f"{encoder.name}-{sha256_bytes(identity.encode())[:16]}.sqlite"
@@ -46,18 +46,21 @@ class VectorStore:
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """[n, d] float32 unit rows, one a text."""
         wanted = {f"text:{sha256_bytes(t.encode())}": t for t in texts}
-        return self._rows([f"text:{sha256_bytes(t.encode())}" for t in texts], wanted, lambda batch: self.encoder.encode_texts(batch), "texts")
+        return self._rows([f"text:{sha256_bytes(t.encode())}" for t in texts], wanted, self.encoder.encode_texts, "texts")
 
     def images(self, paths: Sequence[str | Path]) -> np.ndarray:
         """[n, d] float32 unit rows, one a picture file; VwsdError names a file that cannot be read."""
-        keys = [f"image:{digest}" for digest in self._file_hashes([Path(p) for p in paths])]
-        wanted = dict(zip(keys, paths))
-        return self._rows(keys, wanted, lambda batch: self.encoder.encode_images([load_picture(p).image for p in batch]), "pictures")
+        kind = "image" if self.truncated == "error" else "image, truncated kept"  # what was let through once must not pass later
+        keys = [f"{kind}:{digest}" for digest in self._file_hashes([Path(p) for p in paths])]
+        return self._rows(keys, dict(zip(keys, paths)), self._encode_files, "pictures")
+
+    def _encode_files(self, batch: Sequence[str | Path]) -> np.ndarray:
+        return self.encoder.encode_images([load_picture(p, self.truncated).image for p in batch])
 
     def pictures(self, pictures: Sequence[Image.Image]) -> np.ndarray:
         """[n, d] float32 unit rows of pictures in memory (crops, scenes, uploads), keyed by their pixels."""
         keys = [f"pixels:{sha256_bytes(f'{p.mode}{p.size}'.encode() + p.tobytes())}" for p in pictures]
-        return self._rows(keys, dict(zip(keys, pictures)), lambda batch: self.encoder.encode_images(batch), "pictures")
+        return self._rows(keys, dict(zip(keys, pictures)), self.encoder.encode_images, "pictures")
 
     def _rows(self, keys: Sequence[str], wanted: dict[str, object], encode: Callable[[list], np.ndarray], unit: str) -> np.ndarray:
         if not keys:

@@ -23,7 +23,7 @@ from ..analysis.metrics import wilson
 from ..data.items import Item
 from ..data.pictures import load_picture
 from ..data.sets import VwsdSet
-from .collect import LANGUAGE_NAMES, Collection
+from .collect import LANGUAGE_NAMES, LANGUAGE_ORDER, Collection
 from .predictions import Predictions
 from .tables import VARIANTS, set_title
 
@@ -106,10 +106,10 @@ def audit(c: Collection) -> Drawn | None:
     left.axvline(10, color=GREY, ls="--", lw=1)
     left.text(10.2, 1.62, "chance", color="#666666", fontsize=8)
     left.set(yticks=range(len(rules)), yticklabels=rules.values(), ylim=(-0.6, 1.75), xlabel="hit@1, percent (95 % interval)", title="No-text rules")
-    left.set_xlim(0, max(20, left.get_xlim()[1]))
-    left.legend(fontsize=8, loc="lower right", frameon=False)
+    left.set_xlim(0, max(25, left.get_xlim()[1]))
+    left.legend(fontsize=8, loc="center right", frameon=False)
     right.axhline(10, color=GREY, ls="--", lw=1)
-    right.set(xticks=range(1, 11), ylim=(0, 20), xlabel="position of the gold", ylabel="items, percent", title="Gold position")
+    right.set(xticks=range(1, 11), ylim=(0, 20), yticks=range(0, 21, 5), xlabel="position of the gold", ylabel="items, percent", title="Gold position")
     _finish(fig, "Can one guess without looking?", c)
     return fig, audits
 
@@ -138,6 +138,7 @@ def baseline(c: Collection) -> Drawn | None:
     runs = [p for p in c.select(split="test") if p.meta["variant"] in VARIANTS]
     if not runs:
         return None
+    runs.sort(key=lambda p: (LANGUAGE_ORDER.index(p.meta["language"]), list(VARIANTS).index(p.meta["variant"])))
     languages = list(dict.fromkeys(p.meta["language"] for p in runs))
     fig, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
     colours, drawn = dict(zip(VARIANTS, (GREY, BLUE, SKY))), []

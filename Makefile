@@ -1,0 +1,42 @@
+# Two commands do all the set-up: `make demo` runs the companion on its built-in default, `make test` passes the tests.
+# Each target installs what it needs into .venv and does nothing that is already done.
+
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# The first of these that is a Python from 3.11 to 3.13; override with `make PYTHON=/path/to/python demo`.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
+READY  := $(VENV)/.ready
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: demo test paper lab clean help
+
+help:
+	@echo 'make demo   run the companion on EmojiWSD with the lite encoder (no GPU, no model hub)'
+	@echo 'make test   run all tests'
+	@echo 'make paper  run the papers'"'"' profile (real checkpoints, official data; see README)'
+	@echo 'make lab    open the notebooks in JupyterLab'
+	@echo 'make clean  remove .venv, caches and built data (results stay)'
+
+demo: $(READY)
+	@$(BIN)/vwsd run --profile demo
+
+test: $(READY)
+	@$(BIN)/python -m pytest
+
+paper: $(READY)
+	@$(BIN)/vwsd run --profile paper
+
+lab: $(READY)
+	@$(BIN)/jupyter lab notebooks
+
+clean:
+	rm -rf $(VENV) .cache data/emojiwsd .pytest_cache build *.egg-info test-artefacts
+
+$(READY): requirements.lock pyproject.toml
+	@test -n '$(PYTHON)' || { echo 'No Python from 3.11 to 3.13 found. Install one, or name it: make PYTHON=/path/to/python $(MAKECMDGOALS)'; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo 'Python could not make a virtual environment. On Debian or Ubuntu: apt install python3-venv'; exit 1; }
+	@echo 'Installing what requirements.lock lists into $(VENV) (about two minutes) ...'
+	@$(PIP) install -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,129 @@
+"""Kill `vwsd run` at random moments, over and over, and demand the bytes of an undisturbed run in the end.
+
+    python tests/kill_and_resume.py --kills 20 --profile demo [--seed 0] [--keep FOLDER]
+
+Two pairs of results and cache folders: one for an undisturbed run, one for the run that is killed. So that kills do not
+all land on a run with nothing to do, every second round starts with --force and every third without stored vectors.
+Exit code 0 when the bytes agree and at least half of the kills met a run at work, else 1.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+COMPARED = ("predictions", "audit", "rows.jsonl", "tables", "report.md", "report.json")
+
+
+class Folders:
+    """A pair of results and cache folders, and the command that fills them."""
+
+    def __init__(self, home: Path, profile: str):
+        self.home, self.profile = home, profile
+        self.results, self.cache = home / "results", home / "cache"
+
+    def start(self, *flags: str) -> subprocess.Popen:
+        """Start the run as leader of its own process group; what it says goes to run.log."""
+        environment = {**os.environ, "VWSD_RESULTS": str(self.results), "VWSD_CACHE": str(self.cache), "CI": "1"}
+        self.home.mkdir(parents=True, exist_ok=True)
+        with open(self.home / "run.log", "ab") as log:
+            return subprocess.Popen([sys.executable, "-m", "vwsdlib.cli", "run", "--profile", self.profile, *flags],
+                                    cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
+
+    def complete(self, *flags: str) -> float:
+        """Run to the end; returns the seconds it took, leaves the program when it fails."""
+        began = time.monotonic()
+        if code := self.start(*flags).wait():
+            sys.exit(f"the undisturbed run failed with exit code {code}:\n" + (self.home / "run.log").read_text()[-3000:])
+        return time.monotonic() - began
+
+    def forget_vectors(self) -> None:
+        """Delete the store of vectors, so that encoding has to be done again."""
+        shutil.rmtree(self.cache / "vectors", ignore_errors=True)
+
+    def files(self) -> dict[str, bytes]:
+        """The compared results: path below the profile's folder and bytes."""
+        base = self.results / self.profile
+        paths = [p for name in COMPARED for p in [base / name, *(base / name).rglob("*")] if p.is_file()]
+        return {p.relative_to(base).as_posix(): p.read_bytes() for p in paths}
+
+
+def kill(process: subprocess.Popen) -> bool:
+    """SIGKILL the run's process group; its kernels lead groups of their own and must notice by themselves.
+
+    Returns whether the run was still going. A kernel alive 15 s later is an error.
+    """
+    if process.poll() is not None:
+        return False
+    descendants = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    _, alive = psutil.wait_procs(descendants, timeout=15)
+    if alive:
+        sys.exit(f"orphans outlive the killed run: {[p.pid for p in alive]}")
+    return True
+
+
+def torment(folders: Folders, kills: int, duration: float, seed: int) -> int:
+    """Start and kill the run `kills` times; returns at how many kills it was at work."""
+    dice, at_work = random.Random(seed), 0
+    for number in range(1, kills + 1):
+        forced, forgetful = number % 2 == 0, number % 3 == 0
+        if forgetful:
+            folders.forget_vectors()
+        moment = dice.uniform(0, duration)
+        process = folders.start(*(["--force"] if forced else []))
+        try:
+            process.wait(timeout=moment)
+        except subprocess.TimeoutExpired:
+            pass
+        running = kill(process)
+        at_work += running
+        print(f"kill {number:3d} after {moment:6.1f} s{' --force' if forced else ''}{' without vectors' if forgetful else ''}: "
+              + ("was running" if running else f"had ended with exit code {process.returncode}"), flush=True)
+    return at_work
+
+
+def compare(expected: dict[str, bytes], found: dict[str, bytes]) -> list[str]:
+    """What differs, a line each."""
+    return ([f"missing  {name}" for name in sorted(expected.keys() - found.keys())]
+            + [f"surplus  {name}" for name in sorted(found.keys() - expected.keys())]
+            + [f"differs  {name}" for name in sorted(expected.keys() & found.keys()) if expected[name] != found[name]])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--profile", default="demo")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, help="work in this folder and leave it there")
+    arguments = parser.parse_args()
+    home = arguments.keep or Path(tempfile.mkdtemp(prefix="vwsd-kill-"))
+    calm, killed = (Folders(home.resolve() / name, arguments.profile) for name in ("calm", "killed"))
+    try:
+        duration = calm.complete()
+        print(f"undisturbed run: {duration:.1f} s, {len(calm.files())} files to compare", flush=True)
+        if not calm.files():
+            sys.exit("the undisturbed run left nothing to compare")
+        at_work = torment(killed, arguments.kills, duration, arguments.seed)
+        killed.complete()
+        differences = compare(calm.files(), killed.files())
+    finally:
+        if not arguments.keep:
+            shutil.rmtree(home, ignore_errors=True)
+    print(f"{arguments.kills} kills, {at_work} of them while the run was at work")
+    print("\n".join(differences) or "same bytes")
+    return int(bool(differences) or at_work * 2 < arguments.kills)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

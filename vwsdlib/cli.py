@@ -1,0 +1,371 @@
+"""The `vwsd` command. Each subcommand is one function; heavy parts are imported where they are needed.
+
+Exit codes: 0 done; 1 a notebook failed or a check did not hold; 2 the command could not be carried out (bad input, missing file).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from . import __version__, paths
+from .errors import VwsdError
+
+COMMANDS: dict[str, tuple[Callable, Callable]] = {}
+
+
+def command(configure: Callable[[argparse.ArgumentParser], None]) -> Callable:
+    """Register a subcommand under its function's name; its docstring is its help, the part after `Example:` its epilog."""
+
+    def register(function: Callable[[argparse.Namespace], int]) -> Callable:
+        COMMANDS[function.__name__] = (function, configure)
+        return function
+
+    return register
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(prog="vwsd", description="Visual word sense disambiguation: find the picture that a phrase means.",
+                                  epilog="`vwsd COMMAND --help` explains each with an example. Start with `vwsd doctor` and `vwsd run --profile demo`.")
+    top.add_argument("--version", action="version", version=f"vwsd {__version__}")
+    subcommands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (function, configure) in COMMANDS.items():
+        text, _, example = (function.__doc__ or "").partition("Example:")
+        sub = subcommands.add_parser(name, help=text.strip().splitlines()[0], description=text.strip(), epilog=f"example:{example.rstrip()}",
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+        configure(sub)
+        sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return top
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        return COMMANDS[options.command][0](options)
+    except VwsdError as e:
+        if options.debug:
+            traceback.print_exc()
+        print(f"vwsd {options.command}: {e}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # `vwsd ... | head` is no fault
+        sys.stdout = open(os.devnull, "w")
+        return 0
+    except KeyboardInterrupt:
+        print(f"vwsd {options.command}: interrupted; what was finished is kept, run it again to go on.", file=sys.stderr)
+        return 130
+
+
+def _say(value: object) -> None:
+    print(json.dumps(value, ensure_ascii=False, indent=1))
+
+
+# ---------------------------------------------------------------------------- files in the official layout
+
+
+def _files(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--data", type=Path, required=True, help="data file: target, phrase, ten image names a line, tab-separated")
+    p.add_argument("--gold", type=Path, required=True, help="gold file: the right image name a line, same order")
+    p.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def _score_arguments(p: argparse.ArgumentParser) -> None:
+    _files(p)
+    p.add_argument("predictions", nargs="+", type=Path, metavar="PRED", help="official submission, or a TSV with columns score_1 to score_10")
+
+
+@command(_score_arguments)
+def score(o: argparse.Namespace) -> int:
+    """Score prediction files: hit@1 and MRR with 95 % intervals, and the exact McNemar p of every pair.
+
+    A prediction file is the official submission (a line an item: the ten names, best first, tab-separated) or a TSV whose columns
+    score_1 to score_10 follow the order of the candidates. Ties go to the earlier candidate. Percentages; k and n are counts.
+
+    Example:
+      vwsd score --data en.test.data.v1.1.txt --gold en.test.gold.v1.1.txt clip.tsv clipseg.tsv
+    """
+    from .analysis.scoring import compare, read_predictions
+    from .data.items import read_items
+
+    items = read_items(o.data, o.gold)
+    found = compare({str(path): read_predictions(path, items) for path in o.predictions}, items)
+    _say(found) if o.json else _print_scores(found)
+    return 0
+
+
+def _print_scores(found: dict) -> None:
+    width = max(len(s["file"]) for s in found["systems"])
+    print(f"{'system':<{width}}  {'k/n':>11}  {'hit@1':>7}  {'95 % interval':>15}  {'MRR':>8}  {'95 % interval':>15}")
+    for s in found["systems"]:
+        print(f"{s['file']:<{width}}  {str(s['k']) + '/' + str(s['n']):>11}  {s['hit1']:7.3f}  {s['ci_low']:6.2f} - {s['ci_high']:6.2f}  "
+              f"{s['mrr']:8.4f}  {s['mrr_ci_low']:6.2f} - {s['mrr_ci_high']:6.2f}")
+    for p in found["pairs"]:
+        print(f"\n{p['a']}  against  {p['b']}\n  right alone: {p['only_a']} and {p['only_b']}; exact McNemar p = {p['p']:.4g}")
+
+
+@command(_files)
+def audit(o: argparse.Namespace) -> int:
+    """Show what a set gives away without its text or its pictures.
+
+    rarest / most_frequent: hit@1 (percent) of always taking the picture that fills the fewest / most candidate slots of this file,
+    expected under a uniform choice among ties. gold_as_distractor: slots where some item's gold stands as another's distractor.
+
+    Example:
+      vwsd audit --data train.data.v1.txt --gold train.gold.v1.txt
+    """
+    from .analysis.audit import audit as run_audit
+    from .data.items import read_items
+
+    found = run_audit(read_items(o.data, o.gold))
+    if o.json:
+        _say(found)
+        return 0
+    print(f"items               {found['n']}  ({found['targets']} targets, {found['images']} images)")
+    for rule in ("chance", "rarest", "most_frequent"):
+        low, high = found["intervals"][rule]
+        print(f"{rule:<19} {found[rule]:.2f}  ({low:.2f} - {high:.2f})")
+    print(f"gold_as_distractor  {found['gold_as_distractor']}")
+    print(f"position_counts     {' '.join(map(str, found['position_counts']))}")
+    return 0
+
+
+# ---------------------------------------------------------------------------- encoders on a user's own files
+
+
+def _encoder(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--encoder", default="lite", help="name in the registry (default: lite)")
+    p.add_argument("--truncated", choices=("error", "keep"), default="error", help="a picture file that is cut short: stop, or use what decodes (default: error)")
+
+
+def _evaluate_arguments(p: argparse.ArgumentParser) -> None:
+    _files(p)
+    p.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of the image files")
+    _encoder(p)
+    p.add_argument("--text", default="phrase", help="what is given to the encoder: word, phrase or this_is (default: phrase)")
+    p.add_argument("--out", type=Path, metavar="SCORES.tsv", help="write the ten scores of each item here")
+
+
+@command(_evaluate_arguments)
+def evaluate(o: argparse.Namespace) -> int:
+    """Run an encoder over any set in the official layout and print what `score` prints.
+
+    Pictures that are not in the folder are named, never dropped silently: they score -inf, so they rank last (an item whose gold is
+    missing counts as wrong), every item stays in n, and a second line gives the figures of the complete items alone.
+
+    Example:
+      vwsd evaluate --data trial.data.txt --gold trial.gold.txt --images all_images --out scores.tsv
+    """
+    from .analysis.scorers import cosine_scores, texts_of
+    from .analysis.scoring import compare, write_scores
+    from .data.items import missing_pictures
+    from .data.sets import user_set
+    from .encoders.registry import load_encoder
+    from .encoders.store import VectorStore
+
+    data = user_set(o.data, o.gold, o.images)
+    missing = missing_pictures(data.items, o.images)
+    if sum(map(len, missing.values())) == sum(len(i.candidates) for i in data.items):
+        raise VwsdError("none of the pictures is in the folder", where=o.images, remedy="Give the folder of this very set; names keep their case.")
+    texts = texts_of(data.items, o.text)
+    scores = cosine_scores(data, VectorStore(load_encoder(o.encoder), truncated=o.truncated), texts, missing)
+    if o.out:
+        write_scores(o.out, data.items, scores)
+    found = compare({o.encoder: scores}, data.items)
+    whole = [i for i, item in enumerate(data.items) if item.id not in missing]
+    found["missing"] = missing
+    found["complete"] = compare({f"{o.encoder}, complete items": scores[whole]}, [data.items[i] for i in whole])["systems"][0] if missing and whole else None
+    _say(found) if o.json else _print_evaluation(found, data.items)
+    return 0
+
+
+def _print_evaluation(found: dict, items) -> None:
+    by_id = {i.id: i for i in items}
+    for item_id, names in found["missing"].items():
+        gold = " - the gold is among them, so the item counts as wrong" if by_id[item_id].gold in names else ""
+        print(f"missing  {item_id} ({by_id[item_id].phrase}): {', '.join(names)}{gold}")
+    if found["missing"]:
+        print(f"{sum(map(len, found['missing'].values()))} pictures of {len(found['missing'])} items are missing; they rank last (score -inf) and every item counts.\n")
+    _print_scores({"systems": [s for s in (*found["systems"], found["complete"]) if s], "pairs": []})
+
+
+def _rank_arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument("phrase", metavar="PHRASE", help="what is looked for, e.g. \"fruit bat\"")
+    p.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="picture files")
+    _encoder(p)
+    p.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+@command(_rank_arguments)
+def rank(o: argparse.Namespace) -> int:
+    """Rank your own pictures for a phrase, best first, by the cosine of an encoder.
+
+    Example:
+      vwsd rank "fruit bat" cave.jpg stadium.png market.webp
+    """
+    import numpy as np
+
+    from .analysis.scoring import ranking
+    from .encoders.registry import load_encoder
+    from .encoders.store import VectorStore
+
+    if not o.phrase.strip():
+        raise VwsdError("the phrase is empty", remedy='Give a word or a phrase, e.g. vwsd rank "fruit bat" a.jpg b.jpg.')
+    store = VectorStore(load_encoder(o.encoder), truncated=o.truncated)
+    cosines = store.images(o.images).astype(np.float64) @ store.texts([o.phrase])[0].astype(np.float64)  # [n]
+    order = [{"image": str(o.images[i]), "score": float(cosines[i])} for i in ranking(range(len(o.images)), cosines)]
+    if o.json:
+        _say({"ranking": order})
+    else:
+        print("\n".join(f"{place:>3}  {entry['score']:7.4f}  {entry['image']}" for place, entry in enumerate(order, start=1)))
+    return 0
+
+
+# ---------------------------------------------------------------------------- the companion's own work
+
+
+def _fetch_arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument("what", choices=("demo",), help="demo: EmojiWSD, drawn from installed packages, and the lite encoder's head")
+    p.add_argument("--force", action="store_true", help="build again even where nothing changed")
+
+
+@command(_fetch_arguments)
+def fetch(o: argparse.Namespace) -> int:
+    """Put data where the notebooks look for it. `demo` draws EmojiWSD in the official layout and trains the lite encoder's head.
+
+    Nothing is downloaded for `demo`: pictures and weights come with installed packages.
+
+    Example:
+      vwsd fetch demo
+    """
+    from .data.emojiwsd import build
+    from .encoders.registry import load_encoder
+
+    folder = build.build(force=o.force)
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    print(f"EmojiWSD {manifest['version']} in {folder} ({len(manifest['files'])} files)\n{manifest['credit']}")
+    if different := build.differs_from_reference(folder):
+        print(f"note: {' and '.join(different)} differ from the reference build; other package versions than requirements.lock draw other pixels.")
+    print(f"lite encoder ready, weights {load_encoder('lite').identity()['weights_sha256'][:12]}")
+    return 0
+
+
+def _profile(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--profile", default="demo", help="demo (built in, offline) or paper (real checkpoints and data); default: demo")
+
+
+def _run_arguments(p: argparse.ArgumentParser) -> None:
+    _profile(p)
+    p.add_argument("--only", action="append", default=[], metavar="NOTEBOOK", help="just this one and what it needs (may be repeated)")
+    p.add_argument("--from", dest="start_from", metavar="NOTEBOOK", help="this one and all after it, again")
+    p.add_argument("--force", action="store_true", help="run even what is up to date")
+    p.add_argument("--keep-going", action=argparse.BooleanOptionalAction, default=True, help="after a failure, go on with what does not depend on it (default)")
+    p.add_argument("--limit", type=int, default=0, metavar="N", help="only the first N items of each set; such results are never compared with a paper")
+    p.add_argument("--set", dest="settings", action="append", default=[], metavar="NAME=VALUE", help="set a notebook parameter (may be repeated)")
+
+
+@command(_run_arguments)
+def run(o: argparse.Namespace) -> int:
+    """Run a profile's notebooks through papermill, skipping those whose inputs and outputs are unchanged, then write the report.
+
+    Exit code 0: all done or up to date; 1: a notebook failed or is blocked; 2: nothing was run (a bad option).
+
+    Example:
+      vwsd run --profile demo --only 02_clip_baseline --set seed=1
+    """
+    from . import pipeline
+
+    done = pipeline.run(o.profile, only=o.only, start_from=o.start_from, force=o.force, keep_going=o.keep_going, limit=o.limit,
+                        settings=pipeline.parse_settings(o.settings))
+    _report_after(o.profile)
+    return done.exit_code
+
+
+def _report_after(profile: str) -> None:
+    """The report is written whatever failed; then the main table, for the eye."""
+    from .results.collect import Collection
+    from .results.report import write_report
+    from .results.tables import baseline
+
+    try:
+        folder = write_report(profile)
+    except VwsdError as e:
+        print(f"no report: {e}", file=sys.stderr)
+        return
+    if table := baseline(Collection(profile, paths.results_dir(profile))):
+        print(f"\n{table}\n")
+    print(f"report: {folder / 'report.md'}")
+
+
+def _status_arguments(p: argparse.ArgumentParser) -> None:
+    _profile(p)
+    p.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+@command(_status_arguments)
+def status(o: argparse.Namespace) -> int:
+    """Say of each notebook: done, stale (which input changed), failed (where and why), blocked (by whom) or never run.
+
+    Example:
+      vwsd status --profile demo
+    """
+    from . import pipeline
+
+    found = pipeline.status(o.profile)
+    if o.json:
+        _say([{"notebook": name, "state": state, "detail": detail} for name, state, detail in found])
+    else:
+        print("\n".join(f"{name:<18} {state:<10} {detail}".rstrip() for name, state, detail in found))
+    return 0
+
+
+def _report_arguments(p: argparse.ArgumentParser) -> None:
+    _profile(p)
+    p.add_argument("--check", action="store_true", help="write nothing; fail (exit 1) where files on disk are not what the stored predictions give")
+
+
+@command(_report_arguments)
+def report(o: argparse.Namespace) -> int:
+    """Make rows, tables, figures and the report again from stored predictions, without loading a model.
+
+    Example:
+      vwsd report --profile demo --check
+    """
+    from .results.report import check_report, write_report
+
+    if not o.check:
+        print(write_report(o.profile) / "report.md")
+        return 0
+    found = check_report(o.profile)
+    print("\n".join(found) or f"results/{o.profile} agrees with its predictions and with this code")
+    return 1 if found else 0
+
+
+def _doctor_arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--json", action="store_true", help="print JSON instead of lines")
+
+
+@command(_doctor_arguments)
+def doctor(o: argparse.Namespace) -> int:
+    """Check this machine: Python, packages, weights, kernel, disk, device. Each failure comes with its remedy.
+
+    Example:
+      vwsd doctor
+    """
+    from .doctor import examine
+
+    found = examine()
+    if o.json:
+        _say(found)
+    else:
+        print("\n".join(f"[{c['state']}] {c['what']}" + (f"  ->  {c['remedy']}" if c["state"] == "FAIL" else "") for c in found))
+    return 1 if any(c["state"] == "FAIL" for c in found) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,206 @@
+"""The one picture loader: whatever a file holds becomes an upright RGB picture, and every change on the way has a name.
+
+Nothing else in the package opens a picture, so that each oddity is decided once, here, and a report can say how often.
+Two things are left alone on purpose. ICC profiles are not applied: CLIP and its kin were trained on raw channel values
+(the profile goes with the rest of the metadata, so nobody applies it later). And a JPEG is decoded at full size, never
+in draft mode: shrinking belongs to the checkpoint's own preprocessing.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import threading
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL.Image import Transpose
+
+from ..errors import VwsdError
+from ..paths import sha256_bytes
+
+DECISIONS = {
+    "truncated": "The file is cut short or damaged; what decodes was kept, the rest is Pillow's filling.",
+    "mpo-first-frame": "An MPO (several views in one JPEG); the first view was taken.",
+    "first-frame": "An animation or a file of several pages; the first frame was taken.",
+    "exif-rotated": "The EXIF orientation was applied.",
+    "exif-ignored": "The EXIF block is broken or its orientation is none of 1 to 8; the pixels stay as stored.",
+    "depth-to-8bit": "Grey deeper than 8 bits was scaled to 8.",
+    "1bit-to-rgb": "Black and white became RGB.",
+    "grey-to-rgb": "Grey became RGB.",
+    "palette-to-rgb": "Palette colours became RGB.",
+    "cmyk-to-rgb": "CMYK became RGB by Pillow's plain formula (inverted Adobe files included).",
+    "colours-to-rgb": "Another colour model (YCbCr, HSV, ...) became RGB.",
+    "alpha-over-white": "Transparent parts show white instead of the colour stored beneath.",
+    "alpha-opaque": "A transparency channel that hides nothing was dropped.",
+}
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "PPM")  # not all: EPS would start Ghostscript
+MAX_PIXELS = 178_956_970  # 0.7 GB; where Pillow gives up too (twice its warning limit); V-WSD keeps below 32 million
+INVENTED_PIXELS = 48 * 48  # from a bare header libjpeg makes up a 16 x 16 block, smoothed over 48 x 48 if progressive
+ORIENTATION = 0x0112
+TURNS = {2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
+         6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90}
+COLOURS = {"RGB": (), "1": ("1bit-to-rgb",), "L": ("grey-to-rgb",), "P": ("palette-to-rgb",), "CMYK": ("cmyk-to-rgb",)}
+REMEDIES = {IsADirectoryError: "Name a picture inside the folder.",
+            PermissionError: "Give yourself the right to read it (chmod u+r)."}
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Python prints Pillow's log of a bad TIFF to stderr
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture: RGB, upright, full size; the SHA-256 of its file; the DECISIONS taken, in order."""
+
+    image: Image.Image
+    sha256: str
+    decisions: tuple[str, ...]
+
+
+def load_picture(path: str | Path, truncated: str = "error") -> Picture:
+    """Read a file once and decode it; raises VwsdError when it is missing, unreadable or no picture.
+
+    truncated: what to do with a file that is cut short: "error" stops, "keep" takes what decodes and records the decision.
+    """
+    data = _read(Path(path))
+    image, decisions = decode(data, path)
+    if "truncated" in decisions and truncated == "error":
+        raise VwsdError("the picture is truncated: its file is cut short or damaged", path,
+                        "Fetch it again, or take what decodes with --truncated keep.")
+    return Picture(image, sha256_bytes(data), decisions)
+
+
+def decode(data: bytes, where: object = "") -> tuple[Image.Image, tuple[str, ...]]:
+    """The picture in a file's bytes as (upright RGB image, decisions); raises VwsdError, naming `where`."""
+    if not data:
+        raise VwsdError("the picture file is empty", where, "Fetch it again.")
+    try:
+        image, opened = _open(data)
+        image, deepened = _eight_bits(image)
+        image, coloured = _rgb(image)
+    except Image.DecompressionBombError as e:
+        raise VwsdError(f"the picture is larger than {MAX_PIXELS:,} pixels", where, "Save it smaller.") from e
+    except UnidentifiedImageError as e:
+        raise VwsdError(f"not a picture (none of {', '.join(FORMATS)})", where,
+                        "Perhaps a web page by a picture's name: look into it, fetch it again or convert it.") from e
+    except Exception as e:  # decoders raise OSError, SyntaxError, struct.error, zlib.error, ... on damaged bytes
+        raise VwsdError(f"the picture cannot be decoded ({e})", where, "Fetch it again or save it as PNG.") from e
+    return image, opened + deepened + coloured
+
+
+def _read(path: Path) -> bytes:
+    """A file's bytes, or a VwsdError that says what to do."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as e:
+        raise VwsdError("no such picture", path, _beside(path)) from e
+    except OSError as e:
+        raise VwsdError(f"cannot read the picture: {e.strerror or e}", path,
+                        REMEDIES.get(type(e), "Check the path and the disk.")) from e
+
+
+def _beside(path: Path) -> str:
+    """The remedy for a missing picture: its twin in other case when there is one."""
+    siblings = path.parent.glob("*")  # which, unlike iterdir, is empty for a folder that is missing or closed
+    twins = sorted(s.name for s in siblings if s.name.casefold() == path.name.casefold())
+    return f"Names keep their case: {', '.join(twins)} is there." if twins else "Check the folder; fetch the set again."
+
+
+_one_at_a_time = threading.Lock()
+
+
+@contextmanager
+def _switches(lenient: bool):
+    """Hold Pillow's process-wide switches (truncated files, warnings) while one decoder runs, then put them back.
+
+    One decode at a time in a process: else a strict one, beside a lenient one, would take half a picture for a whole one. To
+    decode in parallel, use worker processes.
+    """
+    with _one_at_a_time, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\b")
+        before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, lenient
+        try:
+            yield
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+def _open(data: bytes) -> tuple[Image.Image, tuple[str, ...]]:
+    """The first frame, upright: read strictly, and only if that fails with whatever is left of it."""
+    try:
+        return _frame(data, lenient=False)
+    except Exception:  # as in decode(), half a dozen unrelated types; a bomb or a text only fails once more
+        image, done = _frame(data, lenient=True)
+        return image, ("truncated", *done)
+
+
+def _frame(data: bytes, lenient: bool) -> tuple[Image.Image, tuple[str, ...]]:
+    """The first frame, upright; raises DecompressionBombError before a pixel is decoded, else as Pillow does."""
+    with _switches(lenient):
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        if image.width * image.height > MAX_PIXELS:
+            raise Image.DecompressionBombError
+        several = getattr(image, "is_animated", False)
+        frames = ("mpo-first-frame" if image.format == "MPO" else "first-frame",) if several else ()
+        tiff_tag = getattr(image, "tag_v2", {}).get(ORIENTATION)  # Pillow turns a TIFF on load and forgets the tag
+        image.load()
+        if lenient and _decoded_pixels(image) <= INVENTED_PIXELS:
+            raise ValueError("little more than its header is left")
+        upright, turned = _upright(image)
+    return upright, frames + (("exif-rotated",) if tiff_tag in TURNS else turned)
+
+
+def _decoded_pixels(image: Image.Image) -> int:
+    """How many pixels of a truncated picture differ from its last one, the filling."""
+    pixels = np.asarray(image).reshape(image.width * image.height, -1)
+    return int((pixels != pixels[-1]).any(axis=1).sum())
+
+
+def _upright(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
+    """Apply the EXIF orientation; a broken one is worth a note, never the picture."""
+    try:
+        Image.Exif().load(image.info.get("exif"))  # raises; getexif() takes a block for empty if it broke before
+        orientation = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # Pillow's EXIF reader raises as many types as its decoders
+        orientation = None
+    if orientation in TURNS:
+        return image.transpose(TURNS[orientation]), ("exif-rotated",)
+    return image, () if orientation == 1 else ("exif-ignored",)
+
+
+def _eight_bits(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
+    """Scale deep grey (I;16, I, F) to 8 bits: Pillow's own convert() clips, and all above 255 would be white."""
+    if image.mode[0] not in "IF":
+        return image, ()
+    values = np.nan_to_num(np.asarray(image), posinf=0, neginf=0)
+    grey = Image.fromarray((_floats if image.mode == "F" else _integers)(values).astype(np.uint8))
+    if (clear := image.info.get("transparency")) is not None:  # one grey level stands for "nothing here"
+        grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+    return grey, ("depth-to-8bit",)
+
+
+def _integers(values: np.ndarray) -> np.ndarray:
+    """The top 8 of 16 bits, or of 31 when the values need more."""
+    return values.clip(0) >> (8 if values.max() < 1 << 16 else 23)
+
+
+def _floats(values: np.ndarray) -> np.ndarray:
+    """0 to white becomes 0 to 255, where white is the first customary level that no value exceeds."""
+    white = next((level for level in (1, 255, 65535) if values.max() <= level), values.max())
+    return (values.clip(0) * (255 / white)).round()
+
+
+def _rgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
+    """Any mode of 8 bits as a fresh RGB image without metadata, transparent parts over white."""
+    done = COLOURS.get(image.mode.rstrip("Aa"), ("colours-to-rgb",))
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")  # before any RGB, which would bring out the colours stored beneath
+        opaque = rgba.getchannel("A").getextrema()[0] == 255
+        done += ("alpha-opaque" if opaque else "alpha-over-white",)
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    rgb = image.convert("RGB")
+    rgb.info = {}
+    return rgb, done

@@ -1,0 +1,136 @@
+"""The sets by name: where each lies, how it is obtained, whether it is what was published."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..errors import VwsdError
+from ..paths import data_dir, sha256_file
+from .items import Item, items_sha256, read_items
+
+# SHA-256 of the official files as published; the train files are the copy in circulation, with Windows line ends.
+OFFICIAL = {
+    "en.test.data.v1.1.txt": "0799d8aa7b14b05c275116b364f772c9858035a09135fd5c2cdfce814d4cc59b",
+    "en.test.gold.v1.1.txt": "1e183ecfdcc02e73b4887df141ec287fbf5075c7ef43cde867bf0326918d5db8",
+    "it.test.data.v1.1.txt": "a8fa0d2f28fbb32a47cac0846b52da4be148c96425412233da575d5de9860983",
+    "it.test.gold.v1.1.txt": "bcd4b7a0da2df12ea3f4f5702a9312626e10d582dec16094aacc013f74fcb6c1",
+    "fa.test.data.txt": "959c9be7cc32b8887c34ddff0917c8f5da20da9451ef38cb15736774e0143d8e",
+    "fa.test.gold.txt": "4875b660173d3d2f5956f038b94420c63abd1b18c0a3830aff48ef13d3d77bf7",
+    "train.data.v1.txt": "7569b4044f9b339aaf099c12688389341581370f45defd21fc3e45938a073f6c",
+    "train.gold.v1.txt": "e3d01d115cc94f0223be0f6249c4000f83b03e222d734ffb12680aae2f0562c6",
+    "trial.data.txt": "448d794554e89a6157cd08914012c731d3ee4cfd31c035209a37d8a7ade3d02f",
+    "trial.gold.txt": "338416b08d8e7074560cd2d354dcbe3dfb7d75b0740166a231a9b74cb221e8d5",
+}
+
+
+@dataclass(frozen=True)
+class VwsdSet:
+    """Items of one language and split with the folder of their pictures.
+
+    `official` says whether the text is the published one: True (hash known and equal), False (hash known and different), None
+    (no published hash: EmojiWSD, a user's own file).
+    """
+
+    name: str
+    language: str
+    split: str
+    items: tuple[Item, ...]
+    images: Path
+    credit: str
+    official: bool | None = None
+
+    @property
+    def sha256(self) -> str:
+        """Hash of ids, text, candidates and gold."""
+        return items_sha256(self.items)
+
+    def path(self, image: str) -> Path:
+        """File of an image name."""
+        return self.images / image
+
+    def head(self, limit: int) -> VwsdSet:
+        """The first `limit` items (all where it is 0)."""
+        return replace(self, items=self.items[:limit]) if limit else self
+
+
+def _emojiwsd(language: str, split: str) -> VwsdSet:
+    from .emojiwsd import build
+
+    folder = build.build()
+    items = read_items(folder / f"{language}.{split}.data.txt", folder / f"{language}.{split}.gold.txt")
+    return VwsdSet("emojiwsd", language, split, tuple(items), folder / "images", build.CREDIT)
+
+
+OFFICIAL_FILES = {
+    ("en", "test"): ("en.test.data.v1.1.txt", "en.test.gold.v1.1.txt", "test_images"),
+    ("it", "test"): ("it.test.data.v1.1.txt", "it.test.gold.v1.1.txt", "test_images"),
+    ("fa", "test"): ("fa.test.data.txt", "fa.test.gold.txt", "test_images"),
+    ("en", "trial"): ("trial.data.txt", "trial.gold.txt", "all_images"),
+    ("en", "train"): ("train.data.v1.txt", "train.gold.v1.txt", "train_images_v1"),
+}
+OFFICIAL_CREDIT = "SemEval-2023 Task 1 (Raganato et al. 2023), CC BY-NC 4.0; the pictures keep their own licences."
+
+
+def _official(language: str, split: str) -> VwsdSet:
+    data, gold, images = OFFICIAL_FILES[language, split]
+    folder = data_dir() / "vwsd" / split
+    if not (folder / data).exists():
+        raise VwsdError("the official files are not here", where=folder, remedy=f"Put {data}, {gold} and the folder {images} of SemEval-2023 Task 1 there (see README, 'The papers').")
+    known = {name: sha256_file(folder / name) == OFFICIAL[name] for name in (data, gold)}
+    return VwsdSet("vwsd", language, split, tuple(read_items(folder / data, folder / gold, language)), folder / images, OFFICIAL_CREDIT, all(known.values()))
+
+
+SETS: dict[str, tuple[Callable[[str, str], VwsdSet], Sequence[tuple[str, str]]]] = {
+    "emojiwsd": (_emojiwsd, [(language, split) for language in ("en", "it", "fa") for split in ("dev", "test")]),
+    "vwsd": (_official, list(OFFICIAL_FILES)),
+}
+
+
+def load_set(name: str, language: str = "en", split: str = "test") -> VwsdSet:
+    """A set by name, language and split; EmojiWSD is built on first use.
+
+    Raises VwsdError naming the alternatives, or what is missing and how to get it.
+    """
+    if name not in SETS:
+        near = difflib.get_close_matches(name, SETS, 1)
+        raise VwsdError(f"no set named {name!r}", remedy=f"{f'Did you mean {near[0]!r}? ' if near else ''}Sets: {', '.join(SETS)}.")
+    loader, parts = SETS[name]
+    if (language, split) not in parts:
+        raise VwsdError(f"{name} has no {language} {split}", remedy="It has " + ", ".join(f"{lang} {part}" for lang, part in parts) + ".")
+    return loader(language, split)
+
+
+def languages(name: str, split: str = "test") -> list[str]:
+    """Languages of a set's split, in its own order."""
+    return [lang for lang, part in SETS[name][1] if part == split]
+
+
+def user_set(data: str | Path, gold: str | Path | None, images: str | Path) -> VwsdSet:
+    """A user's files in the official layout as a set."""
+    items = tuple(read_items(data, gold))
+    known = [sha256_file(p) == OFFICIAL[Path(p).name] for p in (data, gold) if p and Path(p).name in OFFICIAL]
+    return VwsdSet(Path(data).name, items[0].language, "user", items, Path(images), "the user's own files", all(known) if known else None)
+
+
+def key(images: str | Path) -> dict[str, dict]:
+    """EmojiWSD's answer key, image name -> {emoji, style, sense}; empty for sets that have none. For analysis, never for scoring."""
+    path = Path(images).parent / "key.tsv"
+    if not path.exists():
+        return {}
+    header, *rows = path.read_text(encoding="utf-8").splitlines()
+    return {row.split("\t")[0]: dict(zip(header.split("\t")[1:], row.split("\t")[1:])) for row in rows}
+
+
+def fingerprint(name: str) -> str:
+    """Hash of a set's text files and, where there is a manifest, of its pictures' pixels; "" where the set is not on disk yet."""
+    from .emojiwsd import build
+
+    if name == "emojiwsd":
+        manifest = json.loads((build.build() / "manifest.json").read_text())
+        return manifest["text"] + manifest["pixels"]
+    folder = data_dir() / name
+    return ":".join(sha256_file(p) for p in sorted(folder.glob("*/*.txt")))

