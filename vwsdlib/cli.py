@@ -75,6 +75,17 @@ def _files(p: argparse.ArgumentParser) -> None:
     p.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
+def _items(o: argparse.Namespace):
+    """Items of --data and --gold; a file by an official name with other bytes is read, and said to be another."""
+    from .data.items import read_items
+    from .data.sets import is_official
+
+    for path in (o.data, o.gold):
+        if path.is_file() and is_official(path) is False:
+            print(f"note: {path.name} is not byte for byte the published file of that name", file=sys.stderr)
+    return read_items(o.data, o.gold)
+
+
 def _score_arguments(p: argparse.ArgumentParser) -> None:
     _files(p)
     p.add_argument("predictions", nargs="+", type=Path, metavar="PRED", help="official submission, or a TSV with columns score_1 to score_10")
@@ -91,9 +102,8 @@ def score(o: argparse.Namespace) -> int:
       vwsd score --data en.test.data.v1.1.txt --gold en.test.gold.v1.1.txt clip.tsv clipseg.tsv
     """
     from .analysis.scoring import compare, read_predictions
-    from .data.items import read_items
 
-    items = read_items(o.data, o.gold)
+    items = _items(o)
     found = compare({str(path): read_predictions(path, items) for path in o.predictions}, items)
     _say(found) if o.json else _print_scores(found)
     return 0
@@ -120,9 +130,8 @@ def audit(o: argparse.Namespace) -> int:
       vwsd audit --data train.data.v1.txt --gold train.gold.v1.txt
     """
     from .analysis.audit import audit as run_audit
-    from .data.items import read_items
 
-    found = run_audit(read_items(o.data, o.gold))
+    found = run_audit(_items(o))
     if o.json:
         _say(found)
         return 0
@@ -168,6 +177,7 @@ def evaluate(o: argparse.Namespace) -> int:
     from .encoders.registry import load_encoder
     from .encoders.store import VectorStore
 
+    _items(o)
     data = user_set(o.data, o.gold, o.images)
     missing = missing_pictures(data.items, o.images)
     if sum(map(len, missing.values())) == sum(len(i.candidates) for i in data.items):

@@ -132,7 +132,7 @@ def _check_gold(items: Sequence[Item], golds: Sequence[str], path: str | Path) -
     what = f"the gold {g!r} is not among the candidates of {item.phrase!r}"
     if same:
         remedy = f"The candidate is spelled {same[0]!r}: names keep their case."
-    elif shift := _shift(items, golds, first):
+    elif 2 * len(wrong) > len(items) - first and (shift := _shift(items, golds, first)):
         remedy = f"From here on the gold file is shifted by {shift:+d} line{'s' if abs(shift) > 1 else ''} against the data file. {REFETCH}"
     else:
         remedy = f"{len(wrong)} of {len(items)} lines disagree. {REFETCH}"

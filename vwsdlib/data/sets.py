@@ -57,6 +57,12 @@ class VwsdSet:
         return replace(self, items=self.items[:limit]) if limit else self
 
 
+def is_official(path: str | Path) -> bool | None:
+    """Is the file the published one of its name? None where no such name was published."""
+    expected = OFFICIAL.get(Path(path).name)
+    return None if expected is None else sha256_file(path) == expected
+
+
 def _emojiwsd(language: str, split: str) -> VwsdSet:
     from .emojiwsd import build
 
@@ -80,8 +86,8 @@ def _official(language: str, split: str) -> VwsdSet:
     folder = data_dir() / "vwsd" / split
     if not (folder / data).exists():
         raise VwsdError("the official files are not here", where=folder, remedy=f"Put {data}, {gold} and the folder {images} of SemEval-2023 Task 1 there (see README, 'The papers').")
-    known = {name: sha256_file(folder / name) == OFFICIAL[name] for name in (data, gold)}
-    return VwsdSet("vwsd", language, split, tuple(read_items(folder / data, folder / gold, language)), folder / images, OFFICIAL_CREDIT, all(known.values()))
+    known = [is_official(folder / name) for name in (data, gold)]
+    return VwsdSet("vwsd", language, split, tuple(read_items(folder / data, folder / gold, language)), folder / images, OFFICIAL_CREDIT, all(known))
 
 
 SETS: dict[str, tuple[Callable[[str, str], VwsdSet], Sequence[tuple[str, str]]]] = {
@@ -112,7 +118,7 @@ def languages(name: str, split: str = "test") -> list[str]:
 def user_set(data: str | Path, gold: str | Path | None, images: str | Path) -> VwsdSet:
     """A user's files in the official layout as a set."""
     items = tuple(read_items(data, gold))
-    known = [sha256_file(p) == OFFICIAL[Path(p).name] for p in (data, gold) if p and Path(p).name in OFFICIAL]
+    known = [same for p in (data, gold) if p and (same := is_official(p)) is not None]
     return VwsdSet(Path(data).name, items[0].language, "user", items, Path(images), "the user's own files", all(known) if known else None)
 
 

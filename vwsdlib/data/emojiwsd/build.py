@@ -88,6 +88,12 @@ def built_from(target: Path) -> str | None:
         return None
 
 
+def differs_from_reference(target: Path) -> list[str]:
+    """Which of "text" and "pixels" differ from the reference build under requirements.lock; empty when both agree."""
+    manifest, reference = (json.loads(p.read_text(encoding="utf-8")) for p in (target / "manifest.json", REFERENCE))
+    return [part for part in ("text", "pixels") if manifest[part] != reference[part]]
+
+
 def _image_names() -> dict[Picture, str]:
     """Picture -> file name; numbers are dealt at random over both splits so that they tell nothing."""
     pictures = [(s.emoji, style) for s in senses() for style in STYLES]

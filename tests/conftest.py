@@ -1,0 +1,55 @@
+"""Shared by all tests: no network, no progress bars, folders of their own; real data where they are at hand."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("CI", "true")  # quiet bars
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder of real data (`VWSD_SHARED`, else ../shared/data beside the checkout); skips with the reason where there is none."""
+    folder = Path(os.environ.get("VWSD_SHARED") or ROOT.parent / "shared" / "data")
+    if not (folder / "vwsd").is_dir():
+        pytest.skip(f"real data not at hand: {folder} (set VWSD_SHARED)")
+    return folder
+
+
+@pytest.fixture
+def own_folders(tmp_path, monkeypatch):
+    """Results and cache below tmp_path, so that a test leaves the checkout alone."""
+    monkeypatch.setenv("VWSD_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("VWSD_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def emojiwsd():
+    """Folder of EmojiWSD, built where it is not."""
+    from vwsdlib.data.emojiwsd import build
+
+    return build.build()
+
+
+@pytest.fixture
+def official(tmp_path):
+    """Writes a small set in the official layout with pictures; returns (data, gold, images) and lets tests break them."""
+    from PIL import Image
+
+    images = tmp_path / "images"
+    images.mkdir()
+    for i in range(12):
+        Image.new("RGB", (32, 24), (i * 20, 255 - i * 20, 90)).save(images / f"image.{i}.png")
+    lines, golds = [], []
+    for i in range(6):
+        names = [f"image.{(i + j) % 12}.png" for j in range(10)]
+        lines.append("\t".join([f"word{i}", f"word{i} thing", *names]))
+        golds.append(names[i])
+    data, gold = tmp_path / "en.toy.data.txt", tmp_path / "en.toy.gold.txt"
+    data.write_text("\n".join(lines) + "\n")
+    gold.write_text("\n".join(golds) + "\n")
+    return data, gold, images
