@@ -2,8 +2,9 @@
 
     python tests/kill_and_resume.py --kills 20 --profile demo [--seed 0] [--keep FOLDER]
 
-Two pairs of results and cache folders: one for an undisturbed run, one for the run that is killed. So that kills do not
-all land on a run with nothing to do, every second round starts with --force and every third without stored vectors.
+Three pairs of results and cache folders: two for undisturbed runs, which must agree, one for the run that is killed. So that
+kills do not land on a run with nothing to do, each round first loses a stamp, or starts with --force, or does so without
+stored vectors; the moment is uniform over an undisturbed run, from nothing until one got through, then with all at hand.
 Exit code 0 when the bytes agree and at least half of the kills met a run at work, else 1.
 """
 
@@ -46,15 +47,33 @@ class Folders:
             sys.exit(f"the undisturbed run failed with exit code {code}:\n" + (self.home / "run.log").read_text()[-3000:])
         return time.monotonic() - began
 
-    def forget_vectors(self) -> None:
-        """Delete the store of vectors, so that encoding has to be done again."""
-        shutil.rmtree(self.cache / "vectors", ignore_errors=True)
-
     def files(self) -> dict[str, bytes]:
         """The compared results: path below the profile's folder and bytes."""
         base = self.results / self.profile
         paths = [p for name in COMPARED for p in [base / name, *(base / name).rglob("*")] if p.is_file()]
         return {p.relative_to(base).as_posix(): p.read_bytes() for p in paths}
+
+
+def lose_stamp(folders: Folders, dice: random.Random) -> list[str]:
+    """Resume where one notebook's stamp is gone: it and what builds on it run again."""
+    stamps = sorted((folders.results / folders.profile / ".stamps").glob("*.json"))
+    if stamps:
+        dice.choice(stamps).unlink()
+    return []
+
+
+def force(folders: Folders, dice: random.Random) -> list[str]:
+    """Run everything again, vectors at hand."""
+    return ["--force"]
+
+
+def forget_vectors(folders: Folders, dice: random.Random) -> list[str]:
+    """Run everything again, encoding included."""
+    shutil.rmtree(folders.cache / "vectors", ignore_errors=True)
+    return ["--force"]
+
+
+PREPARATIONS = (lose_stamp, force, forget_vectors)      # taken in turn; each returns flags for the command
 
 
 def kill(process: subprocess.Popen) -> bool:
@@ -73,23 +92,21 @@ def kill(process: subprocess.Popen) -> bool:
     return True
 
 
-def torment(folders: Folders, kills: int, duration: float, seed: int) -> int:
-    """Start and kill the run `kills` times; returns at how many kills it was at work."""
-    dice, at_work = random.Random(seed), 0
+def torment(folders: Folders, kills: int, cold: float, warm: float, seed: int) -> int:
+    """Start and kill the run `kills` times, `cold` and `warm` seconds being the undisturbed times; returns how often it was at work."""
+    dice, at_work, duration = random.Random(seed), 0, cold
     for number in range(1, kills + 1):
-        forced, forgetful = number % 2 == 0, number % 3 == 0
-        if forgetful:
-            folders.forget_vectors()
+        prepare = PREPARATIONS[number % len(PREPARATIONS)]
+        process = folders.start(*prepare(folders, dice))
         moment = dice.uniform(0, duration)
-        process = folders.start(*(["--force"] if forced else []))
         try:
             process.wait(timeout=moment)
         except subprocess.TimeoutExpired:
             pass
         running = kill(process)
+        duration = duration if running else warm
         at_work += running
-        print(f"kill {number:3d} after {moment:6.1f} s{' --force' if forced else ''}{' without vectors' if forgetful else ''}: "
-              + ("was running" if running else f"had ended with exit code {process.returncode}"), flush=True)
+        print(f"kill {number:3d} ({prepare.__name__}) after {moment:5.1f} s: " + ("was running" if running else f"had ended, exit code {process.returncode}"), flush=True)
     return at_work
 
 
@@ -100,6 +117,11 @@ def compare(expected: dict[str, bytes], found: dict[str, bytes]) -> list[str]:
             + [f"differs  {name}" for name in sorted(expected.keys() & found.keys()) if expected[name] != found[name]])
 
 
+def sources() -> dict[Path, bytes]:
+    """The library and the notebooks: a result carries their hash, so they must not change meanwhile."""
+    return {p: p.read_bytes() for p in ROOT.glob("**/*") if p.suffix in (".py", ".yml", ".ipynb") and p.relative_to(ROOT).parts[0] in ("vwsdlib", "notebooks")}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
@@ -108,18 +130,23 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="work in this folder and leave it there")
     arguments = parser.parse_args()
     home = arguments.keep or Path(tempfile.mkdtemp(prefix="vwsd-kill-"))
-    calm, killed = (Folders(home.resolve() / name, arguments.profile) for name in ("calm", "killed"))
+    first, calm, killed = (Folders(home.resolve() / name, arguments.profile) for name in ("first", "calm", "killed"))
+    before = sources()
     try:
-        duration = calm.complete()
-        print(f"undisturbed run: {duration:.1f} s, {len(calm.files())} files to compare", flush=True)
-        if not calm.files():
-            sys.exit("the undisturbed run left nothing to compare")
-        at_work = torment(killed, arguments.kills, duration, arguments.seed)
+        first.complete()            # also puts data sets in place, which no results or cache folder holds
+        cold, expected = calm.complete(), calm.files()
+        warm = calm.complete("--force")
+        print(f"undisturbed run: {cold:.1f} s, with vectors at hand {warm:.1f} s, {len(expected)} files to compare", flush=True)
+        if not expected or compare(first.files(), expected) or compare(expected, calm.files()):
+            sys.exit("undisturbed runs left nothing, or do not agree among themselves")
+        at_work = torment(killed, arguments.kills, cold, warm, arguments.seed)
         killed.complete()
-        differences = compare(calm.files(), killed.files())
+        differences = compare(expected, killed.files())
     finally:
         if not arguments.keep:
             shutil.rmtree(home, ignore_errors=True)
+    if sources() != before:
+        sys.exit("the library or a notebook was edited meanwhile: the comparison means nothing, run it again")
     print(f"{arguments.kills} kills, {at_work} of them while the run was at work")
     print("\n".join(differences) or "same bytes")
     return int(bool(differences) or at_work * 2 < arguments.kills)

@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 a notebook failed or a check did not hold; 2 the command c
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os
 import sys
@@ -36,8 +37,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"vwsd {__version__}")
     subcommands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (function, configure) in COMMANDS.items():
-        text, _, example = (function.__doc__ or "").partition("Example:")
-        sub = subcommands.add_parser(name, help=text.strip().splitlines()[0], description=text.strip(), epilog=f"example:{example.rstrip()}",
+        text, _, example = inspect.cleandoc(function.__doc__).replace("%", "%%").partition("Example:")
+        sub = subcommands.add_parser(name, help=text.splitlines()[0], description=text.strip(), epilog=f"example:{example.rstrip()}",
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
         configure(sub)
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -104,7 +105,7 @@ def score(o: argparse.Namespace) -> int:
     from .analysis.scoring import compare, read_predictions
 
     items = _items(o)
-    found = compare({str(path): read_predictions(path, items) for path in o.predictions}, items)
+    found = compare([(str(path), read_predictions(path, items)) for path in o.predictions], items)
     _say(found) if o.json else _print_scores(found)
     return 0
 
@@ -186,10 +187,10 @@ def evaluate(o: argparse.Namespace) -> int:
     scores = cosine_scores(data, VectorStore(load_encoder(o.encoder), truncated=o.truncated), texts, missing)
     if o.out:
         write_scores(o.out, data.items, scores)
-    found = compare({o.encoder: scores}, data.items)
+    found = compare([(o.encoder, scores)], data.items)
     whole = [i for i, item in enumerate(data.items) if item.id not in missing]
     found["missing"] = missing
-    found["complete"] = compare({f"{o.encoder}, complete items": scores[whole]}, [data.items[i] for i in whole])["systems"][0] if missing and whole else None
+    found["complete"] = compare([(f"{o.encoder}, complete items", scores[whole])], [data.items[i] for i in whole])["systems"][0] if missing and whole else None
     _say(found) if o.json else _print_evaluation(found, data.items)
     return 0
 

@@ -10,9 +10,16 @@ import json
 import os
 import random
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import VwsdError
 from .paths import results_dir, write_text
+
+if TYPE_CHECKING:
+    from IPython.display import Image
+
+    from .results.collect import Collection
+    from .results.tables import Table
 
 FINISH = "finish.json"
 
@@ -38,6 +45,26 @@ class Run:
         if name not in self._outputs:
             self._outputs.append(name)
         return path
+
+    def _facts(self) -> Collection:
+        """What earlier notebooks stored and this one has written so far."""
+        from .results.collect import Collection
+
+        return Collection(self.profile, results_dir(self.profile), self.folder if self.staged else None)
+
+    def table(self, name: str) -> Table:
+        """A table of results/tables.py from the stored facts; shows itself as the value of a cell."""
+        from .results.tables import TABLES
+
+        return _made(TABLES, name, self._facts())
+
+    def figure(self, name: str) -> Image:
+        """A figure of results/figures.py from the stored facts, as a picture for a cell; the report writes the files."""
+        from IPython.display import Image
+
+        from .results.figures import FIGURES, png
+
+        return Image(data=png(_made(FIGURES, name, self._facts())), alt=FIGURES[name].__doc__)
 
     def finish(self, **checks) -> None:
         """Declare the notebook complete; every check is a named boolean, such as `chance_row=True`.
@@ -79,3 +106,11 @@ def start(notebook: str, **parameters) -> Run:
     else:
         numpy.random.seed(seed)
     return Run(notebook, parameters)
+
+
+def _made(registry: dict, name: str, facts: Collection):
+    if name not in registry:
+        raise VwsdError(f"no table or figure named '{name}'", remedy=f"There are: {', '.join(registry)}.")
+    if (made := registry[name](facts)) is None:
+        raise VwsdError(f"nothing is stored for '{name}' yet", remedy="Write the predictions or the audit first.")
+    return made

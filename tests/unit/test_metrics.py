@@ -98,7 +98,7 @@ PUBLISHED = [("en", "clip_vitb32.context", 267, 463, 57.667, 72.575), ("it", "cl
 @pytest.mark.parametrize("language, name, k, n, hit1, mrr", PUBLISHED, ids=[p[0] for p in PUBLISHED])
 def test_published_scores_give_published_figures(shared, language, name, k, n, hit1, mrr):
     data, gold, scores = paths(shared, language, name)
-    found = compare({"x": read_predictions(scores, its := read_items(data, gold))}, its)["systems"][0]
+    found = compare([("x", read_predictions(scores, its := read_items(data, gold)))], its)["systems"][0]
     assert (found["k"], found["n"]) == (k, n)
     assert found["hit1"] == pytest.approx(hit1, abs=5e-4) and found["mrr"] == pytest.approx(mrr, abs=1e-3 if language == "en" else 5e-5)
 
@@ -131,7 +131,7 @@ def test_submission_format_and_score_table_agree(official, tmp_path):
     order = np.argsort(-scores, axis=1)
     (tmp_path / "s.txt").write_text("".join("\t".join(i.candidates[c] for c in row) + "\r\n" for i, row in zip(its, order)))
     assert np.array_equal(read_predictions(tmp_path / "s.tsv", its), scores)
-    table, ranking = (compare({"x": read_predictions(tmp_path / f, its)}, its)["systems"][0] for f in ("s.tsv", "s.txt"))
+    table, ranking = (compare([("x", read_predictions(tmp_path / f, its))], its)["systems"][0] for f in ("s.tsv", "s.txt"))
     assert table == ranking
 
 

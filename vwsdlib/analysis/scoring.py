@@ -93,12 +93,12 @@ def summarise(name: str, items: Sequence[Item], scores: np.ndarray) -> dict:
             "mrr_ci_low": mrr_low, "mrr_ci_high": mrr_high}
 
 
-def compare(systems: dict[str, np.ndarray], items: Sequence[Item]) -> dict:
-    """Summary of each system and the exact McNemar test of each pair: `{"systems": [...], "pairs": [...]}`."""
+def compare(systems: Sequence[tuple[str, np.ndarray]], items: Sequence[Item]) -> dict:
+    """Summary of each (name, scores [n, 10]) and the exact McNemar test of each pair: `{"systems": [...], "pairs": [...]}`."""
     gold = [item.gold_index for item in items]
-    right = {name: gold_ranks(scores, gold) == 1 for name, scores in systems.items()}
+    right = [(name, gold_ranks(scores, gold) == 1) for name, scores in systems]
     pairs = []
-    for a, b in itertools.combinations(systems, 2):
-        only_a, only_b, p = mcnemar(right[a], right[b])
+    for (a, right_a), (b, right_b) in itertools.combinations(right, 2):
+        only_a, only_b, p = mcnemar(right_a, right_b)
         pairs.append({"a": a, "b": b, "only_a": only_a, "only_b": only_b, "p": p})
-    return {"systems": [summarise(name, items, scores) for name, scores in systems.items()], "pairs": pairs}
+    return {"systems": [summarise(name, items, scores) for name, scores in systems], "pairs": pairs}

@@ -15,21 +15,26 @@ from .rows import audit_rows, prediction_rows
 
 @dataclass(frozen=True)
 class Collection:
-    """What lies below `folder` (results/<profile>)."""
+    """What lies below `folder` (results/<profile>), and below `staging`, which goes before it, while a notebook runs."""
 
     profile: str
     folder: Path
+    staging: Path | None = None
+
+    def _files(self, pattern: str) -> list[Path]:
+        found = {p.name: p for folder in (self.folder, self.staging) if folder for p in folder.glob(pattern)}
+        return [found[name] for name in sorted(found)]
 
     @cached_property
     def predictions(self) -> dict[str, Predictions]:
         """Run name -> predictions, ordered by name."""
-        return {p.run: p for p in map(read_predictions, sorted((self.folder / "predictions").glob("*.jsonl")))}
+        return {p.run: p for p in map(read_predictions, self._files("predictions/*.jsonl"))}
 
     @cached_property
     def audits(self) -> dict[str, dict]:
         """`<language>.<split>` -> the audit that 01_data wrote, English first."""
         found = {}
-        for path in sorted((self.folder / "audit").glob("*.json"), key=lambda p: (not p.name.startswith("en"), p.name.startswith("fa"), p.name)):
+        for path in sorted(self._files("audit/*.json"), key=lambda p: LANGUAGE_ORDER.index(p.name[:2])):
             try:
                 found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
             except ValueError as e:

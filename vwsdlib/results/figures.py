@@ -6,6 +6,7 @@ apart by colour-blind readers; Farsi is shaped and runs from right to left (matp
 
 from __future__ import annotations
 
+import io
 import json
 import textwrap
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ matplotlib.use("Agg", force=False)
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from .. import paths
 from ..analysis.metrics import wilson
@@ -58,16 +60,26 @@ def write_figure(name: str, drawn: Drawn, folder: Path) -> list[Path]:
     with plt.rc_context(STYLE):
         for kind, blank in metadata.items():
             with paths.atomic(f"{stem}.{kind}") as temporary:
-                fig.savefig(temporary, format=kind, metadata=blank, bbox_inches="tight")
+                fig.savefig(temporary, format=kind, metadata=blank)
             written.append(Path(f"{stem}.{kind}"))
     plt.close(fig)
     return [*written, paths.write_text(f"{stem}.json", json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")]
 
 
+def png(drawn: Drawn) -> bytes:
+    """The figure as PNG bytes at screen size, for a notebook."""
+    out = io.BytesIO()
+    with plt.rc_context(STYLE):
+        drawn[0].savefig(out, format="png", dpi=90, metadata={"Software": None})
+    plt.close(drawn[0])
+    return out.getvalue()
+
+
 def _finish(fig: Figure, title: str, c: Collection, credit: str = "") -> None:
     """One heading and one small line that names data, profile and whose pictures these are."""
     fig.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    fig.text(0.01, 0.0, textwrap.fill(f"{set_title(c)}. {credit}".strip(), 150), fontsize=7, color="#555555", va="top")
+    wide = round(17 * fig.get_figwidth())  # letters of this size in a line
+    fig.supxlabel(textwrap.fill(f"{set_title(c)}. {credit}".strip(), wide), x=0.01, ha="left", fontsize=7, color="#555555")
 
 
 @figure
@@ -175,7 +187,7 @@ def reliability(c: Collection) -> Drawn | None:
         ax.errorbar(x, y, yerr=[[b["value"] - b["ci_low"] for b in bins], [b["ci_high"] - b["value"] for b in bins]], marker=MARKERS[language],
                     color=LANGUAGE_COLOURS[language], capsize=3, lw=1.3, label=f"{LANGUAGE_NAMES[language]} ({len(bins)} bins of about {bins[0]['n']})")
     ax.axhline(10, color=GREY, ls="--", lw=1)
-    ax.text(ax.get_xlim()[1], 11, "chance", color="#666666", fontsize=8, ha="right")
+    ax.text(1.0, 11, "chance", color="#666666", fontsize=8, ha="right", transform=ax.get_yaxis_transform())
     ax.set(xlabel="margin: best minus second-best cosine (mean of the bin)", ylabel="right, percent (95 % interval)", ylim=(0, 100))
     ax.legend(frameon=False, fontsize=8)
     _finish(fig, "Does the margin tell when to trust the answer?", c)
@@ -227,29 +239,36 @@ def _examples(c: Collection, language: str, rows: int = 4) -> Drawn | None:
 
 
 def _grid(items: Sequence[Item], data: VwsdSet, scores: Sequence[np.ndarray] | None = None) -> Figure:
-    """A row an item: the phrase, then ten pictures in candidate order, or best first with their scores where `scores` are given."""
-    fig, axes = plt.subplots(len(items), 11, figsize=(12, 1.22 * len(items) + 0.3), squeeze=False, layout="constrained",
-                             gridspec_kw={"width_ratios": [2.2] + [1] * 10, "wspace": 0.02})
-    for row, (line, item) in enumerate(zip(axes, items)):
+    """A row an item: the phrase, then ten pictures in candidate order, or best first with their scores where `scores` are given.
+
+    One axes with unit cells, the phrase in the first two and a half: a layout solver over a hundred axes takes seconds.
+    """
+    height = 1.0 if scores is None else 1.2
+    fig = plt.figure(figsize=(12, 0.95 * height * len(items) + 0.8))
+    foot, head = 0.3 / fig.get_figheight(), 0.5 / fig.get_figheight()
+    ax = fig.add_axes((0, foot, 1, 1 - foot - head))
+    ax.set(xlim=(0, 12.6), ylim=(height * len(items), 0))
+    ax.set_axis_off()
+    for row, item in enumerate(items):
+        top = row * height
         order = range(10) if scores is None else sorted(range(10), key=lambda i: -scores[row][i])
-        line[0].text(0.98, 0.5, textwrap.fill(item.phrase, 18), ha="right", va="center", fontsize=11)
-        line[0].set_axis_off()
-        for ax, i in zip(line[1:], order):
-            _picture(ax, data, item.candidates[i], item.candidates[i] == item.gold)
+        ax.text(2.42, top + 0.5, textwrap.fill(item.phrase, 18), ha="right", va="center", fontsize=11)
+        for place, i in enumerate(order):
+            _picture(ax, data, item.candidates[i], item.candidates[i] == item.gold, 2.5 + place, top)
             if scores is not None:
-                ax.set_xlabel(f"{scores[row][i]:.2f}", fontsize=8, labelpad=1)
+                ax.text(3.0 + place, top + 1.08, f"{scores[row][i]:.2f}", ha="center", va="center", fontsize=8)
     return fig
 
 
-def _picture(ax: plt.Axes, data: VwsdSet, name: str, gold: bool) -> None:
-    ax.set(xticks=[], yticks=[])
-    ax.grid(False)
+def _picture(ax: plt.Axes, data: VwsdSet, name: str, gold: bool, left: float, top: float) -> None:
+    """One picture, fitted into the unit cell at (left, top), framed."""
     path = data.path(name)
     if path.exists():
-        picture = load_picture(path).image
+        picture = load_picture(path, truncated="keep").image
         picture.thumbnail((160, 160))
-        ax.imshow(picture)
+        wide, high = (0.88 * side / max(picture.size) / 2 for side in picture.size)
+        ax.imshow(picture, extent=(left + 0.5 - wide, left + 0.5 + wide, top + 0.5 + high, top + 0.5 - high), aspect="auto", zorder=2)
     else:
-        ax.text(0.5, 0.5, "missing", ha="center", va="center", fontsize=8, color=GREY, transform=ax.transAxes)
-    for side in ax.spines.values():
-        side.set(visible=True, color=BLUE if gold else "#DDDDDD", linewidth=3 if gold else 0.6)
+        ax.text(left + 0.5, top + 0.5, "missing", ha="center", va="center", fontsize=8, color=GREY)
+    edge = {"edgecolor": BLUE, "linewidth": 3} if gold else {"edgecolor": "#DDDDDD", "linewidth": 0.6}
+    ax.add_patch(Rectangle((left + 0.04, top + 0.04), 0.92, 0.92, facecolor="none", zorder=3, **edge))

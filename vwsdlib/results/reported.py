@@ -35,10 +35,10 @@ def reported() -> tuple[dict, ...]:
     return tuple(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
-def attainable(value: str, n: int) -> list[int]:
-    """Counts k whose 100 k / n prints as `value`, rounded either way at a half or cut off to its decimals."""
-    step = Decimal(1).scaleb(-len(value.partition(".")[2]))
-    printed, near = Decimal(value), int(Decimal(value) * n / 100)
+def attainable(value: str, n: int, decimals: int) -> list[int]:
+    """Counts k whose 100 k / n prints as `value`, rounded (either way at a half) or cut off to `decimals`, zeros at the end dropped."""
+    step, printed = Decimal(1).scaleb(-decimals), Decimal(value)
+    near = int(printed * n / 100)
     exact = {k: Decimal(100 * k) / n for k in range(max(0, near - 2), min(n, near + 3) + 1)}
     return [k for k, p in exact.items() if any(p.quantize(step, rounding=r) == printed for r in (ROUND_HALF_UP, ROUND_HALF_EVEN, ROUND_DOWN))]
 

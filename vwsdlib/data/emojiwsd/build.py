@@ -18,6 +18,7 @@ from collections import defaultdict
 from importlib.metadata import version
 from pathlib import Path
 
+from filelock import FileLock
 from PIL import Image
 from tqdm.auto import tqdm
 
@@ -63,6 +64,12 @@ def build(target: Path | None = None, force: bool = False) -> Path:
     target = Path(target or folder())
     if not force and built_from(target) == sources():
         return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_name(f".{target.name}.lock")):  # a second process waits, then finds the set
+        return target if not force and built_from(target) == sources() else _build(target)
+
+
+def _build(target: Path) -> Path:
     staging = target.with_name(f".{target.name}.building")
     shutil.rmtree(staging, ignore_errors=True)
     try:

@@ -1,0 +1,116 @@
+"""The ground holds together: lock, environment and pyproject say the same; nothing in git names a host, a path or a key."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def name(requirement: str) -> str:
+    return re.match(r"[\w.-]+", requirement).group().lower().replace("_", "-")
+
+
+def pins(lines) -> dict[str, str]:
+    return {name(line): line.split("==")[1].split(";")[0].strip() for line in lines if re.match(r"^[\w.-]+==", line)}
+
+
+def locked() -> dict[str, str]:
+    return pins((ROOT / "requirements.lock").read_text().splitlines())
+
+
+def listed() -> list:
+    return next(d["pip"] for d in yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"] if isinstance(d, dict))
+
+
+def direct() -> list[str]:
+    extras = PROJECT["optional-dependencies"]
+    return [*PROJECT["dependencies"], *extras["demo"], *extras["dev"]]
+
+
+def test_environment_has_the_same_pins_as_the_lock():
+    conda = pins(listed())
+    assert conda and {n: locked()[n] for n in conda} == conda
+    assert {name(d) for d in direct()} == set(conda)
+    assert "-r requirements.lock" in listed()
+
+
+def test_every_direct_dependency_is_locked_within_its_range():
+    for requirement in direct():
+        version = tuple(int(x) for x in re.findall(r"\d+", locked()[name(requirement)])[:3])
+        for sign, bound in re.findall(r"(>=|==|<)([\d.]+)", requirement):
+            bound = tuple(int(x) for x in bound.split("."))
+            held = {">=": version >= bound, "==": version[: len(bound)] == bound, "<": version < bound}[sign]
+            assert held, f"{requirement} but locked {version}"
+
+
+def test_extras_and_command_are_there():
+    assert {"demo", "paper", "dev"} <= PROJECT["optional-dependencies"].keys()
+    assert PROJECT["scripts"]["vwsd"] == "vwsdlib.cli:main" and PROJECT["requires-python"] == ">=3.11,<3.14"
+
+
+def test_make_has_its_targets_and_ci_calls_the_readmes_test_command():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in ("demo", "test", "paper", "lab", "clean"):
+        assert re.search(rf"^{target}:", makefile, re.M)
+    readme, ci = (ROOT / "README.md").read_text(), (ROOT / ".ci" / "run").read_text()
+    assert "make demo" in readme and "make test" in readme and re.search(r"^make test$", ci, re.M)
+
+
+def tracked() -> list[Path]:
+    try:
+        out = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    return [ROOT / line for line in out.splitlines() if (ROOT / line).is_file()]
+
+
+FORBIDDEN = {
+    "a package index": re.compile(r"https?://[^\s\"')]*(pypi\.org|pythonhosted|download\.pytorch|registry\.npmjs|deb\.debian|conda\.anaconda)"),
+    "a path of one machine": re.compile(r"(?<![\w.])/(root|home/\w+|work|tmp|Users/\w+)/"),
+    "an API key": re.compile(r"\b(sk-[A-Za-z0-9]{20,}|hf_[A-Za-z0-9]{30,}|ghp_[A-Za-z0-9]{30,})"),
+}
+TEXT = {".py", ".md", ".yml", ".toml", ".cff", ".ipynb", ".json", ".jsonl", ".lock", ".csv", ".tex", ".txt", ""}
+
+
+def complaints(text: str) -> list[str]:
+    return [what for what, pattern in FORBIDDEN.items() if pattern.search(text)]
+
+
+def test_nothing_tracked_names_a_host_a_machine_or_a_key():
+    found = {str(p.relative_to(ROOT)): said for p in tracked() if p.suffix in TEXT and p.parent != Path(__file__).parent
+             and p.name != "LICENSE" and (said := complaints(p.read_text(encoding="utf-8", errors="replace")))}
+    assert not found
+
+
+@pytest.mark.parametrize("text", ["pip --index-url https://download.pytorch.org/whl/cpu", "open('/root/data/x')", "sk-" + "a" * 30])
+def test_the_rule_can_fail(text):
+    assert complaints(text)
+
+
+def test_no_picture_or_data_of_others_is_tracked():
+    """Only our own results may hold drawings (figures, with credit); no emoji, no official file."""
+    for path in tracked():
+        relative = path.relative_to(ROOT)
+        assert path.suffix not in {".jpg", ".jpeg", ".svg"}, relative
+        assert path.suffix != ".png" or relative.parts[0] in {"results", "docs"}, relative
+        assert not re.search(r"(train|trial|test)\.(data|gold)", path.name), relative
+
+
+def test_rooms_import_downwards_only():
+    order = ["errors", "paths", "config", "data", "encoders", "language", "polclip", "analysis", "results", "notebook", "pipeline", "explore", "doctor", "cli"]
+    rank = {room: i for i, room in enumerate(order)}
+    for path in (ROOT / "vwsdlib").rglob("*.py"):
+        parts = path.relative_to(ROOT / "vwsdlib").with_suffix("").parts
+        if parts == ("__init__",):
+            continue
+        for dots, module in re.findall(r"^\s*from (\.+)([\w.]*) import", path.read_text(), re.M):
+            above = parts[: len(parts) - len(dots)]
+            target = (*above, *module.split(".")) if module else above
+            if target and target[0] in rank:
+                assert rank[target[0]] <= rank[parts[0]], f"{path.name} imports {'.'.join(target)}"

@@ -1,0 +1,205 @@
+"""From stored predictions to tables and figures: pure, checked, the same bytes; reported values that can be true."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+
+from vwsdlib import paths
+from vwsdlib.data.sets import languages, load_set
+from vwsdlib.encoders.control import RandomEncoder
+from vwsdlib.errors import VwsdError
+from vwsdlib.results import report
+from vwsdlib.results.audits import write_audit
+from vwsdlib.results.collect import Collection
+from vwsdlib.results.figures import margin_bins
+from vwsdlib.results.predictions import read_predictions, write_predictions
+from vwsdlib.results.reported import attainable, claims, reported, verdict
+from vwsdlib.results.rows import KEYS, check, prediction_rows, to_jsonl
+from vwsdlib.results.tables import Column, Table
+
+
+def store(folder, profile="demo", run="toy", language="en", variant="phrase", seed=0, limit=0):
+    data = load_set("emojiwsd", language, "test").head(limit)
+    scores = np.random.default_rng(seed).random((len(data.items), 10))
+    return write_predictions(folder, f"{run}.{variant}.{language}.test", data, [i.phrase for i in data.items], scores, profile=profile, variant=variant,
+                             identity=RandomEncoder().identity(), limit=limit)
+
+
+@pytest.fixture(scope="module")
+def stored(emojiwsd, tmp_path_factory):
+    """A small but whole demo result; module-wide, never changed in place."""
+    folder = tmp_path_factory.mktemp("results")
+    for n, language in enumerate(languages("emojiwsd")):
+        write_audit(folder / "demo", load_set("emojiwsd", language), profile="demo")
+        for variant in ("word", "phrase"):
+            store(folder / "demo", language=language, variant=variant, seed=n + len(variant))
+    return folder
+
+
+@pytest.fixture
+def demo(stored, tmp_path, monkeypatch):
+    shutil.copytree(stored, tmp_path / "results")
+    monkeypatch.setenv("VWSD_RESULTS", str(tmp_path / "results"))
+    return tmp_path / "results" / "demo"
+
+
+def test_predictions_come_back_as_they_went(tmp_path, emojiwsd):
+    written = store(tmp_path)
+    back = read_predictions(tmp_path / "predictions" / "toy.phrase.en.test.jsonl")
+    assert np.array_equal(back.scores, written.scores) and np.array_equal(back.ranks, written.ranks) and back.items == written.items
+    line = json.loads((tmp_path / "predictions" / "toy.phrase.en.test.jsonl").read_text().split("\n")[0])
+    assert list(line) == ["id", "language", "target", "phrase", "text", "candidates", "gold", "scores", "rank"] and len(line["scores"]) == 10
+
+
+@pytest.mark.parametrize("change", [lambda t: t.split("\n", 1)[1], lambda t: t.replace('"rank": 1}', '"rank": 2}', 1), lambda t: t[:-30]],
+                         ids=["a line gone", "a rank edited", "cut short"])
+def test_tampered_predictions_are_noticed(tmp_path, emojiwsd, change):
+    store(tmp_path)
+    path = tmp_path / "predictions" / "toy.phrase.en.test.jsonl"
+    path.write_text(change(path.read_text()))
+    with pytest.raises(VwsdError, match="toy.phrase.en.test.jsonl"):
+        read_predictions(path)
+
+
+def test_scores_that_are_not_finite_are_refused(tmp_path, emojiwsd):
+    data = load_set("emojiwsd", "fa", "dev")
+    with pytest.raises(VwsdError, match="not finite"):
+        write_predictions(tmp_path, "x", data, [""] * len(data.items), np.full((len(data.items), 10), np.inf), profile="demo", variant="x", identity={})
+
+
+def test_rows_carry_everything(tmp_path, emojiwsd):
+    hit, mrr = prediction_rows(store(tmp_path))
+    assert set(hit) == set(mrr) == set(KEYS) and hit["k"] <= hit["n"] == 502 and hit["ci_low"] < hit["value"] < hit["ci_high"]
+    assert len(hit["data_sha256"]) == len(hit["code_sha256"]) == 64 and hit["versions"]["numpy"]
+
+
+@pytest.mark.parametrize("change", [{"n": None}, {"n": 0}, {"value": float("nan")}, {"ci_low": 99.9}, {"extra": 1}])
+def test_bad_rows_are_refused(tmp_path, emojiwsd, change):
+    row = prediction_rows(store(tmp_path))[0]
+    check(row)
+    with pytest.raises(VwsdError):
+        check({**row, **change})
+
+
+def test_two_rows_of_one_id_are_refused(tmp_path, emojiwsd):
+    row = prediction_rows(store(tmp_path))[0]
+    with pytest.raises(VwsdError, match="two rows"):
+        to_jsonl([row, row])
+
+
+def test_deleting_tables_and_figures_and_reporting_gives_the_same_bytes(demo):
+    report.write_report("demo")
+    before = {p.relative_to(demo): p.read_bytes() for p in demo.rglob("*") if p.is_file()}
+    assert {p.suffix for p in before} == {".png", ".pdf", ".csv", ".md", ".tex", ".json", ".jsonl"}
+    for part in ("tables", "figures"):
+        shutil.rmtree(demo / part)
+    report.write_report("demo")
+    assert {p.relative_to(demo): p.read_bytes() for p in demo.rglob("*") if p.is_file()} == before
+    assert report.check_report("demo") == []
+
+
+def test_check_sees_an_edited_table_a_missing_figure_a_left_over_and_other_code(demo):
+    report.write_report("demo")
+    (demo / "tables" / "baseline.csv").write_text((demo / "tables" / "baseline.csv").read_text().replace("502", "503"))
+    (demo / "figures" / "audit.pdf").unlink()
+    (demo / "tables" / "old.csv").write_text("x")
+    meta = demo / "predictions" / "toy.word.fa.test.meta.json"
+    meta.write_text(meta.read_text().replace('"code_sha256": "', '"code_sha256": "0000'))
+    found = "\n".join(report.check_report("demo"))
+    for words in ("tables/baseline.csv: differs", "figures/audit.pdf: missing", "tables/old.csv: left over", "made by other code"):
+        assert words in found
+
+
+def test_report_of_nothing_says_what_to_do(own_folders):
+    with pytest.raises(VwsdError, match="vwsd run --profile demo"):
+        report.write_report("demo")
+
+
+def test_results_of_another_set_are_not_drawn_with_this_one(demo):
+    c = Collection("demo", demo)
+    with pytest.raises(VwsdError, match="not the one these results were made from"):
+        c.data({**c.audits["en.test"], "data_sha256": "other"})
+
+
+def test_under_the_demo_every_claim_of_the_papers_reads_not_run(demo):
+    report.write_report("demo")
+    facts = json.loads((demo / "report.json").read_text())
+    assert {c["verdict"] for c in facts["claims"] if c["id"].startswith("clipseg")} == {"NOT RUN"}
+    assert all(c["ours"] is None for c in facts["claims"])
+
+
+def test_demo_captions_name_the_demo(demo):
+    report.write_report("demo")
+    for path in (demo / "tables").glob("*.md"):
+        assert path.name == "claims.md" or "EmojiWSD; profile demo" in path.read_text()
+
+
+def test_tables_keep_full_precision_and_round_for_people():
+    made = Table("t", "A & B", (Column("a", "A_1"), Column("v", "V", ".2f"), Column("w", "W", "d")), [{"a": "x|y", "v": 1 / 3, "w": None}])
+    assert made.csv() == f"a,v,w\nx|y,{1 / 3!r},\n"
+    assert "| x\\|y | 0.33 | – |" in made.markdown()
+    assert r"x|y & 0.33 & -- \\" in made.latex() and r"\caption{A \& B}" in made.latex() and r"A\_1" in made.latex()
+
+
+def test_margin_bins_cover_every_item_once(tmp_path, emojiwsd):
+    p = store(tmp_path)
+    bins = margin_bins(p)
+    assert sum(b["n"] for b in bins) == 502 and sum(b["k"] for b in bins) == (p.ranks == 1).sum()
+    assert [b["margin"] for b in bins] == sorted(b["margin"] for b in bins)
+
+
+# ------------------------------------------------------------------ what the papers report
+
+
+def test_each_reported_percentage_is_printed_by_its_count_and_no_other():
+    for entry in reported():
+        if entry["unit"] == "percent":
+            assert attainable(entry["value"], entry["n"], entry["decimals"]) == [entry["count"]], entry["id"]
+
+
+def test_the_reported_gain_is_the_difference_of_its_counts():
+    gain = next(e for e in reported() if e["id"] == "clipseg.gain.en")
+    by_run = {e["run"]: e["count"] for e in reported() if "run" in e and "against" not in e}
+    assert by_run[gain["run"]] - by_run[gain["against"]] == gain["count"] and round(100 * gain["count"] / gain["n"], 2) == float(gain["value"])
+
+
+@pytest.mark.parametrize("value, n, counts", [("58.31", 463, [270]), ("58.32", 463, [270]), ("58.40", 463, []), ("32", 200, [64]), ("9.5", 200, [19])])
+def test_attainable(value, n, counts):
+    assert attainable(value, n, 2) == counts
+
+
+def test_an_unattainable_value_would_be_seen():
+    assert attainable("58.35", 463, 2) == []
+
+
+def test_reported_entries_are_complete_and_unique():
+    entries = yaml.safe_load((paths.root() / "results" / "reported.yml").read_text())
+    assert len({e["id"] for e in entries}) == len(entries)
+    for e in entries:
+        assert isinstance(e["value"], str) and {"paper", "about", "unit", "notebook", "source"} <= set(e), e["id"]
+
+
+def row(k, n=463, limit=0):
+    return {"k": k, "n": n, "limit": limit, "value": 100 * k / n, "ci_low": 0.0, "ci_high": 100.0}
+
+
+@pytest.mark.parametrize("ours, expected", [(None, "NOT RUN"), (row(270), "EXACT"), (row(274), "CLOSE"), (row(266), "CLOSE"), (row(265), "CONSISTENT"), (row(248), "DIFFERS, unexplained"),
+                                            (row(27, 50, 50), "PARTIAL"), (row(270, limit=463), "PARTIAL")])
+def test_verdicts(ours, expected):
+    assert verdict(270, 463, ours) == expected
+
+
+def test_a_difference_that_is_explained_is_named_so():
+    assert verdict(270, 463, row(200), explained=True) == "DIFFERS"
+
+
+def test_claims_of_the_paper_profile_are_answered_by_rows():
+    rows = {"clip-vit-b32.phrase.en.test/hit@1": row(270), "clipseg-rd64.phrase.en.test/hit@1": row(290)}
+    found = {c["id"]: c for c in claims(rows, "paper")}
+    assert found["clipseg.clip.en"]["verdict"] == "EXACT" and found["clipseg.clipseg.en"]["verdict"] == "CLOSE"
+    assert found["clipseg.gain.en"]["verdict"] == "CLOSE" and found["clipseg.gain.en"]["off_by"] == -3
+    assert found["clipseg.clipseg.it"]["verdict"] == "NOT RUN" and found["polclip.visual"]["verdict"] == "NO REFERENCE"
+    assert {c["verdict"] for c in claims(rows, "demo") if c["id"].startswith("clipseg")} == {"NOT RUN"}

@@ -1,0 +1,124 @@
+"""The vector store: once each, by content, safe against kills, faults and neighbours."""
+
+import multiprocessing
+import sqlite3
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vwsdlib.encoders.control import RandomEncoder
+from vwsdlib.encoders.registry import load_encoder
+from vwsdlib.encoders.store import VectorStore
+from vwsdlib.errors import VwsdError
+
+
+class Counting(RandomEncoder):
+    """The control, counting what it encodes, and failing when told to."""
+
+    batch_size = 4
+
+    def __init__(self):
+        self.seen, self.fail_at = 0, None
+
+    def encode_images(self, images):
+        self.seen += len(images)
+        if self.fail_at is not None and self.seen > self.fail_at:
+            raise KeyboardInterrupt
+        return super().encode_images(images)
+
+    def encode_texts(self, texts):
+        self.seen += len(texts)
+        return super().encode_texts(texts)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    paths = [tmp_path / f"p{i}.png" for i in range(10)]
+    for i, path in enumerate(paths):
+        Image.new("RGB", (8, 8), (i, i, i)).save(path)
+    return paths
+
+
+def test_each_content_is_encoded_once(pictures, tmp_path):
+    (tmp_path / "copy.png").write_bytes(pictures[0].read_bytes())
+    encoder = Counting()
+    store = VectorStore(encoder, tmp_path / "v")
+    rows = store.images([*pictures, tmp_path / "copy.png", pictures[3]])
+    assert encoder.seen == 10 and np.array_equal(rows[0], rows[10]) and np.array_equal(rows[3], rows[11])
+    again = VectorStore(Counting(), tmp_path / "v")
+    assert np.array_equal(again.images(pictures), rows[:10]) and again.encoder.seen == 0
+    assert store.texts(["a", "b", "a"]).shape == (3, 64) and encoder.seen == 12
+    assert store.images([]).shape == (0, 64)
+
+
+def test_a_changed_file_is_another_picture(pictures, tmp_path):
+    store = VectorStore(Counting(), tmp_path / "v")
+    before = store.images(pictures[:1])
+    Image.new("RGB", (9, 9), "red").save(pictures[0])
+    assert not np.array_equal(store.images(pictures[:1]), before)
+
+
+def test_an_interrupted_run_keeps_whole_batches_and_ends_the_same(pictures, tmp_path):
+    encoder = Counting()
+    encoder.fail_at = 5
+    with pytest.raises(KeyboardInterrupt):
+        VectorStore(encoder, tmp_path / "v").images(pictures)
+    second = Counting()
+    rows = VectorStore(second, tmp_path / "v").images(pictures)
+    assert second.seen == 6  # the first batch of four was kept
+    assert np.array_equal(rows, VectorStore(Counting(), tmp_path / "other").images(pictures))
+
+
+def test_another_identity_is_another_file(tmp_path):
+    other = Counting()
+    other.identity = lambda: {**RandomEncoder().identity(), "dtype": "float16"}
+    assert VectorStore(Counting(), tmp_path).path != VectorStore(other, tmp_path).path == VectorStore(other, tmp_path).path
+
+
+def test_broken_vectors_are_refused_and_not_stored(pictures, tmp_path):
+    encoder = Counting()
+    encoder.encode_images = lambda images: np.full((len(images), 64), np.nan, np.float32)
+    with pytest.raises(VwsdError, match="no numbers"):
+        VectorStore(encoder, tmp_path / "v").images(pictures)
+    assert VectorStore(Counting(), tmp_path / "v").images(pictures).shape == (10, 64)
+
+
+def test_a_damaged_store_says_what_to_do(pictures, tmp_path):
+    store = VectorStore(Counting(), tmp_path / "v")
+    store.images(pictures)
+    store.path.write_bytes(b"not a database" * 100)
+    with pytest.raises(VwsdError, match="delete this file"):
+        store.images(pictures)
+
+
+def test_truncated_pictures_stop_unless_kept_and_never_leak_from_one_to_the_other(tmp_path):
+    whole, cut = tmp_path / "whole.png", tmp_path / "cut.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 200, 3), dtype=np.uint8)).save(whole)
+    cut.write_bytes(whole.read_bytes()[:60_000])
+    assert VectorStore(Counting(), tmp_path / "v", truncated="keep").images([cut]).shape == (1, 64)
+    with pytest.raises(VwsdError, match="truncated.*cut.png"):
+        VectorStore(Counting(), tmp_path / "v").images([whole, cut])
+
+
+def _encode(folder, paths):
+    VectorStore(Counting(), folder).images(paths)
+
+
+def test_two_processes_at_once(pictures, tmp_path):
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_encode, args=(tmp_path / "v", pictures)) for _ in range(2)]
+    for w in workers:
+        w.start()
+    for w in workers:
+        w.join()
+    assert [w.exitcode for w in workers] == [0, 0]
+    store = VectorStore(Counting(), tmp_path / "v")
+    assert np.array_equal(store.images(pictures), VectorStore(Counting(), tmp_path / "alone").images(pictures))
+    assert sqlite3.connect(store.path).execute("select count(*) from vectors").fetchone() == (10,)
+
+
+def test_registry_lists_alternatives():
+    with pytest.raises(VwsdError, match="Did you mean 'random'.*lite, random"):
+        load_encoder("randon")
+    assert load_encoder("random") is load_encoder("random")
