@@ -48,9 +48,9 @@ class Folders:
         return time.monotonic() - began
 
     def files(self) -> dict[str, bytes]:
-        """The compared results: path below the profile's folder and bytes."""
+        """The compared results: path below the profile's folder and bytes. Hidden files are temporary ones that a kill left."""
         base = self.results / self.profile
-        paths = [p for name in COMPARED for p in [base / name, *(base / name).rglob("*")] if p.is_file()]
+        paths = [p for name in COMPARED for p in [base / name, *(base / name).rglob("*")] if p.is_file() and p.name[0] != "."]
         return {p.relative_to(base).as_posix(): p.read_bytes() for p in paths}
 
 

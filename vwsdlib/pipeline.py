@@ -376,7 +376,7 @@ def _advance(step: Step, report: RunReport, progress: bool) -> Outcome:
     started = time.monotonic()
     with _staging(step) as work:
         executed, failure = _execute(step, work, progress)
-        failure = failure or _owed(step, executed, work / "out")
+        failure = failure or _owed(step, work / "out")
         seconds = time.monotonic() - started
         if not failure:
             _install(step, executed, work, made_of, seconds)
@@ -449,7 +449,10 @@ def _execute(step: Step, work: Path, progress: bool):
                 cwd=work / "out", progress_bar={"desc": step.name, "leave": False} if progress else False)
         except Exception as e:      # whatever papermill, nbclient or zmq raise: it becomes this notebook's failure
             crash = e
-    notebook = nbformat.read(executed, as_version=4) if executed.exists() else step.source
+    try:
+        notebook = nbformat.read(executed, as_version=4)
+    except (OSError, ValueError):   # papermill did not come to write it, or not to its end
+        notebook = step.source
     if over.is_set():
         return notebook, Failure(_stopped_at(notebook), "TimeBudgetExceeded", f"ran longer than its {minutes:g} minutes")
     return notebook, _cell_failure(notebook, crash)
@@ -483,7 +486,7 @@ def _one_line(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", text).strip().partition("\n")[0][:300]
 
 
-def _owed(step: Step, executed, out: Path) -> Failure | None:
+def _owed(step: Step, out: Path) -> Failure | None:
     """What the notebook still owes after its last cell: the finish record, declared files, no other files."""
     if not _read(out / FINISH):
         return Failure(0, "NotFinished", "run.finish() was not called")
@@ -500,8 +503,7 @@ def _install(step: Step, executed, work: Path, made_of: dict, seconds: float) ->
     results, out = results_dir(step.profile), work / "out"
     record = {"notebook": step.name, "profile": step.profile, "fingerprint": _digest(made_of), "components": made_of,
               "parameters": step.parameters, "outputs": {name: sha256_file(out / name) for name in step.outputs},
-              "checks": _read(out / FINISH)["checks"],
-              "seconds": round(seconds, 3), "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+              "checks": _read(out / FINISH)["checks"], "seconds": round(seconds, 3), "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     copied = write_text(work / "portable.ipynb", _portable(executed, step, out))
     moves = {out / name: results / name for name in step.outputs} | {copied: results / "notebooks" / f"{step.name}.ipynb"}
     for target in moves.values():
@@ -521,7 +523,7 @@ def _portable(notebook, step: Step, out: Path) -> str:
     for cell in notebook.cells:
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.id = "injected-parameters"
-    places = {out: f"results/{step.profile}", results_dir(step.profile).resolve().parent: "results", cache_dir().resolve(): ".cache",
+    places = {out: f"results/{step.profile}", results_dir(step.profile).parent.resolve(): "results", cache_dir().resolve(): ".cache",
               data_dir().resolve(): "data", PACKAGE.parent: ".", root(): ".", Path(sys.prefix): "<python>",
               Path(sys.base_prefix): "<python>", Path.home(): "~"}
     names = {str(path): name for path, name in places.items() if len(path.parts) > 1}
@@ -531,11 +533,13 @@ def _portable(notebook, step: Step, out: Path) -> str:
     def clean(value):
         if isinstance(value, str):
             value = paths.sub(lambda match: names[match[1]], value)
-            value = re.sub(r"\S*/ipykernel_\d+/\d+\.py", "<cell>", value)
+            value = re.sub(re.escape(tempfile.gettempdir()) + r"/ipykernel_\d+/\d+\.py", "<cell>", value)
             return re.sub(r" at 0x[0-9a-f]{6,}", " at 0x...", value)
         if isinstance(value, list):
             return [clean(v) for v in value]
-        return nbformat.from_dict({k: clean(v) for k, v in value.items()}) if isinstance(value, dict) else value
+        if isinstance(value, dict):  # pictures are one long word without a path in it: a regular expression would take minutes
+            return nbformat.from_dict({k: v if k.startswith("image/") else clean(v) for k, v in value.items()})
+        return value
 
     return nbformat.writes(clean(notebook)) + "\n"
 
@@ -547,7 +551,7 @@ def _kernel_environment(step: Step, work: Path) -> dict[str, str]:
     search = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         "VWSD_STAGING": str(work / "out"), "VWSD_NOTEBOOK": step.name, "VWSD_HOME": str(root()), "VWSD_DATA": str(data_dir().resolve()),
-        "VWSD_CACHE": str(cache_dir().resolve()), "VWSD_RESULTS": str(results_dir(step.profile).resolve().parent),
+        "VWSD_CACHE": str(cache_dir().resolve()), "VWSD_RESULTS": str(results_dir(step.profile).parent.resolve()),
         "JUPYTER_PATH": str(work), "JUPYTER_RUNTIME_DIR": str(work / "runtime"), "IPYTHONDIR": str(work / "ipython"),
         "PYTHONPATH": os.pathsep.join(search), "PYTHONHASHSEED": "0", "MPLBACKEND": "Agg",
         "TQDM_DISABLE": "1", "SOURCE_DATE_EPOCH": "0",      # no clocks in executed copies, none in PDF figures

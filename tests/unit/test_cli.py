@@ -1,0 +1,145 @@
+"""The command line as a newcomer meets it: documented contracts, named errors, exit codes, nothing half written."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vwsdlib import cli
+from vwsdlib.analysis.scoring import write_scores
+from vwsdlib.data.items import read_items
+
+
+def run(capsys, *arguments):
+    code = cli.main([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.fixture
+def scored(official, tmp_path):
+    items = read_items(*official[:2])
+    for seed, name in enumerate(("a.tsv", "b.tsv")):
+        write_scores(tmp_path / name, items, np.random.default_rng(seed).random((6, 10)))
+    return official, tmp_path
+
+
+def test_score_json_keeps_its_contract(scored, capsys):
+    (data, gold, _), folder = scored
+    code, out, _ = run(capsys, "score", "--data", data, "--gold", gold, folder / "a.tsv", folder / "b.tsv", "--json")
+    found = json.loads(out)
+    assert code == 0 and set(found) == {"systems", "pairs"}
+    assert {"file", "n", "k", "hit1", "mrr", "ci_low", "ci_high"} <= set(found["systems"][0]) and found["systems"][0]["n"] == 6
+    assert set(found["pairs"][0]) == {"a", "b", "only_a", "only_b", "p"} and len(found["pairs"]) == 1
+
+
+def test_score_prints_a_table(scored, capsys):
+    (data, gold, _), folder = scored
+    code, out, _ = run(capsys, "score", "--data", data, "--gold", gold, folder / "a.tsv", folder / "b.tsv")
+    assert code == 0 and "/6" in out and "McNemar p" in out
+
+
+def test_audit_json_keeps_its_contract(official, capsys):
+    code, out, _ = run(capsys, "audit", "--data", official[0], "--gold", official[1], "--json")
+    assert code == 0 and {"rarest", "most_frequent", "chance", "gold_as_distractor", "position_counts"} <= set(json.loads(out))
+
+
+def test_errors_are_one_sentence_on_stderr_with_exit_code_2(official, capsys):
+    official[1].write_text("\n".join(official[1].read_text().split("\n")[1:]))
+    code, out, err = run(capsys, "score", "--data", official[0], "--gold", official[1], "x.tsv")
+    assert code == 2 and out == "" and "5 gold lines for 6 items" in err and err.count("\n") == 1
+
+
+def test_evaluate_names_missing_pictures_and_scores_all_items(official, own_folders, capsys, tmp_path):
+    data, gold, images = official
+    (images / "image.11.png").unlink()
+    code, out, _ = run(capsys, "evaluate", "--data", data, "--gold", gold, "--images", images, "--encoder", "random", "--out", tmp_path / "out.tsv", "--json")
+    found = json.loads(out)
+    assert code == 0 and found["systems"][0]["n"] == 6 and found["missing"]["en.toy.2"] == ["image.11.png"] and found["complete"]["n"] == 2
+    code, out, _ = run(capsys, "score", "--data", data, "--gold", gold, tmp_path / "out.tsv", "--json")
+    again = json.loads(out)["systems"][0]
+    assert {k: v for k, v in again.items() if k != "file"} == {k: v for k, v in found["systems"][0].items() if k != "file"}
+    code, out, _ = run(capsys, "evaluate", "--data", data, "--gold", gold, "--images", images, "--encoder", "random")
+    assert "missing  en.toy.2 (word2 thing): image.11.png" in out and "every item counts" in out and "complete items" in out
+
+
+def test_a_missing_gold_picture_counts_as_wrong(official, own_folders, capsys):
+    data, gold, images = official
+    (images / "image.0.png").unlink()  # the gold of item 0
+    code, out, _ = run(capsys, "evaluate", "--data", data, "--gold", gold, "--images", images, "--encoder", "random")
+    assert code == 0 and "the item counts as wrong" in out
+
+
+def test_a_truncated_picture_stops_by_name_and_writes_nothing(official, own_folders, capsys, tmp_path):
+    data, gold, images = official
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 200, 3), dtype=np.uint8)).save(images / "image.4.png")
+    (images / "image.4.png").write_bytes((images / "image.4.png").read_bytes()[:50_000])
+    arguments = ["evaluate", "--data", data, "--gold", gold, "--images", images, "--encoder", "random", "--out", tmp_path / "out.tsv"]
+    code, out, err = run(capsys, *arguments)
+    assert code == 2 and "truncated" in err and "image.4.png" in err and not (tmp_path / "out.tsv").exists()
+    assert run(capsys, *arguments, "--truncated", "keep")[0] == 0 and (tmp_path / "out.tsv").exists()
+
+
+def test_the_wrong_folder_of_pictures(official, own_folders, capsys, tmp_path):
+    (tmp_path / "empty").mkdir()
+    code, _, err = run(capsys, "evaluate", "--data", official[0], "--gold", official[1], "--images", tmp_path / "empty", "--encoder", "random")
+    assert code == 2 and "none of the pictures" in err
+
+
+def test_rank_json_keeps_its_contract(official, own_folders, capsys):
+    pictures = sorted(official[2].iterdir())[:4]
+    code, out, _ = run(capsys, "rank", "a phrase", *pictures, "--encoder", "random", "--json")
+    found = json.loads(out)["ranking"]
+    assert code == 0 and {e["image"] for e in found} == set(map(str, pictures)) and [e["score"] for e in found] == sorted((e["score"] for e in found), reverse=True)
+    assert run(capsys, "rank", "a phrase", *pictures, "--encoder", "random")[1].splitlines()[0].endswith(found[0]["image"])
+
+
+def test_rank_of_a_missing_picture_and_of_nothing(official, own_folders, capsys):
+    code, _, err = run(capsys, "rank", "x", official[2] / "IMAGE.1.PNG", "--encoder", "random")
+    assert code == 2 and "image.1.png is there" in err
+    assert run(capsys, "rank", " ", official[2] / "image.1.png", "--encoder", "random")[0] == 2
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["run", "--profile", "dmeo"], "demo"), (["run", "--set", "encodr=lite"], "encoder"), (["run", "--set", "limit=many"], "limit"),
+    (["run", "--only", "01_dat"], "01_data"), (["status", "--profile", "nope"], "demo"), (["rank", "x", "y.png", "--encoder", "lit"], "lite"),
+], ids=lambda a: " ".join(a) if isinstance(a, list) else None)
+def test_typos_are_answered_with_the_right_word(arguments, words, own_folders, capsys):
+    code, _, err = run(capsys, *arguments)
+    assert code == 2 and words in err
+
+
+def test_every_command_has_help_with_an_example():
+    for name in cli.COMMANDS:
+        text = next(a for a in cli.parser()._subparsers._group_actions).choices[name].format_help()
+        assert "example:" in text and f"vwsd {name}" in text.split("example:")[1], name
+
+
+def test_help_and_score_import_no_heavy_package(scored):
+    (data, gold, _), folder = scored
+    script = "import sys; from vwsdlib.cli import main; main(sys.argv[1:]); print(sorted({'torch', 'transformers', 'pandas', 'matplotlib'} & set(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", script, "score", "--data", data, "--gold", gold, folder / "a.tsv"], capture_output=True, text=True, check=True)
+    assert out.stdout.splitlines()[-1] == "[]"
+
+
+def test_doctor_reports_every_check(capsys, emojiwsd):
+    code, out, _ = run(capsys, "doctor", "--json")
+    found = {c["check"]: c for c in json.loads(out)}
+    assert {"python", "packages", "weights", "kernel", "disk"} <= set(found) and (code == 1) == any(c["state"] == "FAIL" for c in found.values())
+    assert all(c["remedy"] for c in found.values() if c["state"] == "FAIL")
+
+
+def test_adding_a_model_page_works_as_printed(official, own_folders, capsys, monkeypatch, tmp_path):
+    from vwsdlib import paths
+    from vwsdlib.encoders import registry
+
+    page = (paths.PACKAGE.parent / "docs" / "adding-a-model.md").read_text()
+    (tmp_path / "my_module.py").write_text(page.split("```python\n")[1].split("```")[0])
+    monkeypatch.syspath_prepend(tmp_path)
+    line = page.split('registry: `"grey": ')[1].split("`")[0]
+    monkeypatch.setitem(registry.ENCODERS, "grey", eval(line, {"Entry": registry.Entry}))
+    code, out, _ = run(capsys, "rank", "dark", official[2] / "image.1.png", official[2] / "image.2.png", "--encoder", "grey")
+    assert code == 0 and len(out.splitlines()) == 2
