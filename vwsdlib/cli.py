@@ -298,17 +298,17 @@ def run(o: argparse.Namespace) -> int:
 
 
 def _report_after(profile: str) -> None:
-    """The report is written whatever failed; then the main table, for the eye."""
+    """The report is written whatever failed; then the main table, for the eye, where there is something new to see."""
     from .results.collect import Collection
-    from .results.report import write_report
+    from .results.report import refresh_report
     from .results.tables import baseline
 
     try:
-        folder = write_report(profile)
+        folder, written = refresh_report(profile)
     except VwsdError as e:
         print(f"no report: {e}", file=sys.stderr)
         return
-    if table := baseline(Collection(profile, paths.results_dir(profile))):
+    if written and (table := baseline(Collection(profile, folder))):
         print(f"\n{table}\n")
     print(f"report: {folder / 'report.md'}")
 

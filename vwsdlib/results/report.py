@@ -11,7 +11,7 @@ from ..errors import VwsdError
 from .collect import Collection
 from .figures import FIGURES, write_figure
 from .predictions import code_sha256
-from .reported import VERDICTS, claims
+from .reported import VERDICTS, claims, reported
 from .rows import to_jsonl
 from .tables import TABLES, claims_table, write_table
 
@@ -44,6 +44,23 @@ def write_report(profile: str, target: Path | None = None) -> Path:
     paths.write_text(target / "report.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     paths.write_text(target / "report.md", report_text(c, facts, tables))
     return target
+
+
+def refresh_report(profile: str) -> tuple[Path, bool]:
+    """`write_report`, unless the same facts and the same code wrote what is there; returns the folder and whether it was written."""
+    folder = paths.results_dir(profile)
+    stamp = folder / ".stamps" / "report.json"
+    inputs = [p for part in ("predictions", "audit") for p in sorted((folder / part).glob("*.json*"))]
+    state = {"code": code_sha256(), "facts": {p.name: paths.sha256_file(p) for p in inputs}, "deviations": deviations(), "reported": reported()}
+    made_of = paths.sha256_bytes(json.dumps(state, sort_keys=True).encode())
+    try:
+        if json.loads(stamp.read_text()) == {"made_of": made_of, "files": _derived(folder)}:
+            return folder, False
+    except (OSError, ValueError):
+        pass
+    write_report(profile)
+    paths.write_text(stamp, json.dumps({"made_of": made_of, "files": _derived(folder)}, indent=1))
+    return folder, True
 
 
 def report_facts(c: Collection, stated: list[dict], tables: list[str], figures: list[str]) -> dict:

@@ -1,0 +1,159 @@
+"""The lite encoder with its real weights: checked, repeatable to the bit, and trained on nothing it is tested with."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vwsdlib.data.emojiwsd.drawings import STYLES, draw, drawable
+from vwsdlib.data.emojiwsd.senses import sense_emoji
+from vwsdlib.encoders import lite
+from vwsdlib.errors import VwsdError
+
+SHORT = lite.Recipe(steps=5, batch=64)
+FEW = 8  # emoji left to train on
+
+
+@pytest.fixture(scope="module")
+def few_left():
+    """Held-out emoji such that few are trained on."""
+    some = lite.training_emoji(sense_emoji())[::150][:FEW]
+    return frozenset(drawable()) - set(some)
+
+
+@pytest.fixture(scope="module")
+def towers():
+    return lite.Towers()
+
+
+@pytest.fixture(scope="module")
+def pairs(towers):
+    g = torch.Generator().manual_seed(0)
+    features = torch.rand(80, lite.FEATURES, generator=g)
+    texts = torch.nn.functional.normalize(torch.randn(80, lite.DIM, generator=g), dim=-1)
+    return lite.Pairs(features, towers.conse(features), texts, torch.arange(80) // 2, texts.mean(0))
+
+
+@pytest.fixture(scope="module")
+def encoder(towers, pairs):
+    return lite.LiteEncoder(towers, lite.train_head(pairs, SHORT))
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    wide = Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 300, 3), dtype=np.uint8))
+    return [draw(e, style) for e in "🐘🍕🎸⚽" for style in STYLES] + [wide]
+
+
+def test_weights_with_another_hash_are_refused(monkeypatch):
+    for constant, load in (("BACKBONE_SHA256", lite._load_backbone), ("TEXT_SHA256", lite._load_text_tower)):
+        monkeypatch.setattr(lite, constant, "0" * 64)
+        with pytest.raises(VwsdError, match="weights are not the ones"):
+            load()
+
+
+def test_vectors_are_unit_float32_rows(encoder, pictures):
+    for rows in (encoder.encode_images(pictures), encoder.encode_texts(["fruit bat", "bat"])):
+        assert rows.dtype == np.float32 and rows.shape[1] == encoder.dim == 384
+        np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+    assert encoder.encode_images([]).shape == encoder.encode_texts([]).shape == (0, 384)
+
+
+def test_pictures_do_not_depend_on_their_batch(encoder, pictures):
+    together = encoder.encode_images(pictures)
+    alone = np.concatenate([encoder.encode_images([picture]) for picture in pictures])
+    backwards = encoder.encode_images(pictures[::-1])[::-1]
+    assert together.tobytes() == alone.tobytes() == np.ascontiguousarray(backwards).tobytes()
+
+
+def test_texts_do_not_depend_on_their_batch(encoder):
+    texts = [f"{'very ' * (7 * i)}old bat number {i}" for i in range(20)]
+    together = encoder.encode_texts(texts)
+    alone = np.concatenate([encoder.encode_texts([text]) for text in texts])
+    backwards = encoder.encode_texts(texts[::-1])[::-1]
+    assert together.tobytes() == alone.tobytes() == np.ascontiguousarray(backwards).tobytes()
+
+
+def test_the_callers_thread_count_changes_nothing_and_stays(encoder, pictures):
+    before, expected = torch.get_num_threads(), encoder.encode_images(pictures[:3]).tobytes()
+    try:
+        torch.set_num_threads(1)
+        assert encoder.encode_images(pictures[:3]).tobytes() == expected and torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def naive_conse(features, weight, bias, class_texts):
+    """The 50 likeliest classes' names weighed by probability: numpy, float64, one picture at a time."""
+    rows = []
+    for f in features:
+        logits = weight @ f + bias
+        p = np.exp(logits - logits.max())
+        p /= p.sum()
+        top = np.argsort(-p)[:50]
+        rows.append(sum(p[i] * class_texts[i] for i in top))
+    return np.stack([row / np.linalg.norm(row) for row in rows])
+
+
+def test_formula_equals_its_naive_twin(encoder, pictures):
+    towers, head = encoder.towers, {k: v.double().numpy() for k, v in encoder.head.items()}
+    f = towers.features(pictures).double().numpy()
+    fc = towers.backbone._fc
+    conse = naive_conse(f, fc.weight.double().numpy(), fc.bias.double().numpy(), towers.class_texts.double().numpy())
+    normed = (f - f.mean(1, keepdims=True)) / np.sqrt(f.var(1, keepdims=True) + 1e-5) * head["norm.weight"] + head["norm.bias"]
+    v = head["gate"] * conse + normed @ head["linear.weight"].T + head["linear.bias"]
+    v /= np.linalg.norm(v, axis=1, keepdims=True)
+    np.testing.assert_allclose(encoder.encode_images(pictures), v, atol=1e-5)
+    without = normed @ head["linear.weight"].T
+    assert np.abs(encoder.encode_images(pictures) - without).max() > 1e-3   # the twin can fail
+
+
+def test_text_vectors_are_the_plain_models_means(towers):
+    ids = towers.tokenizer("a ripe banana", return_tensors="pt")
+    with torch.inference_mode():
+        mean = towers.bert(**ids).last_hidden_state.mean(1)
+    np.testing.assert_allclose(towers.texts(["a ripe banana"]), torch.nn.functional.normalize(mean, dim=-1), atol=1e-5)
+
+
+def test_training_again_gives_the_same_bits_and_another_seed_others(pairs):
+    first, again = lite.train_head(pairs, SHORT), lite.train_head(pairs, SHORT)
+    assert lite.head_digest(first) == lite.head_digest(again)
+    assert lite.head_digest(first) != lite.head_digest(lite.train_head(pairs, lite.Recipe(steps=5, batch=64, seed=1)))
+
+
+def test_untrained_head_is_conse_alone(pairs):
+    head = lite.train_head(pairs, lite.Recipe(steps=0))
+    torch.testing.assert_close(lite.apply_head(head, pairs.features, pairs.conse), pairs.conse)
+
+
+def test_senses_are_never_trained_on():
+    held_out, trained = sense_emoji(), lite.training_emoji(sense_emoji())
+    assert len(trained) > 1000 and not held_out & set(trained)
+    for style in STYLES:
+        secret = {draw(e, style, 32).tobytes() for e in held_out}
+        assert not [e for e in trained if draw(e, style, 32).tobytes() in secret]
+
+
+def test_variants_of_a_held_out_emoji_are_held_out():
+    trained = set(lite.training_emoji({"🐁", "🧑‍🎓"}))       # mouse, student
+    assert not trained & {"🐁", "🐭", "🧑‍🎓", "👨‍🎓", "👩‍🎓"} and "🐘" in trained
+
+
+def test_head_is_cached_and_a_damaged_one_is_trained_again(tmp_path, few_left, towers, monkeypatch):
+    monkeypatch.setattr(lite, "Towers", lambda: towers)   # loading them is not what is tested
+    first = lite.load_lite(tmp_path, few_left, SHORT)
+    path, = tmp_path.glob("*.safetensors")
+    good = path.read_bytes()
+    trainings, train = [], lite.train_head
+    monkeypatch.setattr(lite, "train_head", lambda *a: trainings.append(1) or train(*a))
+    assert lite.load_lite(tmp_path, few_left, SHORT).identity() == first.identity() and not trainings
+    for damaged in (good[:1000], b"", good[:-5] + b"\xff" + good[-4:]):
+        path.write_bytes(damaged)
+        assert lite.load_lite(tmp_path, few_left, SHORT).identity() == first.identity()
+        assert path.read_bytes() == good
+    assert len(trainings) == 3
+
+
+def test_fingerprint_follows_what_is_held_out_and_the_recipe():
+    prints = {lite.fingerprint(h, r) for h in ({"🐁"}, {"🐁", "🐘"}) for r in (SHORT, lite.Recipe())}
+    assert len(prints) == 4 and lite.fingerprint(["🐘", "🐁"], SHORT) in prints
