@@ -86,3 +86,8 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
 def write_text(path: str | Path, text: str) -> Path:
     """Write UTF-8 `text` with LF line ends atomically; returns the path."""
     return write_bytes(path, text.encode("utf-8"))
+
+
+def quiet() -> bool | None:
+    """For tqdm's `disable`: True in CI and under the runner, whose executed notebooks must not depend on what was cached."""
+    return True if os.environ.get("CI") or os.environ.get("TQDM_DISABLE") else None

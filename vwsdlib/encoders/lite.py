@@ -237,7 +237,7 @@ def training_pairs(towers: Towers, held_out: Iterable[str]) -> Pairs:
     emoji = training_emoji(held_out)
     jobs = [(e, style) for style in STYLES for e in emoji]
     features = [torch.empty(0, FEATURES)]
-    for start in tqdm(range(0, len(jobs), 16 * IMAGE_BATCH), desc="lite encoder: first use", unit="batch", disable=None):
+    for start in tqdm(range(0, len(jobs), 16 * IMAGE_BATCH), desc="lite encoder: first use", unit="batch", disable=paths.quiet()):
         features.append(towers.features([draw(e, style, SIDE) for e, style in jobs[start:start + 16 * IMAGE_BATCH]]))
     features = torch.cat(features)                                                    # [2e, 1280]
     names, rows = towers.texts([drawable()[e].name for e in emoji]), towers.backbone._fc.weight

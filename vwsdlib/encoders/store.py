@@ -8,7 +8,6 @@ a batch is there whole or not at all after a kill, and two processes may write a
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from tqdm.auto import tqdm
 
 from ..data.pictures import load_picture
 from ..errors import VwsdError
-from ..paths import cache_dir, sha256_bytes, sha256_file
+from ..paths import cache_dir, quiet, sha256_bytes, sha256_file
 from .registry import Encoder
 
 SCHEMA = """
@@ -68,7 +67,7 @@ class VectorStore:
         found = self._read(wanted)
         missing = [k for k in wanted if k not in found]
         size = self.encoder.batch_size
-        with tqdm(total=len(missing), desc=f"{self.encoder.name}: {unit}", unit=f" {unit}", leave=False, disable=_quiet(len(missing), size)) as bar:
+        with tqdm(total=len(missing), desc=f"{self.encoder.name}: {unit}", unit=f" {unit}", leave=False, disable=True if len(missing) <= 2 * size else quiet()) as bar:
             for start in range(0, len(missing), size):
                 batch = missing[start: start + size]
                 vectors = np.asarray(encode([wanted[k] for k in batch]), np.float32)  # [b, d]
@@ -129,8 +128,3 @@ def _stamp(path: Path) -> str:
         load_picture(path)  # raises the sentence that names the file and, where only the case differs, the right name
         raise
     return f"{status.st_size}:{status.st_mtime_ns}"
-
-
-def _quiet(missing: int, batch: int) -> bool | None:
-    """No bar for a handful or in CI; None lets tqdm decide by the terminal."""
-    return True if missing <= 2 * batch or os.environ.get("CI") else None

@@ -93,7 +93,8 @@ def ambiguity(c: Collection) -> Drawn | None:
         counts = {int(k): v for k, v in a["meanings"].items()}
         bars = ax.bar(list(counts), list(counts.values()), color=LANGUAGE_COLOURS[a["language"]], width=0.7)
         ax.bar_label(bars, fontsize=8)
-        ax.set(title=f"{LANGUAGE_NAMES[a['language']]} ({a['targets']} targets)", xlabel="meanings of a target", xticks=range(1, max(counts) + 1))
+        ax.margins(y=0.12)
+        ax.set(title=f"{LANGUAGE_NAMES[a['language']]} ({sum(counts.values())} targets)", xlabel="meanings of a target", xticks=range(1, max(counts) + 1))
         ax.grid(axis="x", visible=False)
     axes[0][0].set_ylabel("targets")
     _finish(fig, "How ambiguous are the words?", c)
@@ -162,9 +163,10 @@ def baseline(c: Collection) -> Drawn | None:
         ax.text(x, row["ci_high"] + 1.5, f"{row['value']:.1f}", ha="center", fontsize=8)
         drawn.append({k: row[k] for k in ("id", "value", "ci_low", "ci_high", "n", "k")})
     ax.axhline(10, color=RED, ls="--", lw=1)
-    ax.text(len(languages) - 0.52, 11, "chance", color=RED, fontsize=8, ha="right")
+    ax.text(len(languages) - 0.56, 11, "chance", color=RED, fontsize=8)
     sizes = {p.meta["language"]: p.meta["n"] for p in runs}
-    ax.set(xticks=range(len(languages)), xticklabels=[f"{LANGUAGE_NAMES[lang]}\n(n = {sizes[lang]})" for lang in languages], ylabel="hit@1, percent", ylim=(0, 100))
+    ax.set(xticks=range(len(languages)), xticklabels=[f"{LANGUAGE_NAMES[lang]}\n(n = {sizes[lang]})" for lang in languages], ylabel="hit@1, percent", ylim=(0, 100),
+           xlim=(-0.55, len(languages) - 0.3))
     ax.grid(axis="x", visible=False)
     ax.legend(frameon=False, fontsize=8, title="text given to the encoder", title_fontsize=8)
     _finish(fig, f"What the phrase adds to the bare word: {runs[0].meta['model']}", c)

@@ -65,26 +65,38 @@ def verdict(count: int, n: int, ours: dict | None, explained: bool = False, diff
     return "DIFFERS" if explained else "DIFFERS, unexplained"
 
 
-def claims(rows: dict[str, dict], profile: str, explained: str = "") -> list[dict]:
+def claims(rows: dict[str, dict], profile: str, explained: str = "", sizes: dict[str, dict] | None = None) -> list[dict]:
     """Each reported entry with ours and the verdict.
 
-    rows: row id -> row; `explained`: text of docs/deviations.md, which answers a difference by naming the claim's id. Only the
-    profile `paper` can answer a paper.
+    rows: row id -> row; explained: text of docs/deviations.md, which answers a difference by naming the claim's id; sizes: set
+    (`en.test`) -> its audit, for the sizes of the official files. Only the profile `paper` can answer a paper.
     """
-    return [_claim(entry, rows if profile == "paper" else {}, explained) for entry in reported()]
+    if profile != "paper":
+        rows, sizes = {}, {}
+    return [_size_claim(entry, sizes or {}) if entry["paper"] == "task" else _claim(entry, rows, explained) for entry in reported()]
+
+
+def _blank(entry: dict) -> dict:
+    return {"id": entry["id"], "about": entry["about"], "reported": entry["value"], "unit": entry["unit"], "count": entry.get("count"), "n": entry.get("n"),
+            "notebook": entry["notebook"], "ours": None, "ours_k": None, "ours_n": None, "ci_low": None, "ci_high": None, "off_by": None}
+
+
+def _size_claim(entry: dict, sizes: dict[str, dict]) -> dict:
+    of = sizes.get(entry.get("set", ""))
+    if of is None:
+        return {**_blank(entry), "verdict": "NOT RUN"}
+    off = of["n"] - int(entry["value"])
+    return {**_blank(entry), "ours": float(of["n"]), "off_by": off, "verdict": "PARTIAL" if of["limit"] else "EXACT" if off == 0 else "DIFFERS, unexplained"}
 
 
 def _claim(entry: dict, rows: dict[str, dict], explained: str) -> dict:
-    claim = {"id": entry["id"], "about": entry["about"], "reported": entry["value"], "unit": entry["unit"], "count": entry.get("count"), "n": entry.get("n"),
-             "notebook": entry["notebook"], "ours": None, "ours_k": None, "ours_n": None, "ci_low": None, "ci_high": None, "off_by": None}
     if "run" not in entry:
-        comparable = entry["paper"] == "task" or "metric" not in entry
-        return {**claim, "verdict": "NOT RUN" if comparable else "NO REFERENCE"}
+        return {**_blank(entry), "verdict": "NO REFERENCE" if "metric" in entry else "NOT RUN"}
     a = rows.get(f"{entry['run']}/{entry['metric']}")
     b = rows.get(f"{entry['against']}/{entry['metric']}") if "against" in entry else None
     ours = a if "against" not in entry else a and b and {**a, "k": a["k"] - b["k"], "value": a["value"] - b["value"], "limit": a["limit"] or b["limit"]}
-    result = verdict(entry["count"], entry["n"], ours or None, entry["id"] in explained, "against" in entry)
+    claim = {**_blank(entry), "verdict": verdict(entry["count"], entry["n"], ours or None, entry["id"] in explained, "against" in entry)}
     if ours:
         interval = {} if "against" in entry else {"ci_low": ours["ci_low"], "ci_high": ours["ci_high"]}
         claim.update(ours=ours["value"], ours_k=ours["k"], ours_n=ours["n"], off_by=ours["k"] - entry["count"], **interval)
-    return {**claim, "verdict": result}
+    return claim

@@ -10,7 +10,7 @@ import html
 import io
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from .. import paths
@@ -34,14 +34,14 @@ class Column:
         return "–" if value is None else format(value, self.format)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Table:
     """Rows with a caption; shows itself in a notebook."""
 
     name: str
     caption: str
     columns: tuple[Column, ...]
-    rows: list[dict] = field(repr=False)
+    rows: list[dict]
 
     def cells(self) -> list[list[str]]:
         """Rounded cells, row by row."""
@@ -73,7 +73,7 @@ class Table:
                                         for c, cell in zip(self.columns, line)) + "</tr>" for line in self.cells())
         return f"<table><caption style='text-align:left'><b>{html.escape(self.caption)}</b></caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         lines = [[c.heading for c in self.columns], *self.cells()]
         widths = [max(len(line[i]) for line in lines) for i in range(len(self.columns))]
         pad = [str.rjust if c.format else str.ljust for c in self.columns]

@@ -23,7 +23,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from ...errors import VwsdError
-from ...paths import data_dir, sha256_bytes, write_text
+from ...paths import data_dir, quiet, sha256_bytes, write_text
 from ..items import Item, write_items
 from .arrange import Picture, arrange, kinds, questions
 from .drawings import STYLES, draw, drawable
@@ -57,7 +57,7 @@ def sources() -> str:
 
 
 def build(target: Path | None = None, force: bool = False) -> Path:
-    """Build the set (about 25 s), or return at once where the same sources built it before; returns its folder.
+    """Build the set (about 40 s), or return at once where the same sources built it before; returns its folder.
 
     Built beside and moved into place whole: a killed build leaves what was there.
     """
@@ -149,12 +149,12 @@ def _sentence(sense: Sense, i: int, marked: str, group: list[Sense]) -> dict:
 
 def _write_pictures(target: Path, names: dict[Picture, str]) -> dict[str, str]:
     return {f"images/{name}": _save(draw(emoji, style, SIZE), target / "images" / name)
-            for (emoji, style), name in tqdm(names.items(), desc="EmojiWSD pictures", unit="picture", disable=None)}
+            for (emoji, style), name in tqdm(names.items(), desc="EmojiWSD pictures", unit="picture", disable=quiet())}
 
 
 def _write_scenes(target: Path) -> dict[str, str]:
     everyone, hashes, records = senses(), {}, []
-    for n, sense in enumerate(tqdm(everyone, desc="EmojiWSD scenes", unit="scene", disable=None)):
+    for n, sense in enumerate(tqdm(everyone, desc="EmojiWSD scenes", unit="scene", disable=quiet())):
         dice = rng("scene", sense.id)
         family = [s for s in everyone if s.lemma == sense.lemma and s is not sense]
         rest = [s for s in everyone if s.lemma != sense.lemma and s.split == sense.split and s.emoji not in sense.not_with]
