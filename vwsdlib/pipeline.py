@@ -549,7 +549,7 @@ def _portable(notebook, step: Step, out: Path) -> str:
 def _kernel_environment(step: Step, work: Path) -> dict[str, str]:
     """Environment of the kernel: this interpreter, this library, these folders; nothing of the user's Jupyter set-up."""
     from ipykernel.kernelspec import get_kernel_dict
-    _write(work / "kernels" / "python3" / "kernel.json", get_kernel_dict(["--log-level=ERROR"]))    # found first; starts sys.executable
+    _write(work / "kernels" / "python3" / "kernel.json", get_kernel_dict(["--log-level=CRITICAL"]))    # found first; starts sys.executable
     search = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         "VWSD_STAGING": str(work / "out"), "VWSD_NOTEBOOK": step.name, "VWSD_HOME": str(root()), "VWSD_DATA": str(data_dir().resolve()),
