@@ -72,7 +72,7 @@ def claims(rows: dict[str, dict], profile: str, explained: str = "", sizes: dict
     (`en.test`) -> its audit, for the sizes of the official files. Only the profile `paper` can answer a paper.
     """
     if profile != "paper":
-        rows, sizes = {}, {}
+        return [{**_blank(entry), "verdict": "NOT RUN"} for entry in reported()]
     return [_size_claim(entry, sizes or {}) if entry["paper"] == "task" else _claim(entry, rows, explained) for entry in reported()]
 
 
