@@ -69,14 +69,15 @@ def test_report_check_agrees(demo):
     assert run.returncode == 0, run.stdout
 
 
-def test_an_edited_picture_of_the_set_is_noticed(demo, emojiwsd, tmp_path):
+def test_an_edited_picture_of_the_set_is_noticed(emojiwsd, tmp_path):
     """A truncated picture: a named error, exit code 1, and nothing half written."""
     data, results = tmp_path / "data", tmp_path / "results"
     shutil.copytree(emojiwsd, data / "emojiwsd")
-    picture = data / "emojiwsd" / "images" / "image.5.png"
+    name = (data / "emojiwsd" / "en.test.data.txt").read_text().split("\n")[0].split("\t")[2]
+    picture = data / "emojiwsd" / "images" / name
     picture.write_bytes(picture.read_bytes()[:700])
     run = vwsd("run", "--profile", "demo", "--only", "02_clip_baseline", "--set", "encoder=random", results=results, VWSD_DATA=str(data))
-    assert run.returncode == 1 and "image.5.png" in run.stdout and "truncated" in run.stdout, run.stdout + run.stderr
+    assert run.returncode == 1 and name in run.stdout and "truncated" in run.stdout, run.stdout + run.stderr
     assert not (results / "demo" / "predictions").exists()
 
 

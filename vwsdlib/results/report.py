@@ -36,7 +36,7 @@ def write_report(profile: str, target: Path | None = None) -> Path:
         raise VwsdError("nothing is stored for this profile", where=source, remedy=f"Run `vwsd run --profile {profile}` first.")
     paths.write_text(target / "rows.jsonl", to_jsonl(c.rows.values()))
     tables = {name: made for name, make in TABLES.items() if (made := make(c)) is not None}
-    stated = claims(c.rows, profile, deviations())
+    stated = claims(c.rows, profile, deviations(), c.audits)
     for made in (*tables.values(), claims_table(stated)):
         write_table(made, target)
     figures = [name for name, draw in FIGURES.items() if (drawn := draw(c)) is not None and write_figure(name, drawn, target)]
