@@ -9,14 +9,15 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 READY  := $(VENV)/.ready
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test paper lab clean help
+.PHONY: demo test paper rehearsal lab clean help
 
 help:
-	@echo 'make demo   run the companion on EmojiWSD with the lite encoder (no GPU, no model hub)'
-	@echo 'make test   run all tests'
-	@echo 'make paper  run the papers'"'"' profile (real checkpoints, official data; see README)'
-	@echo 'make lab    open the notebooks in JupyterLab'
-	@echo 'make clean  remove .venv, caches and built data (results stay)'
+	@echo 'make demo       run the companion on EmojiWSD with the lite encoder (no GPU, no model hub)'
+	@echo 'make test       run all tests'
+	@echo 'make paper      run the papers'"'"' profile (real checkpoints, official data; see README)'
+	@echo 'make rehearsal  run the papers'"'"' profile on tiny random checkpoints and generated pictures (no download)'
+	@echo 'make lab        open the notebooks in JupyterLab'
+	@echo 'make clean      remove .venv, caches and built data (results stay)'
 
 demo: $(READY)
 	@$(BIN)/vwsd run --profile demo
@@ -26,6 +27,9 @@ test: $(READY)
 
 paper: $(READY)
 	@$(BIN)/vwsd run --profile paper
+
+rehearsal: $(READY)
+	@$(BIN)/vwsd run --profile rehearsal
 
 lab: $(READY)
 	@$(BIN)/jupyter lab notebooks

@@ -241,19 +241,16 @@ def rank(o: argparse.Namespace) -> int:
 
 
 def _fetch_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("what", choices=("demo",), help="demo: EmojiWSD, drawn from installed packages, and the lite encoder's head")
-    p.add_argument("--force", action="store_true", help="build again even where nothing changed")
+    p.add_argument("what", choices=FETCHED, help="; ".join(f"{name}: {inspect.getdoc(function)}" for name, (function, _) in FETCHED.items()))
+    p.add_argument("--from", dest="source", type=Path, metavar="DIR", help="vwsd, rehearsal: take official files from here, unpacked or in archives")
+    p.add_argument("--images", choices=("original", "resized"), help="vwsd: which test pictures (default: as recorded or found, else resized)")
+    p.add_argument("--split", choices=("test", "trial", "train"), help="vwsd: which split (default: test)")
+    p.add_argument("--only", action="append", metavar="NAME", help="models: just this checkpoint (may be repeated)")
+    p.add_argument("--force", action="store_true", help="demo: build again even where nothing changed")
 
 
-@command(_fetch_arguments)
-def fetch(o: argparse.Namespace) -> int:
-    """Put data where the notebooks look for it. `demo` draws EmojiWSD in the official layout and trains the lite encoder's head.
-
-    Nothing is downloaded for `demo`: pictures and weights come with installed packages.
-
-    Example:
-      vwsd fetch demo
-    """
+def _fetch_demo(o: argparse.Namespace) -> int:
+    """EmojiWSD, drawn from installed packages, and the lite encoder's head"""
     from .data.emojiwsd import build
     from .encoders.registry import load_encoder
 
@@ -266,8 +263,66 @@ def fetch(o: argparse.Namespace) -> int:
     return 0
 
 
+def _fetch_vwsd(o: argparse.Namespace) -> int:
+    """the official text and pictures of SemEval-2023 Task 1"""
+    from .data.fetch import fetch_vwsd
+
+    found = fetch_vwsd(o.split or "test", o.source, o.images)
+    _print_checks(found)
+    return 1 if any(row["state"] != "OK" for row in found) else 0
+
+
+def _fetch_models(o: argparse.Namespace) -> int:
+    """published checkpoints, into the Hugging Face cache"""
+    from .encoders.checkpoints import CHECKPOINTS, checkpoint, fetch, present
+
+    for key in [key for key in o.only or CHECKPOINTS if checkpoint(key)]:   # a typo stops before anything is fetched
+        folder = fetch(key)
+        print(f"{key}  {checkpoint(key).repo}  {present(key)[1] / 1e6:,.0f} MB  {folder}", flush=True)
+    return 0
+
+
+def _fetch_rehearsal(o: argparse.Namespace) -> int:
+    """generated pictures and tiny random checkpoints in the real formats"""
+    from .data.sets import make_rehearsal, rehearsal_record
+    from .rehearsal.data import models_folder
+    from .rehearsal.models import make_models
+    from .rehearsal.translators import make_translators
+
+    print(f"{make_rehearsal(o.source)}: " + ", ".join(f"{kind} {split} text" for split, kind in rehearsal_record()["text"].items()))
+    make_models(models_folder())
+    make_translators(models_folder())
+    print(f"{models_folder()}: tiny random checkpoints (set VWSD_MODELS to this folder to use them)")
+    return 0
+
+
+FETCHED = {"demo": (_fetch_demo, {"force"}), "vwsd": (_fetch_vwsd, {"source", "images", "split"}), "models": (_fetch_models, {"only"}),
+           "rehearsal": (_fetch_rehearsal, {"source"})}   # and the options that each takes
+
+
+@command(_fetch_arguments)
+def fetch(o: argparse.Namespace) -> int:
+    """Put data and models where the notebooks look for them. `demo` downloads nothing: pictures and weights come with installed packages.
+
+    `vwsd` checks what there is, fetches what is missing (or takes it from --from DIR) and prints what is missing still, with exit code 1.
+    A broken download goes on where it stopped. Original and resized pictures are never mixed in one folder.
+
+    Example:
+      vwsd fetch vwsd --split trial
+    """
+    function, options = FETCHED[o.what]
+    if stray := [name for name in ("source", "images", "split", "only", "force") if getattr(o, name) and name not in options]:
+        raise VwsdError(f"`vwsd fetch {o.what}` takes no --{stray[0].replace('source', 'from')}", remedy="See vwsd fetch --help.")
+    return function(o)
+
+
+def _print_checks(found: list[dict]) -> None:
+    print("\n".join(f"[{c['state']}] {c['what']}" + (f"  ->  {c['remedy']}" if c["state"] != "OK" else "") for c in found))
+
+
 def _profile(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--profile", default="demo", help="demo (built in, offline) or paper (real checkpoints and data); default: demo")
+    p.add_argument("--profile", default="demo",
+                   help="demo (built in, offline), paper (real checkpoints and data) or rehearsal (the same, tiny and random); default: demo")
 
 
 def _run_arguments(p: argparse.ArgumentParser) -> None:
@@ -297,19 +352,24 @@ def run(o: argparse.Namespace) -> int:
     return done.exit_code
 
 
+MAIN_TABLES = ("baseline", "ladder", "multilingual", "saliency_truth")  # printed after a run; the report has all
+
+
 def _report_after(profile: str) -> None:
-    """The report is written whatever failed; then the main table, for the eye, where there is something new to see."""
+    """The report is written whatever failed; then the main tables, for the eye, where there is something new to see."""
     from .results.collect import Collection
     from .results.report import refresh_report
-    from .results.tables import baseline
+    from .results.tables import TABLES
 
     try:
         folder, written = refresh_report(profile)
     except VwsdError as e:
         print(f"no report: {e}", file=sys.stderr)
         return
-    if written and (table := baseline(Collection(profile, folder))):
-        print(f"\n{table}\n")
+    facts = Collection(profile, folder)
+    for name in MAIN_TABLES if written else ():
+        if table := TABLES[name](facts):
+            print(f"\n{table}")
     print(f"report: {folder / 'report.md'}")
 
 
@@ -358,24 +418,24 @@ def report(o: argparse.Namespace) -> int:
 
 
 def _doctor_arguments(p: argparse.ArgumentParser) -> None:
+    _profile(p)
     p.add_argument("--json", action="store_true", help="print JSON instead of lines")
 
 
 @command(_doctor_arguments)
 def doctor(o: argparse.Namespace) -> int:
-    """Check this machine: Python, packages, weights, kernel, disk, device. Each failure comes with its remedy.
+    """Check this machine: Python, packages, weights, kernel, disk, device, and what a profile needs. Each failure comes with its remedy.
+
+    Nothing is fetched: a missing checkpoint or file is named with its size and the command that gets it. Exit code 1 where one is missing.
 
     Example:
-      vwsd doctor
+      vwsd doctor --profile paper
     """
     from .doctor import examine
 
-    found = examine()
-    if o.json:
-        _say(found)
-    else:
-        print("\n".join(f"[{c['state']}] {c['what']}" + (f"  ->  {c['remedy']}" if c["state"] == "FAIL" else "") for c in found))
-    return 1 if any(c["state"] == "FAIL" for c in found) else 0
+    found = examine(o.profile)
+    _say(found) if o.json else _print_checks(found)
+    return 1 if any(c["state"] != "OK" for c in found) else 0
 
 
 if __name__ == "__main__":

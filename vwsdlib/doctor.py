@@ -21,9 +21,55 @@ def check(function: Callable[[], str]) -> Callable[[], str]:
     return function
 
 
-def examine() -> list[dict]:
-    """All checks: dicts of `check`, `state` (OK or FAIL), `what`, `remedy`."""
-    return [_examine(function) for function in CHECKS]
+def examine(profile: str = "demo") -> list[dict]:
+    """All checks and what a profile needs: dicts of `check`, `state` (OK, FAIL, MISSING or DIFFERENT), `what`, `remedy`. No network.
+
+    Raises VwsdError for a profile that pipeline.yml does not have.
+    """
+    checkpoints = [_checkpoint(key, profile) for key in needed(profile)]
+    return [_examine(function) for function in CHECKS] + checkpoints + [row for rows in NEEDED_DATA.get(profile, ()) for row in rows()]
+
+
+def needed(profile: str) -> list[str]:
+    """Checkpoints that the encoders, segmenters and translators named by a profile's parameters read; where it names none, all there are."""
+    from .encoders.checkpoints import CHECKPOINTS
+    from .pipeline import checkpoints_of, read_pipeline
+
+    profiles = read_pipeline()["profiles"]
+    if profile not in profiles:
+        raise VwsdError(f"no profile named {profile!r}", remedy=f"Profiles: {', '.join(profiles)}.")
+    read = checkpoints_of(profiles[profile])
+    return read or ([] if profiles[profile].get("encoder") else list(CHECKPOINTS))
+
+
+def _checkpoint(key: str, profile: str) -> dict:
+    from .encoders.checkpoints import CHECKPOINTS, present, weight_files
+    from .rehearsal.data import models_folder
+
+    its, remedy = CHECKPOINTS[key], f"vwsd fetch models --only {key}"
+    there, size = present(key)
+    if profile == "rehearsal":   # its own, tiny ones
+        files, remedy = weight_files(models_folder() / its.repo), "vwsd fetch rehearsal"
+        there, size = bool(files), sum(p.stat().st_size for p in files)
+    what = f"{key} {its.repo} {size / 1e6:,.{0 if size > 1e7 else 1}f} MB"
+    return {"check": f"checkpoint {key}", "state": "OK" if there else "MISSING", "what": what, "remedy": "" if there else remedy}
+
+
+def _official_data() -> list[dict]:
+    from .data.fetch import check as check_official
+
+    return [row for split in ("test", "trial") for row in check_official(split)]   # trial: mixing weights are chosen on it
+
+
+def _rehearsal_data() -> list[dict]:
+    from .data.sets import rehearsal_record
+
+    text = rehearsal_record().get("text", {})
+    built = ", ".join(f"{kind} {split} text" for split, kind in text.items()) or "not built yet (`vwsd fetch rehearsal` or the first run does it)"
+    return [{"check": "rehearsal_data", "state": "OK", "what": f"rehearsal data: {built}", "remedy": ""}]
+
+
+NEEDED_DATA: dict[str, tuple[Callable[[], list[dict]], ...]] = {"paper": (_official_data,), "rehearsal": (_rehearsal_data,)}
 
 
 def _examine(function: Callable[[], str]) -> dict:

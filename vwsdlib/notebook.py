@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,13 @@ from .errors import VwsdError
 from .paths import results_dir, write_text
 
 if TYPE_CHECKING:
-    from IPython.display import Image
+    import numpy as np
+    from IPython.display import Image, Markdown
 
+    from .data.sets import VwsdSet
     from .results.collect import Collection
+    from .results.measurements import Measurement
+    from .results.predictions import Predictions
     from .results.tables import Table
 
 FINISH = "finish.json"
@@ -46,25 +51,42 @@ class Run:
             self._outputs.append(name)
         return path
 
+    def predictions(self, data: VwsdSet, name: str, variant: str, texts: Sequence[str], scores: np.ndarray, identity: dict) -> Predictions:
+        """Write the run `<name>.<variant>.<language>.<split>`: scores [n, 10] of each item's text over its ten pictures."""
+        from .results.predictions import write_predictions
+
+        return write_predictions(self.folder, f"{name}.{variant}.{data.language}.{data.split}", data, texts, scores, profile=self.profile, variant=variant,
+                                 identity={**identity, "image_variant": data.image_variant}, limit=self.parameters.get("limit", 0),
+                                 seed=self.parameters.get("seed", 0))
+
+    def measure(self, name: str, data: VwsdSet, records: Iterable[dict], maps: dict[str, np.ndarray] | None = None, **meta: object) -> Measurement:
+        """Write the measurement `name`, made on `data`; `meta` says what else made it."""
+        from .results.measurements import write_measurement
+
+        facts = {"profile": self.profile, "dataset": data.name, "language": data.language, "split": data.split, "limit": self.parameters.get("limit", 0),
+                 "seed": self.parameters.get("seed", 0), "data_sha256": data.sha256, "image_variant": data.image_variant}
+        return write_measurement(self.folder, name, records, maps, **facts, **meta)
+
     def _facts(self) -> Collection:
         """What earlier notebooks stored and this one has written so far."""
         from .results.collect import Collection
 
         return Collection(self.profile, results_dir(self.profile), self.folder if self.staged else None)
 
-    def table(self, name: str) -> Table:
-        """A table of results/tables.py from the stored facts; shows itself as the value of a cell."""
+    def table(self, name: str, otherwise: str | None = None) -> Table | Markdown:
+        """A table of results/tables from the stored facts; shows itself as the value of a cell. `otherwise`: shown where there are no facts."""
         from .results.tables import TABLES
 
-        return _made(TABLES, name, self._facts())
+        return _made(TABLES, name, self._facts(), otherwise)
 
-    def figure(self, name: str) -> Image:
-        """A figure of results/figures.py from the stored facts, as a picture for a cell; the report writes the files."""
+    def figure(self, name: str, otherwise: str | None = None) -> Image | Markdown:
+        """A figure of results/figures from the stored facts, as a picture for a cell; the report writes the files."""
         from IPython.display import Image
 
         from .results.figures import FIGURES, png
 
-        return Image(data=png(_made(FIGURES, name, self._facts())), alt=FIGURES[name].__doc__)
+        made = _made(FIGURES, name, self._facts(), otherwise)
+        return Image(data=png(made), alt=FIGURES[name].__doc__) if isinstance(made, tuple) else made
 
     def finish(self, **checks) -> None:
         """Declare the notebook complete; every check is a named boolean, such as `chance_row=True`.
@@ -97,6 +119,10 @@ def start(notebook: str, **parameters) -> Run:
     if expected != notebook:
         raise VwsdError(f"the notebook calls itself '{notebook}'", where=expected,
                         remedy=f"Write start({expected!r}, ...) in it.")
+    if parameters["profile"] == "rehearsal":
+        from . import rehearsal
+
+        rehearsal.prepare()
     seed = int(parameters.get("seed") or 0)
     random.seed(seed)
     try:
@@ -108,9 +134,14 @@ def start(notebook: str, **parameters) -> Run:
     return Run(notebook, parameters)
 
 
-def _made(registry: dict, name: str, facts: Collection):
+def _made(registry: dict, name: str, facts: Collection, otherwise: str | None):
     if name not in registry:
         raise VwsdError(f"no table or figure named '{name}'", remedy=f"There are: {', '.join(registry)}.")
-    if (made := registry[name](facts)) is None:
+    made = registry[name](facts)
+    if made is None and otherwise is None:
         raise VwsdError(f"nothing is stored for '{name}' yet", remedy="Write the predictions or the audit first.")
+    if made is None:
+        from IPython.display import Markdown
+
+        return Markdown(f"*{otherwise}*")
     return made

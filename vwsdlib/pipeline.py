@@ -27,14 +27,16 @@ from pathlib import Path, PurePosixPath
 import nbformat
 import yaml
 
-from .data import fingerprint
+from . import rehearsal
+from .data.sets import fingerprint, rehearsal_record
 from .errors import VwsdError
 from .notebook import FINISH
 from .paths import PACKAGE, cache_dir, data_dir, results_dir, root, sha256_bytes, sha256_file, write_text
 from .results.predictions import code_sha256
 
 KEYS = ("about", "needs", "profiles", "minutes", "produces")                 # of one notebook in pipeline.yml
-SHORTHAND = {"tables": (".csv", ".md", ".tex"), "figures": (".png", ".pdf", ".json"), "predictions": (".jsonl", ".meta.json")}
+SHORTHAND = {"tables": (".csv", ".md", ".tex"), "figures": (".png", ".pdf", ".json"),
+             **dict.fromkeys(("predictions", "measured", "translations"), (".jsonl", ".meta.json"))}
 DEFAULT_MINUTES = 60
 LOCK_SECONDS = 10
 
@@ -183,20 +185,28 @@ def _typed(name, value, default, where):
 def outputs(entry: dict, profile: str, parameters: dict, where: object = "") -> tuple[str, ...]:
     """What a notebook's entry in pipeline.yml says it produces, as paths below results/<profile>/.
 
-    A {name} in braces stands for that parameter; tables/x for x.csv, x.md and x.tex, and so on by SHORTHAND, unless the name
-    ends with one of those suffixes already.
+    A {name} in braces stands for that parameter, for each of its values where it is a list; tables/x for x.csv, x.md and x.tex, and
+    so on by SHORTHAND, unless the name ends with one of those suffixes (or .safetensors) already.
     """
     declared = entry.get("produces") or []
     if isinstance(declared, dict):
         declared = declared[_known("profile", profile, declared, where)] or []
     paths = []
-    for item in declared:
-        path = PurePosixPath(re.sub(r"\{(\w*)\}", lambda brace: str(parameters[_known("parameter", brace[1], parameters, where)]), str(item)))
+    for item, path in ((item, PurePosixPath(name)) for item in declared for name in _spelled(str(item), parameters, where)):
         short = SHORTHAND.get(path.parts[0], ())
         if path.is_absolute() or ".." in path.parts or not (short or path.suffix):
             raise VwsdError(f"cannot read the output '{item}'", where=where, remedy="Write tables/NAME, figures/NAME, predictions/NAME or a path with a suffix.")
-        paths += [str(path)] if not short or path.name.endswith(short) else [f"{path}{suffix}" for suffix in short]
+        paths += [str(path)] if not short or path.name.endswith((*short, ".safetensors")) else [f"{path}{suffix}" for suffix in short]
     return tuple(paths)
+
+
+def _spelled(text: str, parameters: dict, where: object) -> list[str]:
+    """`text` with every {parameter} filled in, once for each value of a list (an empty one gives none)."""
+    brace = re.search(r"\{(\w*)\}", text)
+    if not brace:
+        return [text]
+    value = parameters[_known("parameter", brace[1], parameters, where)]
+    return [name for each in (value if isinstance(value, list) else [value]) for name in _spelled(text.replace(brace[0], str(each)), parameters, where)]
 
 
 def _graph(book: dict, profile: str) -> dict[str, list[str]]:
@@ -233,6 +243,23 @@ def _data_hash(parameters: dict) -> str:
         return f"unavailable: {e.what}"
 
 
+def checkpoints_of(parameters: dict) -> list[str]:
+    """Checkpoints that the encoders, segmenters and translators named by parameters read, in the table's order."""
+    from .encoders.checkpoints import CHECKPOINTS
+    from .encoders.registry import ENCODERS, SEGMENTERS
+    from .language.translate import TRANSLATORS
+    names = [str(v).partition("@")[0] for value in parameters.values() for v in (value if isinstance(value, list) else [value])]
+    entries = [table[name] for name in names for table in (ENCODERS, SEGMENTERS, TRANSLATORS) if name in table]
+    read = {key for entry in entries for key in getattr(entry, "checkpoints", None) or [getattr(entry, "model", "")]}
+    return [key for key in CHECKPOINTS if key in read]
+
+
+def _model_hashes(parameters: dict) -> dict[str, str]:
+    """Hash of the weights of every checkpoint that a parameter names through a registry; "missing" where it is not on this machine."""
+    from .encoders import checkpoints
+    return {key: checkpoints.find(key).weights_sha256 if checkpoints.present(key)[0] else "missing" for key in checkpoints_of(parameters)}
+
+
 def components(step: Step) -> dict:
     """Everything that `step`'s result depends on, a hash each; markdown and outputs of the notebook do not count."""
     lock = root() / "requirements.lock"
@@ -242,6 +269,7 @@ def components(step: Step) -> dict:
         "library": code_sha256(),
         "upstream": {name: _identity(step.profile, name) for name in step.needs},
         "data": _data_hash(step.parameters),
+        "models": _model_hashes(step.parameters),
         "lock": sha256_file(lock) if lock.exists() else "",
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
     }
@@ -330,6 +358,8 @@ def run(profile: str, only=(), start_from: str | None = None, force: bool = Fals
     another run of the profile goes on.
     """
     steps = plan(profile, only, start_from, force, limit, settings)
+    if profile == "rehearsal":
+        rehearsal.prepare()
     if progress is None:
         progress = sys.stderr.isatty() and not os.environ.get("CI")
     report = RunReport(profile)
@@ -349,7 +379,10 @@ def run(profile: str, only=(), start_from: str | None = None, force: bool = Fals
 def status(profile: str) -> list[tuple[str, str, str]]:
     """(notebook, state, detail) each: done, stale (what changed), failed (where), blocked (by whom) or never run."""
     found: dict[str, tuple[str, str]] = {}
-    for step in plan(profile):
+    steps = plan(profile)
+    if profile == "rehearsal" and rehearsal_record():
+        rehearsal.prepare()
+    for step in steps:
         reasons = changed(step, components(step))
         reasons += [f"upstream {n}" for n in step.needs if found[n][0] != "done" and f"upstream {n}" not in reasons]
         failure = _read(_stamp(profile, step.name, ".failed.json"))

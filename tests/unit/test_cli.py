@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vwsdlib import cli
+from vwsdlib import cli, doctor
 from vwsdlib.analysis.scoring import write_scores
 from vwsdlib.data.items import read_items
 
@@ -130,6 +130,94 @@ def test_doctor_reports_every_check(capsys, emojiwsd):
     found = {c["check"]: c for c in json.loads(out)}
     assert {"python", "packages", "weights", "kernel", "disk"} <= set(found) and (code == 1) == any(c["state"] == "FAIL" for c in found.values())
     assert all(c["remedy"] for c in found.values() if c["state"] == "FAIL")
+
+
+@pytest.fixture
+def nothing_fetched(own_folders, monkeypatch, tmp_path):
+    """No data, no checkpoint, and sockets that may not be opened."""
+    import socket
+
+    for variable in ("VWSD_DATA", "VWSD_MODELS", "HF_HOME", "HF_HUB_CACHE"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the doctor went to the network"))
+    return tmp_path
+
+
+def test_doctor_names_what_the_paper_profile_needs(nothing_fetched, capsys):
+    from vwsdlib.encoders.checkpoints import CHECKPOINTS
+
+    code, out, _ = run(capsys, "doctor", "--profile", "paper")
+    line = next(line for line in out.splitlines() if "clip-vit-b32" in line)
+    assert code == 1 and line == "[MISSING] clip-vit-b32 openai/clip-vit-base-patch32 608 MB  ->  vwsd fetch models --only clip-vit-b32"
+    assert "[MISSING] en.test.data.v1.1.txt  ->  vwsd fetch vwsd --split test" in out and "[MISSING] pictures of en trial" in out
+    _, out, _ = run(capsys, "doctor", "--profile", "paper", "--json")
+    found = [c for c in json.loads(out) if c["state"] == "MISSING"]
+    assert len(found) == len(doctor.needed("paper")) + 8 + 4 and all(set(c) == {"check", "state", "what", "remedy"} and c["remedy"] for c in found)
+    its = nothing_fetched / "VWSD_MODELS" / CHECKPOINTS["clip-vit-b32"].repo
+    its.mkdir(parents=True)
+    (its / "model.safetensors").write_bytes(b"x" * 2_000_000)
+    assert "[OK] clip-vit-b32 openai/clip-vit-base-patch32 2.0 MB\n" in run(capsys, "doctor", "--profile", "paper")[1]
+
+
+def test_doctor_of_the_demo_wants_no_checkpoint(nothing_fetched, capsys):
+    _, out, _ = run(capsys, "doctor")
+    assert "MISSING" not in out and "vwsd fetch models" not in out
+    code, _, err = run(capsys, "doctor", "--profile", "papre")
+    assert code == 2 and "paper" in err
+
+
+@pytest.mark.parametrize("profile, expected", [
+    ({"dataset": "emojiwsd", "encoder": "lite"}, []), ({"encoder": "clip-vit-b32"}, ["clip-vit-b32"]),
+    ({"encoders": ["clip-vit-b16-352", "mclip", "clip-vit-b16@bf16"], "segmenter": "clipseg-rd64"}, ["clip-vit-b16", "clipseg-rd64", "clip-vit-b32", "mclip"]),
+    ({"translators": ["opus-mt", "chat"], "encoder": "random"}, ["opus-mt-it-en"]), ({"dataset": "vwsd"}, None)], ids=str)
+def test_a_profiles_names_decide_which_checkpoints_it_needs(profile, expected, tmp_path, monkeypatch):
+    from vwsdlib.encoders.checkpoints import CHECKPOINTS
+
+    (tmp_path / "pipeline.yml").write_text(json.dumps({"profiles": {"mine": profile}, "notebooks": {}}))
+    monkeypatch.setenv("VWSD_NOTEBOOKS", str(tmp_path))
+    assert set(doctor.needed("mine")) == set(CHECKPOINTS if expected is None else expected)
+
+
+def test_doctor_of_the_rehearsal_looks_at_its_own_checkpoints(nothing_fetched, monkeypatch, capsys):
+    (nothing_fetched / "pipeline.yml").write_text(json.dumps({"profiles": {"rehearsal": {"encoder": "clip-vit-b32"}}, "notebooks": {}}))
+    monkeypatch.setenv("VWSD_NOTEBOOKS", str(nothing_fetched))
+    out = run(capsys, "doctor", "--profile", "rehearsal")[1]
+    assert "[MISSING] clip-vit-b32" in out and "->  vwsd fetch rehearsal" in out and "[OK] rehearsal data: not built yet" in out and "en.test" not in out
+    its = nothing_fetched / "VWSD_DATA" / "rehearsal" / "models" / "openai" / "clip-vit-base-patch32"
+    its.mkdir(parents=True)
+    (its / "model.safetensors").write_bytes(b"x" * 600_000)
+    assert "[OK] clip-vit-b32 openai/clip-vit-base-patch32 0.6 MB" in run(capsys, "doctor", "--profile", "rehearsal")[1]
+
+
+def test_fetch_models_prints_a_line_each_and_stops_before_a_typo_costs_anything(own_folders, monkeypatch, capsys):
+    from vwsdlib.encoders import checkpoints
+
+    asked = []
+    monkeypatch.setattr(checkpoints, "fetch", lambda key: asked.append(key) or "folder")
+    monkeypatch.setattr(checkpoints, "present", lambda key: (True, 605_000_000))
+    code, out, _ = run(capsys, "fetch", "models", "--only", "clip-vit-b32", "--only", "clipseg-rd64")
+    assert code == 0 and asked == ["clip-vit-b32", "clipseg-rd64"] and out.splitlines()[0] == "clip-vit-b32  openai/clip-vit-base-patch32  605 MB  folder"
+    code, _, err = run(capsys, "fetch", "models", "--only", "clip-vit-b16", "--only", "clip-vit-b3")
+    assert code == 2 and "clip-vit-b32" in err and len(asked) == 2
+    assert run(capsys, "fetch", "models")[0] == 0 and asked[2:] == list(checkpoints.CHECKPOINTS)
+
+
+@pytest.mark.parametrize("arguments", [("demo", "--split", "test"), ("vwsd", "--only", "x"), ("models", "--from", "x"), ("rehearsal", "--force")], ids=" ".join)
+def test_fetch_refuses_options_that_mean_nothing_here(arguments, own_folders, capsys):
+    code, _, err = run(capsys, "fetch", *arguments)
+    assert code == 2 and f"takes no {arguments[1]}" in err
+
+
+def test_fetch_rehearsal_makes_data_and_checkpoints(own_folders, monkeypatch, capsys):
+    from vwsdlib.rehearsal import data, models, translators
+
+    monkeypatch.setenv("VWSD_DATA", str(own_folders / "data"))
+    monkeypatch.setattr(data, "SPLITS", {"test": {"en": (2, 2), "it": (1, 1), "fa": (1, 1)}, "trial": {"en": (1, 1)}})
+    made = []
+    monkeypatch.setattr(models, "make_models", made.append)
+    monkeypatch.setattr(translators, "make_translators", made.append)
+    code, out, _ = run(capsys, "fetch", "rehearsal")
+    assert code == 0 and "generated test text" in out and made == [own_folders / "data" / "rehearsal" / "models"] * 2
 
 
 def test_adding_a_model_page_works_as_printed(official, own_folders, capsys, monkeypatch, tmp_path):

@@ -59,6 +59,40 @@ def test_mcnemar_is_symmetrical():
     assert metrics.mcnemar(a, b)[2] == metrics.mcnemar(b, a)[2] < 1
 
 
+@pytest.mark.parametrize("n", [1, 2, 10, 463])
+def test_paired_interval_holds_the_difference_and_turns_with_the_sides(n):
+    for only_a, only_b in {(a, b) for a in range(0, n + 1, max(1, n // 7)) for b in range(0, n + 1 - a, max(1, n // 7))}:
+        low, high = metrics.paired_interval(only_a, only_b, n)
+        assert -100 <= low < high <= 100 and low <= 100 * (only_b - only_a) / n <= high
+        assert metrics.paired_interval(only_b, only_a, n) == pytest.approx((-high, -low))
+
+
+def test_paired_interval_by_hand_and_narrower_with_n():
+    half = 1.96 * math.sqrt((6 + 11 - 25 / 102) / 102) / math.sqrt(102)                # (b - a)^2 in proportions is 25 / 102^2
+    assert metrics.paired_interval(5, 10, 100) == pytest.approx((100 * (5 / 102 - half), 100 * (5 / 102 + half)), abs=1e-3)
+    widths = [high - low for low, high in (metrics.paired_interval(5 * k, 10 * k, 100 * k) for k in (1, 4, 16, 64))]
+    assert widths == sorted(widths, reverse=True) and widths[2] / widths[3] == pytest.approx(2, rel=0.02)
+    few, many = (np.diff(metrics.paired_interval(k, k, 100))[0] for k in (2, 20))      # what agrees says nothing of the difference
+    assert few < 0.5 * many
+
+
+@pytest.mark.parametrize("a, b, n", [(0.10, 0.15, 100), (0.2, 0.2, 60), (0.02, 0.05, 463), (0.3, 0.05, 40)])
+def test_paired_interval_covers_95_percent(a, b, n):
+    draws = np.random.default_rng(0).multinomial(n, [a, b, 1 - a - b], 4000)
+    covered = np.mean([low <= 100 * (b - a) <= high for low, high in (metrics.paired_interval(x, y, n) for x, y, _ in draws)])
+    assert 0.935 < covered < 0.975
+    apart = np.mean([low <= 0 <= high for low, high in (metrics.paired_interval(x, y, n) for x, y, _ in draws)])
+    assert apart < covered or a == b                                                  # the twin: another truth is covered less
+
+
+def test_the_papers_gain_needs_few_items_on_which_the_systems_differ():
+    def p(differing):
+        right = np.arange(differing) < (differing + 23) // 2                           # 23 items net
+        return metrics.mcnemar(~right, right)[2]
+
+    assert p(125) < 0.05 <= p(127)
+
+
 def test_bootstrap_agrees_with_resampling_items():
     ranks = np.array([1] * 60 + [2] * 25 + [5] * 15)
     draws = np.random.default_rng(1).choice(1 / ranks, (4000, 100)).mean(1) * 100

@@ -253,6 +253,73 @@ def test_shorthands_profiles_and_settings_are_read(project):
             pipeline.parse_settings([bad])
 
 
+def named(text, **parameters):
+    return pipeline.outputs({"produces": [text]}, "demo", parameters)
+
+
+def test_a_list_stands_for_a_path_a_value():
+    assert named("audit/{names}.json", names=["a", "b"]) == ("audit/a.json", "audit/b.json")
+    assert named("predictions/{x}.phrase", x=["lite"]) == named("predictions/{x}.phrase", x="lite") == ("predictions/lite.phrase.jsonl", "predictions/lite.phrase.meta.json")
+    assert named("audit/{names}.json", names=[]) == named("audit/{x}.{names}.json", x=["a"], names=[]) == ()
+
+
+def test_two_lists_give_their_product_and_one_named_twice_does_not():
+    assert named("audit/{x}@{y}.json", x=["a", "b"], y=["1", "2"]) == ("audit/a@1.json", "audit/a@2.json", "audit/b@1.json", "audit/b@2.json")
+    assert named("audit/{x}.{x}.json", x=["a", "b"]) == ("audit/a.a.json", "audit/b.b.json")
+    assert named("audit/{x}.{seed}.json", x=["a", "b"], seed=3) == ("audit/a.3.json", "audit/b.3.json")
+
+
+def test_names_with_dots_keep_their_suffixes():
+    assert named("translations/{x}.it.test", x=["nllb-1.3b"]) == ("translations/nllb-1.3b.it.test.jsonl", "translations/nllb-1.3b.it.test.meta.json")
+    assert named("measured/x") == ("measured/x.jsonl", "measured/x.meta.json") and named("measured/x.safetensors") == ("measured/x.safetensors",)
+
+
+def test_a_list_that_names_one_thing_twice_is_refused(project):
+    project.add("01_data", parameters=PARAMETERS + '\nnames = ["a"]', produces=["rows/{names}.txt"])
+    assert pipeline.plan("demo", settings={"names": ["a", "b"]})[0].outputs == ("rows/a.txt", "rows/b.txt")
+    with pytest.raises(VwsdError, match="produced twice: rows/a.txt"):
+        pipeline.plan("demo", settings={"names": ["a", "a"]})
+    with pytest.raises(VwsdError, match="'names' takes list, not str 'a'"):
+        pipeline.plan("demo", settings={"names": "a"})
+
+
+@pytest.mark.parametrize("parameters, expected", [
+    ({"encoder": "lite", "dataset": "vwsd", "seed": 3, "alpha": 0.5, "nothing": None}, []),
+    ({"encoder": "clip-vit-b32"}, ["clip-vit-b32"]),
+    ({"encoder": "clip-vit-b32@bf16", "ladder": ["clip-vit-b16-352-squash", "lite"]}, ["clip-vit-b32", "clip-vit-b16"]),
+    ({"segmenter": "clipseg-rd64", "dual": "clipseg-rd64"}, ["clipseg-rd64"]),
+    ({"encoders": ["mclip", "siglip2-base"]}, ["clip-vit-b32", "siglip2-base", "mclip"]),
+    ({"translator_it": "opus-mt", "more_it": ["nllb-1.3b"], "translator_fa": "reference"}, ["opus-mt-it-en", "nllb-200-1.3b"]),
+    ({"examples": [81, 434], "pairs": [[85, 90]], "changes": ["patch 32 → 16"]}, []),
+])
+def test_checkpoints_are_found_through_the_registries(parameters, expected):
+    assert pipeline.checkpoints_of(parameters) == expected                # in the table's order, each once
+
+
+@pytest.fixture
+def with_model(project, monkeypatch, tmp_path):
+    """A finished notebook that reads clip-vit-b32, and one that reads no checkpoint; the checkpoint's file."""
+    from vwsdlib.encoders.checkpoints import CHECKPOINTS
+
+    folder = tmp_path / "models" / CHECKPOINTS["clip-vit-b32"].repo
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"weights")
+    monkeypatch.setenv("VWSD_MODELS", str(tmp_path / "models"))
+    project.add("01_data").add("02_base", parameters=PARAMETERS + '\nencoders = ["clip-vit-b32@bf16"]', needs=["01_data"])
+    assert pipeline.run("demo").exit_code == 0
+    return folder / "model.safetensors"
+
+
+def test_a_changed_checkpoint_makes_a_notebook_stale(with_model):
+    assert [state for _, state, _ in pipeline.status("demo")] == ["done", "done"]
+    with_model.write_bytes(b"others!")
+    assert states(pipeline.status("demo")) == {"01_data": ("done", states(pipeline.status("demo"))["01_data"][1]), "02_base": ("stale", "models")}
+    with_model.unlink()
+    assert states(pipeline.status("demo"))["02_base"] == ("stale", "models")
+    with_model.write_bytes(b"weights")
+    assert [state for _, state, _ in pipeline.status("demo")] == ["done", "done"]
+
+
 # ---------------------------------------------------------------- when it goes wrong
 
 WRECKS = {      # cells, then where the failure must be seen and what it must be called

@@ -14,7 +14,7 @@ from vwsdlib.errors import VwsdError
 from vwsdlib.results import report
 from vwsdlib.results.audits import write_audit
 from vwsdlib.results.collect import Collection
-from vwsdlib.results.figures import margin_bins
+from vwsdlib.results.figures.baseline import margin_bins
 from vwsdlib.results.predictions import read_predictions, write_predictions
 from vwsdlib.results.reported import attainable, claims, reported, verdict
 from vwsdlib.results.rows import KEYS, check, prediction_rows, to_jsonl

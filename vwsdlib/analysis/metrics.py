@@ -69,6 +69,13 @@ def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> tuple[int, int, float]:
     return only_a, only_b, min(1.0, 2 * tail / 2**n) if n else 1.0
 
 
+def paired_interval(only_a: int, only_b: int, n: int) -> tuple[float, float]:
+    """95 % interval of hit@1 of b less that of a on the same n items, in points (Bonett & Price 2012, adjusted Wald)."""
+    a, b = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
+    half = Z95 * math.sqrt((a + b - (b - a) ** 2) / (n + 2))
+    return 100 * max(-1.0, b - a - half), 100 * min(1.0, b - a + half)
+
+
 def bootstrap_mrr(ranks: np.ndarray, seed: int = 0) -> tuple[float, float]:
     """95 % percentile bootstrap interval of MRR over items, in percent (10,000 resamples, seeded).
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 
 from ..errors import VwsdError
-from ..paths import data_dir, sha256_file
+from ..paths import data_dir, sha256_bytes, sha256_file
 from .items import Item, items_sha256, read_items
 
 # SHA-256 of the official files as published; the train files are the copy in circulation, with Windows line ends.
@@ -32,7 +34,7 @@ class VwsdSet:
     """Items of one language and split with the folder of their pictures.
 
     `official` says whether the text is the published one: True (hash known and equal), False (hash known and different), None
-    (no published hash: EmojiWSD, a user's own file).
+    (no published hash: EmojiWSD, a user's own file). `image_variant` is original, resized or generated, "as stored" where nobody recorded it.
     """
 
     name: str
@@ -42,6 +44,7 @@ class VwsdSet:
     images: Path
     credit: str
     official: bool | None = None
+    image_variant: str = "as stored"
 
     @property
     def sha256(self) -> str:
@@ -81,23 +84,61 @@ OFFICIAL_FILES = {
 OFFICIAL_CREDIT = "SemEval-2023 Task 1 (Raganato et al. 2023), CC BY-NC 4.0; the pictures keep their own licences."
 
 
-def _official(language: str, split: str) -> VwsdSet:
+VARIANT_RECORD = "images.json"  # beside a split's folder of pictures: {"variant": original, resized or generated, ...}
+
+
+def image_variant(folder: str | Path) -> str | None:
+    """Which copy of the pictures a split's folder holds, as recorded by whoever put them there; None without a record."""
+    path = Path(folder) / VARIANT_RECORD
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["variant"]
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as e:
+        raise VwsdError("the record of the pictures' variant cannot be read", where=path,
+                        remedy="Remove it with the folder of pictures and fetch them again.") from e
+
+
+def _official_layout(name: str, folder: Path, language: str, split: str, credit: str) -> VwsdSet:
     data, gold, images = OFFICIAL_FILES[language, split]
-    folder = data_dir() / "vwsd" / split
-    if not (folder / data).exists():
-        raise VwsdError("the official files are not here", where=folder, remedy=f"Put {data}, {gold} and the folder {images} of SemEval-2023 Task 1 there (see README, 'The papers').")
-    known = [is_official(folder / name) for name in (data, gold)]
-    return VwsdSet("vwsd", language, split, tuple(read_items(folder / data, folder / gold, language)), folder / images, OFFICIAL_CREDIT, all(known))
+    if missing := [file for file in (data, gold) if not (folder / file).exists()]:
+        raise VwsdError(f"{' and '.join(missing)} of SemEval-2023 Task 1 {'is' if len(missing) == 1 else 'are'} not here", where=folder,
+                        remedy=f"Run `vwsd fetch vwsd --split {split}`; with --from DIR it takes files that you have.")
+    official = all([is_official(folder / file) for file in (data, gold)])
+    items = tuple(read_items(folder / data, folder / gold, language))
+    return VwsdSet(name, language, split, items, folder / images, credit, official, image_variant(folder) or "as stored")
+
+
+def _official(language: str, split: str) -> VwsdSet:
+    return _official_layout("vwsd", data_dir() / "vwsd" / split, language, split, OFFICIAL_CREDIT)
+
+
+def make_rehearsal(texts: Path | None = None) -> Path:
+    """Folder of the rehearsal's sets, built where they are not; official text is also looked for below `texts`."""
+    # by name, as the registry does with encoders: the rehearsal stands above the data in the order of imports
+    return import_module("vwsdlib.rehearsal.data").make_data(data_dir() / "rehearsal", texts)
+
+
+def rehearsal_record() -> dict:
+    """What the rehearsal's sets were made from (`made_by`, `text` and `credit` of each split); empty where there are none yet."""
+    path = data_dir() / "rehearsal" / "rehearsal.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _rehearsal(language: str, split: str) -> VwsdSet:
+    folder = make_rehearsal() / "vwsd" / split
+    return _official_layout("rehearsal", folder, language, split, rehearsal_record()["credit"][split])
 
 
 SETS: dict[str, tuple[Callable[[str, str], VwsdSet], Sequence[tuple[str, str]]]] = {
     "emojiwsd": (_emojiwsd, [(language, split) for language in ("en", "it", "fa") for split in ("dev", "test")]),
     "vwsd": (_official, list(OFFICIAL_FILES)),
+    "rehearsal": (_rehearsal, [part for part in OFFICIAL_FILES if part[1] != "train"]),
 }
 
 
 def load_set(name: str, language: str = "en", split: str = "test") -> VwsdSet:
-    """A set by name, language and split; EmojiWSD is built on first use.
+    """A set by name, language and split; EmojiWSD and the rehearsal are built on first use.
 
     Raises VwsdError naming the alternatives, or what is missing and how to get it.
     """
@@ -132,11 +173,28 @@ def key(images: str | Path) -> dict[str, dict]:
 
 
 def fingerprint(name: str) -> str:
-    """Hash of a set's text files and, where there is a manifest, of its pictures' pixels; "" where the set is not on disk yet."""
+    """Hash of a set's text and of its pictures; "" where the official files are not on disk yet.
+
+    EmojiWSD: of the pixels too. Official layout: which variant and how many pictures, as hashing 10 GB at each start would take minutes.
+    """
     from .emojiwsd import build
 
     if name == "emojiwsd":
         manifest = json.loads((build.build() / "manifest.json").read_text())
         return manifest["text"] + manifest["pixels"]
-    folder = data_dir() / name
-    return ":".join(sha256_file(p) for p in sorted(folder.glob("*/*.txt")))
+    folder = make_rehearsal() / "vwsd" if name == "rehearsal" else data_dir() / name
+    found = [f"{part} {_split_state(folder, part)}" for part in dict.fromkeys(split for _, split in OFFICIAL_FILES) if (folder / part).is_dir()]
+    return sha256_bytes("\n".join(found).encode()) if found else ""
+
+
+def _split_state(folder: Path, split: str) -> list:
+    """Hashes of a split's text files, the record of its pictures (variant and, where generated, by what) and their number."""
+    names = dict.fromkeys(name for (_, part), files in OFFICIAL_FILES.items() if part == split for name in files)
+    paths = [folder / split / name for name in (*names, VARIANT_RECORD)]
+    return [f"{p.name} {len(picture_names(p)) if p.is_dir() else sha256_file(p)}" for p in paths if p.exists()]
+
+
+def picture_names(folder: str | Path) -> set[str]:
+    """Names of the files in a folder of pictures, without those still being written; empty where there is no folder."""
+    folder = Path(folder)
+    return {entry.name for entry in os.scandir(folder) if not entry.name.startswith(".")} if folder.is_dir() else set()

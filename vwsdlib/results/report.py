@@ -15,6 +15,8 @@ from .reported import VERDICTS, claims, reported
 from .rows import to_jsonl
 from .tables import TABLES, claims_table, write_table
 
+FACTS = ("predictions", "audit", "measured", "translations")
+MADE_BY = ("code_sha256", "model", "revision", "weights_sha256", "processor", "image_variant", "dtype", "device", "limit")
 DERIVED = ("tables", "figures", "rows.jsonl", "report.md", "report.json")
 
 
@@ -36,7 +38,7 @@ def write_report(profile: str, target: Path | None = None) -> Path:
         raise VwsdError("nothing is stored for this profile", where=source, remedy=f"Run `vwsd run --profile {profile}` first.")
     paths.write_text(target / "rows.jsonl", to_jsonl(c.rows.values()))
     tables = {name: made for name, make in TABLES.items() if (made := make(c)) is not None}
-    stated = claims(c.rows, profile, deviations(), c.audits)
+    stated = claims(c, deviations())
     for made in (*tables.values(), claims_table(stated)):
         write_table(made, target)
     figures = [name for name, draw in FIGURES.items() if (drawn := draw(c)) is not None and write_figure(name, drawn, target)]
@@ -50,7 +52,7 @@ def refresh_report(profile: str) -> tuple[Path, bool]:
     """`write_report`, unless the same facts and the same code wrote what is there; returns the folder and whether it was written."""
     folder = paths.results_dir(profile)
     stamp = folder / ".stamps" / "report.json"
-    inputs = [p for part in ("predictions", "audit") for p in sorted((folder / part).glob("*.json*"))]
+    inputs = [p for part in FACTS for p in sorted((folder / part).glob("*.*"))]
     state = {"code": code_sha256(), "facts": {p.name: paths.sha256_file(p) for p in inputs}, "deviations": deviations(), "reported": reported()}
     made_of = paths.sha256_bytes(json.dumps(state, sort_keys=True).encode())
     try:
@@ -71,8 +73,8 @@ def report_facts(c: Collection, stated: list[dict], tables: list[str], figures: 
 
 def provenance(c: Collection) -> dict:
     """Distinct values of what made the stored facts: code, data, versions, models."""
-    metas = [*(p.meta for p in c.predictions.values()), *c.audits.values()]
-    distinct = {key: sorted({str(m[key]) for m in metas if m.get(key) not in (None, "")}) for key in ("code_sha256", "model", "revision", "weights_sha256", "processor", "dtype", "device", "limit")}
+    metas = c.metas
+    distinct = {key: sorted({str(m[key]) for m in metas if m.get(key) not in (None, "")}) for key in MADE_BY}
     data = {f"{m['dataset']} {m['language']} {m['split']}": m["data_sha256"] for m in metas}
     return {**distinct, "versions": sorted({json.dumps(m["versions"], sort_keys=True) for m in metas}), "data_sha256": dict(sorted(data.items()))}
 
@@ -88,6 +90,9 @@ def report_text(c: Collection, facts: dict, tables: dict) -> str:
 
 
 def _scope(c: Collection) -> str:
+    if c.profile == "rehearsal":
+        return ("A rehearsal: tiny checkpoints with **random weights** in the real formats, on generated pictures. It walks the papers' whole path without a download; "
+                "its numbers are those of a guesser and measure nothing. The papers' numbers stand beside them so that the report can be seen at work.\n")
     if c.profile == "paper":
         return "The papers' models on the official data. A verdict compares counts of items; CONSISTENT is not a reproduction.\n"
     return (f"These are results of the profile *{c.profile}*, on its own data with its own model. They are not the papers' experiments and are never compared "
@@ -112,7 +117,7 @@ def check_report(profile: str) -> list[str]:
     found = [f"{name}: {'missing' if name not in stored else 'left over' if name not in fresh else 'differs'}"
              for name in sorted(fresh.keys() | stored.keys()) if fresh.get(name) != stored.get(name)]
     c = Collection(profile, folder)
-    other = sorted({m["code_sha256"][:12] for m in [*(p.meta for p in c.predictions.values()), *c.audits.values()]} - {code_sha256()[:12]})
+    other = sorted({m["code_sha256"][:12] for m in c.metas} - {code_sha256()[:12]})
     return found + ([f"predictions were made by other code ({', '.join(other)}; this is {code_sha256()[:12]}): run the notebooks again"] if other else [])
 
 

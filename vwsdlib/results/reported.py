@@ -11,8 +11,10 @@ from functools import cache
 import yaml
 
 from .. import paths
-from ..analysis.metrics import percent, wilson
+from ..analysis.metrics import mcnemar, paired_interval, percent, wilson
 from ..errors import VwsdError
+from .collect import Collection
+from .predictions import Predictions
 
 VERDICTS = {
     "EXACT": "the same count",
@@ -21,6 +23,9 @@ VERDICTS = {
     "DIFFERS": "outside it; see docs/deviations.md",
     "DIFFERS, unexplained": "outside it, and docs/deviations.md has no entry",
     "PARTIAL": "run on a part of the items (--limit)",
+    "SUPPORTED": "the exact McNemar test on our predictions gives p < 0.05",
+    "NOT SUPPORTED": "it does not",
+    "REHEARSAL": "random weights on generated pictures: the path was walked, nothing was measured",
     "NOT RUN": "no stored predictions of this profile answer it",
     "NO REFERENCE": "the paper gives no value that could be compared (system, split or n unknown)",
 }
@@ -65,20 +70,23 @@ def verdict(count: int, n: int, ours: dict | None, explained: bool = False, diff
     return "DIFFERS" if explained else "DIFFERS, unexplained"
 
 
-def claims(rows: dict[str, dict], profile: str, explained: str = "", sizes: dict[str, dict] | None = None) -> list[dict]:
+def claims(c: Collection, explained: str = "") -> list[dict]:
     """Each reported entry with ours and the verdict.
 
-    rows: row id -> row; explained: text of docs/deviations.md, which answers a difference by naming the claim's id; sizes: set
-    (`en.test`) -> its audit, for the sizes of the official files. Only the profile `paper` can answer a paper.
+    c: the stored facts; explained: text of docs/deviations.md, which answers a difference by naming the claim's id. Only the profile
+    `paper` can answer a paper; under `rehearsal` all is computed alike and every verdict says so.
     """
-    if profile != "paper":
+    if c.profile not in ("paper", "rehearsal"):
         return [{**_blank(entry), "verdict": "NOT RUN"} for entry in reported()]
-    return [_size_claim(entry, sizes or {}) if entry["paper"] == "task" else _claim(entry, rows, explained) for entry in reported()]
+    made = [_size_claim(entry, c.audits) if entry["paper"] == "task" else _claim(entry, c, explained) for entry in reported()]
+    if c.profile == "rehearsal":
+        return [{**claim, "verdict": "REHEARSAL" if claim["ours"] is not None else claim["verdict"]} for claim in made]
+    return made
 
 
 def _blank(entry: dict) -> dict:
     return {"id": entry["id"], "about": entry["about"], "reported": entry["value"], "unit": entry["unit"], "count": entry.get("count"), "n": entry.get("n"),
-            "notebook": entry["notebook"], "ours": None, "ours_k": None, "ours_n": None, "ci_low": None, "ci_high": None, "off_by": None}
+            "notebook": entry["notebook"], "ours": None, "ours_k": None, "ours_n": None, "ci_low": None, "ci_high": None, "off_by": None, "p": None}
 
 
 def _size_claim(entry: dict, sizes: dict[str, dict]) -> dict:
@@ -89,14 +97,27 @@ def _size_claim(entry: dict, sizes: dict[str, dict]) -> dict:
     return {**_blank(entry), "ours": float(of["n"]), "off_by": off, "verdict": "PARTIAL" if of["limit"] else "EXACT" if off == 0 else "DIFFERS, unexplained"}
 
 
-def _claim(entry: dict, rows: dict[str, dict], explained: str) -> dict:
+def _claim(entry: dict, c: Collection, explained: str) -> dict:
     if "run" not in entry:
         return {**_blank(entry), "verdict": "NO REFERENCE" if "metric" in entry else "NOT RUN"}
-    a = rows.get(f"{entry['run']}/{entry['metric']}")
-    b = rows.get(f"{entry['against']}/{entry['metric']}") if "against" in entry else None
-    ours = a if "against" not in entry else a and b and {**a, "k": a["k"] - b["k"], "value": a["value"] - b["value"], "limit": a["limit"] or b["limit"]}
-    claim = {**_blank(entry), "verdict": verdict(entry["count"], entry["n"], ours or None, entry["id"] in explained, "against" in entry)}
+    if "against" in entry:
+        return _paired_claim(entry, c.predictions.get(entry["run"]), c.predictions.get(entry["against"]), explained)
+    ours = c.rows.get(f"{entry['run']}/{entry['metric']}")
+    claim = {**_blank(entry), "verdict": verdict(entry["count"], entry["n"], ours, entry["id"] in explained)}
     if ours:
-        interval = {} if "against" in entry else {"ci_low": ours["ci_low"], "ci_high": ours["ci_high"]}
-        claim.update(ours=ours["value"], ours_k=ours["k"], ours_n=ours["n"], off_by=ours["k"] - entry["count"], **interval)
+        claim.update(ours=ours["value"], ours_k=ours["k"], ours_n=ours["n"], off_by=ours["k"] - entry["count"], ci_low=ours["ci_low"], ci_high=ours["ci_high"])
     return claim
+
+
+def _paired_claim(entry: dict, a: Predictions | None, b: Predictions | None, explained: str) -> dict:
+    """A claim of difference: ours in points with the interval of the paired difference and the exact McNemar p."""
+    if a is None or b is None:
+        return {**_blank(entry), "verdict": "NOT RUN"}
+    worse, better, p = mcnemar(b.ranks == 1, a.ranks == 1)
+    n, limit = len(a.ranks), a.meta["limit"] or b.meta["limit"]
+    low, high = paired_interval(worse, better, n)
+    claim = {**_blank(entry), "ours": percent(better - worse, n), "ours_k": better - worse, "ours_n": n, "ci_low": low, "ci_high": high, "p": p}
+    if "test" in entry:
+        return {**claim, "verdict": "PARTIAL" if limit else "SUPPORTED" if p < 0.05 and better > worse else "NOT SUPPORTED"}
+    ours = {"k": better - worse, "n": n, "limit": limit}
+    return {**claim, "off_by": better - worse - entry["count"], "verdict": verdict(entry["count"], entry["n"], ours, entry["id"] in explained, True)}

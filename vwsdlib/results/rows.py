@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import json
 import math
+from collections import defaultdict
 from collections.abc import Iterable
 
+from ..analysis.faithfulness import summarise
 from ..analysis.metrics import bootstrap_mrr, hits, mrr, percent, wilson
 from ..errors import VwsdError
+from .measurements import Measurement
 from .predictions import Predictions
 
 KEYS = {
     "id": "run / metric: unique in the file",
-    "metric": "hit@1, mrr (percent)",
+    "metric": "hit@1, mrr; of saliency maps pointing, rival, energy, iou (percent)",
     "value": "full precision",
     "k": "items right; fractional for a rule that guesses among ties; null for mrr",
     "n": "items",
@@ -72,6 +75,25 @@ def audit_rows(a: dict) -> list[dict]:
         low, high = a["intervals"][rule]
         rows.append(check({"id": f"{rule}.{a['language']}.{a['split']}/hit@1", "metric": "hit@1", "value": float(a[rule]), "k": a[rule] * a["n"] / 100,
                            "n": a["n"], "ci_low": float(low), "ci_high": float(high), **made, "variant": rule}))
+    return rows
+
+
+TRUTH = {"pointing": ("pointing", 1), "rival": ("pointing", 1), "energy": ("mean", 100), "iou": ("mean", 100)}  # metric -> kind of mean, to percent
+
+
+def truth_rows(m: Measurement) -> list[dict]:
+    """Pointing game, maximum on another object, energy and IoU (percent) of each model and method of the measurement `saliency_truth`."""
+    groups = defaultdict(list)
+    for r in m.records:
+        groups[r["model"], r["method"]].append(r)
+    rows = []
+    for (model, method), records in groups.items():
+        made = {**{key: m.meta.get(key, "") for key in FROM_META}, **NO_MODEL, **m.meta["identities"].get(model, {}), "variant": method, "seed": m.meta["seed"]}
+        for metric, (kind, scale) in TRUTH.items():
+            found = summarise([r[metric] for r in records], kind)
+            low, value, high = (scale * found[key] for key in ("ci_low", "value", "ci_high"))
+            rows.append(check({"id": f"saliency.{model}.{method}.{m.meta['split']}/{metric}", "metric": metric, "value": float(value), "k": found["k"],
+                               "n": found["n"], "ci_low": float(low), "ci_high": float(high), **{key: made[key] for key in FROM_META}}))
     return rows
 
 

@@ -1,85 +1,15 @@
-"""Figures: pure functions of the stored facts (and of the set's pictures), saved as PNG and PDF with their data beside them.
-
-A new figure is one function under `@figure` that returns a matplotlib figure and the numbers drawn. Colours are Okabe and Ito's, told
-apart by colour-blind readers; Farsi is shaped and runs from right to left (matplotlib shapes text itself from 3.11 on).
-"""
+"""Figures of notebooks 01 and 02: the set, the audit, the zero-shot baseline and when to trust it."""
 
 from __future__ import annotations
 
-import io
-import json
-import textwrap
-from collections.abc import Callable, Sequence
-from pathlib import Path
-
-import matplotlib
-
-matplotlib.use("Agg", force=False)
 import numpy as np
 from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
-from .. import paths
-from ..analysis.metrics import wilson
-from ..data.items import Item
-from ..data.pictures import load_picture
-from ..data.sets import VwsdSet
-from .collect import LANGUAGE_NAMES, LANGUAGE_ORDER, Collection
-from .predictions import Predictions
-from .tables import VARIANTS, set_title
-
-BLUE, ORANGE, GREEN, GREY, RED, SKY, BLACK = "#0072B2", "#E69F00", "#009E73", "#8C8C8C", "#D55E00", "#56B4E9", "#222222"
-LANGUAGE_COLOURS = {"en": BLUE, "it": ORANGE, "fa": GREEN}
-MARKERS = {"en": "o", "it": "s", "fa": "D"}
-STYLE = {"font.family": "DejaVu Sans", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.grid": True,
-         "grid.color": "#E4E4E4", "figure.dpi": 100, "savefig.dpi": 150, "svg.hashsalt": "vwsd", "pdf.fonttype": 42, "axes.titlesize": 11, "axes.titlelocation": "left"}
-
-Drawn = tuple[Figure, object]
-FIGURES: dict[str, Callable[[Collection], Drawn | None]] = {}
-
-
-def figure(function: Callable[[Collection], Drawn | None]) -> Callable[[Collection], Drawn | None]:
-    """Register a figure under its function's name; it returns None where the profile has no facts for it."""
-
-    def styled(c: Collection) -> Drawn | None:
-        with plt.rc_context(STYLE):
-            return function(c)
-
-    styled.__name__, styled.__doc__ = function.__name__, function.__doc__
-    FIGURES[function.__name__] = styled
-    return styled
-
-
-def write_figure(name: str, drawn: Drawn, folder: Path) -> list[Path]:
-    """Save `figures/<name>.png`, `.pdf` and `.json` (the numbers drawn) below `folder`; no clock goes into the files."""
-    fig, numbers = drawn
-    stem = Path(folder) / "figures" / name
-    metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None, "Creator": None}}
-    written = []
-    with plt.rc_context(STYLE):
-        for kind, blank in metadata.items():
-            with paths.atomic(f"{stem}.{kind}") as temporary:
-                fig.savefig(temporary, format=kind, metadata=blank)
-            written.append(Path(f"{stem}.{kind}"))
-    plt.close(fig)
-    return [*written, paths.write_text(f"{stem}.json", json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")]
-
-
-def png(drawn: Drawn) -> bytes:
-    """The figure as PNG bytes at screen size, for a notebook."""
-    out = io.BytesIO()
-    with plt.rc_context(STYLE):
-        drawn[0].savefig(out, format="png", dpi=90, metadata={"Software": None})
-    plt.close(drawn[0])
-    return out.getvalue()
-
-
-def _finish(fig: Figure, title: str, c: Collection, credit: str = "") -> None:
-    """One heading and one small line that names data, profile and whose pictures these are."""
-    fig.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    wide = round(17 * fig.get_figwidth())  # letters of this size in a line
-    fig.supxlabel(textwrap.fill(f"{set_title(c)}. {credit}".strip(), wide), x=0.01, ha="left", fontsize=7, color="#555555")
+from ...analysis.metrics import wilson
+from ..collect import LANGUAGE_NAMES, LANGUAGE_ORDER, Collection
+from ..predictions import Predictions
+from ..tables import VARIANTS
+from . import BLACK, BLUE, GREY, LANGUAGE_COLOURS, MARKERS, RED, SKY, Drawn, figure, finish, picture_grid
 
 
 @figure
@@ -97,7 +27,7 @@ def ambiguity(c: Collection) -> Drawn | None:
         ax.set(title=f"{LANGUAGE_NAMES[a['language']]} ({sum(counts.values())} targets)", xlabel="meanings of a target", xticks=range(1, max(counts) + 1))
         ax.grid(axis="x", visible=False)
     axes[0][0].set_ylabel("targets")
-    _finish(fig, "How ambiguous are the words?", c)
+    finish(fig, "How ambiguous are the words?", c)
     return fig, {f"{a['language']}.{a['split']}": a["meanings"] for a in audits}
 
 
@@ -123,7 +53,7 @@ def audit(c: Collection) -> Drawn | None:
     left.legend(fontsize=8, loc="center right", frameon=False)
     right.axhline(10, color=GREY, ls="--", lw=1)
     right.set(xticks=range(1, 11), ylim=(0, 20), yticks=range(0, 21, 5), xlabel="position of the gold", ylabel="items, percent", title="Gold position")
-    _finish(fig, "Can one guess without looking?", c)
+    finish(fig, "Can one guess without looking?", c)
     return fig, audits
 
 
@@ -148,7 +78,7 @@ def examples_fa(c: Collection) -> Drawn | None:
 @figure
 def baseline(c: Collection) -> Drawn | None:
     """Hit@1 by language and text with 95 % intervals, chance as a line."""
-    runs = [p for p in _one_model(c.select(split="test")) if p.meta["variant"] in VARIANTS]
+    runs = [p for p in c.select(split="test", encoder=c.baseline) if p.variant in VARIANTS]
     if not runs:
         return None
     runs.sort(key=lambda p: (LANGUAGE_ORDER.index(p.meta["language"]), list(VARIANTS).index(p.meta["variant"])))
@@ -169,14 +99,14 @@ def baseline(c: Collection) -> Drawn | None:
            xlim=(-0.55, len(languages) - 0.3))
     ax.grid(axis="x", visible=False)
     ax.legend(frameon=False, fontsize=8, title="text given to the encoder", title_fontsize=8)
-    _finish(fig, f"What the phrase adds to the bare word: {runs[0].meta['model']}", c)
+    finish(fig, f"What the phrase adds to the bare word: {runs[0].meta['model']}", c)
     return fig, drawn
 
 
 @figure
 def reliability(c: Collection) -> Drawn | None:
     """Is a clear win also a right one? Share right in fifths of the items by margin between first and second candidate."""
-    runs = _one_model(c.select(variant="phrase", split="test"))
+    runs = c.select(variant="phrase", split="test", encoder=c.baseline)
     if not runs:
         return None
     fig, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
@@ -192,7 +122,7 @@ def reliability(c: Collection) -> Drawn | None:
     ax.text(1.0, 11, "chance", color="#666666", fontsize=8, ha="right", transform=ax.get_yaxis_transform())
     ax.set(xlabel="margin: best minus second-best cosine (mean of the bin)", ylabel="right, percent (95 % interval)", ylim=(0, 100))
     ax.legend(frameon=False, fontsize=8)
-    _finish(fig, "Does the margin tell when to trust the answer?", c)
+    finish(fig, "Does the margin tell when to trust the answer?", c)
     return fig, drawn
 
 
@@ -211,7 +141,7 @@ def margin_bins(p: Predictions, bins: int = 5) -> list[dict]:
 @figure
 def best_and_worst(c: Collection) -> Drawn | None:
     """Three English items won by the widest margin over the best wrong picture, and three lost by the widest."""
-    runs = _one_model(c.select(variant="phrase", split="test"))
+    runs = c.select(variant="phrase", split="test", encoder=c.baseline)
     if not runs:
         return None
     p = runs[0]
@@ -219,15 +149,9 @@ def best_and_worst(c: Collection) -> Drawn | None:
     rivals = np.where(np.arange(10)[None] == np.array([[i.gold_index] for i in p.items]), -np.inf, p.scores).max(1)  # [n]
     order = np.argsort(rivals - own, kind="stable")
     chosen = [*order[:3], *order[::-1][:3]]
-    fig = _grid([p.items[i] for i in chosen], c.data(p.meta), [p.scores[i] for i in chosen])
-    _finish(fig, f"Best three and worst three items of {p.meta['model']}, pictures ordered by score", c, c.data(p.meta).credit)
+    fig = picture_grid([p.items[i] for i in chosen], c.data(p.meta), [p.scores[i] for i in chosen])
+    finish(fig, f"Best three and worst three items of {p.meta['model']}, pictures ordered by score", c, c.data(p.meta).credit)
     return fig, [{"id": p.items[i].id, "phrase": p.items[i].phrase, "gold_minus_best_other": float(own[i] - rivals[i])} for i in chosen]
-
-
-def _one_model(runs: Sequence[Predictions]) -> list[Predictions]:
-    """The runs of the first model by name; tables have a line for each, a figure shows one and names it."""
-    first = min((p.meta["model"] for p in runs), default=None)
-    return [p for p in runs if p.meta["model"] == first]
 
 
 def _test_audits(c: Collection) -> list[dict]:
@@ -241,42 +165,6 @@ def _examples(c: Collection, language: str, rows: int = 4) -> Drawn | None:
     data = c.data(found[0])
     step = max(1, len(data.items) // rows)
     items = [data.items[i * step] for i in range(min(rows, len(data.items)))]
-    fig = _grid(items, data)
-    _finish(fig, f"{LANGUAGE_NAMES[language]} items; the gold has a blue frame", c, data.credit)
+    fig = picture_grid(items, data)
+    finish(fig, f"{LANGUAGE_NAMES[language]} items; the gold has a blue frame", c, data.credit)
     return fig, [{"id": i.id, "phrase": i.phrase, "candidates": i.candidates, "gold": i.gold} for i in items]
-
-
-def _grid(items: Sequence[Item], data: VwsdSet, scores: Sequence[np.ndarray] | None = None) -> Figure:
-    """A row an item: the phrase, then ten pictures in candidate order, or best first with their scores where `scores` are given.
-
-    One axes with unit cells, the phrase in the first two and a half: a layout solver over a hundred axes takes seconds.
-    """
-    height = 1.0 if scores is None else 1.2
-    fig = plt.figure(figsize=(12, 0.95 * height * len(items) + 0.8))
-    foot, head = 0.3 / fig.get_figheight(), 0.5 / fig.get_figheight()
-    ax = fig.add_axes((0, foot, 1, 1 - foot - head))
-    ax.set(xlim=(0, 12.6), ylim=(height * len(items), 0))
-    ax.set_axis_off()
-    for row, item in enumerate(items):
-        top = row * height
-        order = range(10) if scores is None else sorted(range(10), key=lambda i: -scores[row][i])
-        ax.text(2.42, top + 0.5, textwrap.fill(item.phrase, 18), ha="right", va="center", fontsize=11)
-        for place, i in enumerate(order):
-            _picture(ax, data, item.candidates[i], item.candidates[i] == item.gold, 2.5 + place, top)
-            if scores is not None:
-                ax.text(3.0 + place, top + 1.08, f"{scores[row][i]:.2f}", ha="center", va="center", fontsize=8)
-    return fig
-
-
-def _picture(ax: plt.Axes, data: VwsdSet, name: str, gold: bool, left: float, top: float) -> None:
-    """One picture, fitted into the unit cell at (left, top), framed."""
-    path = data.path(name)
-    if path.exists():
-        picture = load_picture(path, truncated="keep").image
-        picture.thumbnail((160, 160))
-        wide, high = (0.88 * side / max(picture.size) / 2 for side in picture.size)
-        ax.imshow(picture, extent=(left + 0.5 - wide, left + 0.5 + wide, top + 0.5 + high, top + 0.5 - high), aspect="auto", zorder=2)
-    else:
-        ax.text(left + 0.5, top + 0.5, "missing", ha="center", va="center", fontsize=8, color=GREY)
-    edge = {"edgecolor": BLUE, "linewidth": 3} if gold else {"edgecolor": "#DDDDDD", "linewidth": 0.6}
-    ax.add_patch(Rectangle((left + 0.04, top + 0.04), 0.92, 0.92, facecolor="none", zorder=3, **edge))

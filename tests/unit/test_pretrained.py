@@ -1,0 +1,362 @@
+"""Encoders from (tiny, random) checkpoints in the published formats, against transformers' own models and against naive versions."""
+
+import functools
+import json
+import shutil
+import socket
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from vwsdlib.encoders import registry
+from vwsdlib.encoders.checkpoints import CHECKPOINTS, find
+from vwsdlib.encoders.clipseg import DECODER_BATCH, ClipSegSegmenter, inner_clip_differences
+from vwsdlib.encoders.pretrained import CLIP_STATISTICS, IMAGENET_STATISTICS, RECIPES, TEXT_BATCH, load_pretrained
+from vwsdlib.errors import VwsdError
+from vwsdlib.rehearsal.models import REPOS, make_models
+
+CLIPS = ["clip-vit-b32", "clip-vit-b16", "clip-vit-l14", "clip-vit-l14-336", "openclip-h14", "clip-vit-b16-352", "clip-vit-b16-352-imagenet",
+         "clip-vit-b16-352-squash", "clip-vit-b16-352-squash-bilinear"]
+SIGLIPS = ["siglip-multilingual", "siglip2-base", "siglip2-large", "siglip2-so400m"]
+PUBLISHED = [name for name, entry in registry.ENCODERS.items() if "pretrained" in entry.loader]
+TEXTS = ["fruit bat", "andromeda tree", "gomma per smacchiare", "درخت آندرومدا", "caffè è già", "漢字 🦇", "the thin end of the thin thing",
+         "x"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def models(tmp_path_factory):
+    """Folder of the tiny checkpoints, as $VWSD_MODELS; any use of the network fails."""
+    def refuse(*args, **kwargs):
+        raise AssertionError("the network was used")
+
+    with pytest.MonkeyPatch.context() as m:
+        folder = make_models(tmp_path_factory.mktemp("models"))
+        m.setenv("VWSD_MODELS", str(folder))
+        m.setenv("VWSD_CACHE", str(tmp_path_factory.mktemp("cache")))
+        m.setattr(socket.socket, "connect", refuse)
+        m.setattr(socket, "getaddrinfo", refuse)
+        yield folder
+
+
+encoder = functools.cache(load_pretrained)
+
+
+@functools.cache
+def pictures(n, seed=0):
+    """Pictures of many shapes, with edges and noise."""
+    rng = np.random.default_rng(seed)
+    small = [Image.fromarray(rng.integers(0, 256, (int(h), int(w), 3), dtype=np.uint8)) for h, w in rng.integers(3, 40, (n, 2))]
+    return [image.resize((int(w), int(h)), Image.Resampling.NEAREST) for image, (w, h) in zip(small, rng.integers(60, 420, (n, 2)))]
+
+
+def texts(n):
+    return [f"{TEXTS[i % len(TEXTS)]} {i // len(TEXTS) or ''}".strip() for i in range(n)]
+
+
+def reference(name, n, folder=None, **tokens):
+    """(cosines, logits_per_text) [n, n] as transformers' own classes compute them, with its own padding of texts."""
+    recipe = RECIPES[name]
+    folder = folder or find(recipe.checkpoint).folder
+    processor = getattr(transformers, recipe.processor).from_pretrained(folder, **recipe.override)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    siglip = recipe.model == "SiglipModel"
+    words = tokenizer(texts(n), return_tensors="pt", **(tokens or ({"padding": "max_length", "max_length": 64} if siglip else {"padding": True})))
+    model = getattr(transformers, recipe.model).from_pretrained(folder).eval()
+    pixels = processor(pictures(n), return_tensors="pt")["pixel_values"]
+    with torch.no_grad():
+        out = model(**words, pixel_values=pixels, interpolate_pos_encoding=pixels.shape[-1] != model.config.vision_config.image_size)
+    return (out.text_embeds @ out.image_embeds.T).numpy(), out.logits_per_text.numpy()
+
+
+def ours(one, n):
+    return one.encode_texts(texts(n)) @ one.encode_images(pictures(n)).T
+
+
+SIZES = [(name, 10) for name in CLIPS + ["clipseg-rd64"] + SIGLIPS]
+SIZES += [(name, n) for name in ("clip-vit-b32", "clipseg-rd64", "siglip2-base") for n in (1, 64)]
+
+
+@pytest.mark.parametrize("name, n", SIZES)
+def test_scores_and_their_order_are_those_of_transformers(name, n):
+    scores = ours(encoder(name), n)
+    cosines, logits = reference(name, n)
+    assert np.abs(scores - cosines).max() < 1e-5
+    assert np.diff(np.take_along_axis(scores, np.argsort(logits, 1), 1), axis=1).min(initial=0) > -2e-6
+    if n > 1:                                                     # the check can fail: other texts, other order
+        assert np.abs(scores - np.roll(cosines, 1, 0)).max() > 1e-2
+        assert np.diff(np.take_along_axis(scores, np.argsort(np.roll(logits, 1, 0), 1), 1), axis=1).min() < -1e-3
+
+
+def changed(tmp_path, monkeypatch, name, file, **change):
+    """The encoder `name` from a copy of its checkpoint with a changed file."""
+    repo = CHECKPOINTS[RECIPES[name].checkpoint].repo
+    shutil.copytree(find(RECIPES[name].checkpoint).folder, tmp_path / repo)
+    path = tmp_path / repo / file
+    content = json.loads(path.read_text())
+    for part in ("text_config", "vision_config") if file == "config.json" else ():
+        content[part] |= change
+    path.write_text(json.dumps(content | (change if file != "config.json" else {})))
+    monkeypatch.setenv("VWSD_MODELS", str(tmp_path))
+    return load_pretrained(name)
+
+
+@pytest.mark.parametrize("name, file, change", [
+    ("clip-vit-b32", "preprocessor_config.json", IMAGENET_STATISTICS),
+    ("clip-vit-b32", "preprocessor_config.json", {"resample": 2}),
+    ("clip-vit-b32", "preprocessor_config.json", {"do_center_crop": False, "size": {"height": 224, "width": 224}}),
+    ("clip-vit-b32", "config.json", {"hidden_act": "gelu"}),
+    ("openclip-h14", "config.json", {"hidden_act": "quick_gelu"}),
+    ("clipseg-rd64", "preprocessor_config.json", CLIP_STATISTICS),
+    ("clipseg-rd64", "preprocessor_config.json", {"resample": 3}),
+    ("clipseg-rd64", "config.json", {"hidden_act": "gelu"}),
+    ("siglip2-base", "preprocessor_config.json", CLIP_STATISTICS),
+    ("siglip2-base", "preprocessor_config.json", {"resample": 3}),
+    ("siglip2-base", "config.json", {"hidden_act": "quick_gelu"}),
+])
+def test_a_swapped_normalisation_crop_interpolation_or_activation_shows(tmp_path, monkeypatch, name, file, change):
+    expected, _ = reference(name, 4)
+    assert np.abs(ours(encoder(name), 4) - expected).max() < 1e-5
+    twin = changed(tmp_path, monkeypatch, name, file, **change)
+    assert np.abs(ours(twin, 4) - expected).max() > 1e-4
+    assert twin.identity() != encoder(name).identity() or file == "config.json"
+
+
+def naive_pixels(image, side, crop, resample, mean, std):
+    """Written apart from any library's processor: Pillow resizes, NumPy cuts and scales."""
+    w, h = image.size
+    size = (side, side) if not crop else (side, int(side * h / w)) if w <= h else (int(side * w / h), side)
+    values = np.asarray(image.resize(size, resample), np.float64)
+    if crop:
+        top, left = (size[1] - side) // 2, (size[0] - side) // 2
+        values = values[top:top + side, left:left + side]
+    return ((values / 255 - mean) / std).transpose(2, 0, 1)
+
+
+BICUBIC, BILINEAR = Image.Resampling.BICUBIC, Image.Resampling.BILINEAR
+CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
+NET_MEAN, NET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+PREPARED = {"clip-vit-b32": (224, True, BICUBIC, CLIP_MEAN, CLIP_STD), "clip-vit-l14-336": (336, True, BICUBIC, CLIP_MEAN, CLIP_STD),
+            "openclip-h14": (224, True, BICUBIC, CLIP_MEAN, CLIP_STD), "clip-vit-b16-352": (352, True, BICUBIC, CLIP_MEAN, CLIP_STD),
+            "clip-vit-b16-352-imagenet": (352, True, BICUBIC, NET_MEAN, NET_STD),
+            "clip-vit-b16-352-squash": (352, False, BICUBIC, NET_MEAN, NET_STD),
+            "clip-vit-b16-352-squash-bilinear": (352, False, BILINEAR, NET_MEAN, NET_STD),
+            "clipseg-rd64": (352, False, BILINEAR, NET_MEAN, NET_STD), "siglip2-base": (256, False, BILINEAR, [0.5] * 3, [0.5] * 3)}
+
+
+@pytest.mark.parametrize("name", PREPARED)
+def test_preparation_of_pictures(name):
+    recipe, got = RECIPES[name], encoder(name).pixels(pictures(6)).numpy()
+    processor = getattr(transformers, recipe.processor).from_pretrained(find(recipe.checkpoint).folder, **recipe.override)
+    assert np.array_equal(got, processor(pictures(6), return_tensors="np")["pixel_values"]) and got.dtype == np.float32
+    side, crop, resample, mean, std = PREPARED[name]
+    naive = lambda *how: np.abs(got - np.stack([naive_pixels(image, *how) for image in pictures(6)])).max()   # noqa: E731
+    assert naive(side, crop, resample, mean, std) < 1e-6
+    other = BILINEAR if resample == BICUBIC else BICUBIC
+    for twin in ((side, not crop, resample, mean, std), (side, crop, other, mean, std), (side, crop, resample, [0.4] * 3, std)):
+        assert naive(*twin) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["clip-vit-b32", "clip-vit-b16-352", "clip-vit-b16-352-squash", "siglip2-base"])
+def test_window_is_what_the_network_sees(name):
+    """Paint outside the window: the pixels stay (but for the resizing filter's reach); inside: they change."""
+    one = encoder(name)
+    image = Image.new("RGB", (300, 180), "white")
+    left, top, right, bottom = one.window(image.size)
+    assert (left, top, right, bottom) == ((0, 0, 300, 180) if "squash" in name or "siglip" in name else (60, 0, 240, 180))
+    for x, inside in ((left - 12, False), (left + 4, True), (right + 4, False), (right - 12, True)):
+        if 0 <= x < 300:
+            painted = image.copy()
+            painted.paste("black", (int(x), 0, int(x) + 8, 180))
+            assert (one.pixels([painted]) != one.pixels([image])).any().item() == inside
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_row_does_not_depend_on_its_neighbours(name):
+    one, images, words = encoder(name), pictures(6), texts(TEXT_BATCH + 2)
+    rows, read = one.encode_images(images), one.encode_texts(words)
+    assert rows.dtype == read.dtype == np.float32 and rows.shape == (6, one.dim)
+    assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6) and np.allclose(np.linalg.norm(read, axis=1), 1, atol=1e-6)
+    assert np.array_equal(rows[4:5], one.encode_images(images[4:5])) and np.array_equal(rows[::-1], one.encode_images(images[::-1]))
+    assert np.array_equal(read[3:4], one.encode_texts(words[3:4])) and np.array_equal(read[::-1], one.encode_texts(words[::-1]))
+    assert one.encode_images([]).shape == one.encode_texts([]).shape == (0, one.dim)
+
+
+@pytest.mark.parametrize("name", SIGLIPS)
+def test_siglip_reads_its_padding(name):
+    right = reference(name, 4)[0]
+    short = reference(name, 4, padding=True)[0]
+    masked = reference(name, 4, padding="max_length", max_length=64, return_attention_mask=True)[0]
+    assert np.abs(ours(encoder(name), 4) - right).max() < 1e-5 < 1e-3 < min(np.abs(short - right).max(), np.abs(masked - right).max())
+
+
+def test_siglip2_reads_lower_case_and_clip_cuts_at_77():
+    one = encoder("siglip2-base")
+    assert np.array_equal(one.encode_texts(["Fruit BAT"]), one.encode_texts(["fruit bat"]))
+    assert "lower" not in json.dumps(one.tokenizer.backend_tokenizer.normalizer.__getstate__().decode()).lower()   # so the encoder does it
+    long = encoder("clip-vit-b32").encode_texts(["a b c d e " * 40, "a b c d e " * 50, "a b c d e " * 10])
+    assert np.array_equal(long[0], long[1]) and not np.array_equal(long[0], long[2])
+
+
+@pytest.mark.parametrize("name, part", [("mclip", "XLMRobertaModel"), ("clip-b32-multilingual", "DistilBertModel")])
+def test_text_towers_average_the_tokens_and_map_them(models, name, part):
+    folder = models / CHECKPOINTS[name].repo
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    if name == "mclip":
+        tensors = torch.load(folder / "pytorch_model.bin", weights_only=True)
+        model = transformers.XLMRobertaModel(transformers.XLMRobertaConfig(**json.loads((folder / "config.json").read_text())["xlm_config"])).eval()
+        model.load_state_dict({k.removeprefix("transformer."): v for k, v in tensors.items() if k.startswith("transformer.")})
+        weight, bias = tensors["LinearTransformation.weight"], tensors["LinearTransformation.bias"]
+    else:
+        model = transformers.DistilBertModel.from_pretrained(folder).eval()
+        weight, bias = torch.load(folder / "2_Dense/pytorch_model.bin", weights_only=True)["linear.weight"], 0
+    for text in [*TEXTS, "parole " * 20, "parole " * 60]:
+        with torch.no_grad():                                      # alone and without padding, so that a plain mean is right
+            states = model(**tokenizer(text, truncation=True, max_length=128, return_tensors="pt")).last_hidden_state[0]
+        vector = (weight @ states.mean(0) + bias).numpy()
+        got = encoder(name).encode_texts([text])[0]
+        assert np.abs(got - vector / np.linalg.norm(vector)).max() < 1e-5
+        first = (weight @ states[0] + bias).numpy()
+        assert np.abs(got - first / np.linalg.norm(first)).max() > 1e-3
+    assert np.array_equal(encoder(name).encode_images(pictures(2)), encoder("clip-vit-b32").encode_images(pictures(2)))
+
+
+@pytest.mark.parametrize("name", ["clip-vit-b32", "clipseg-rd64", "siglip2-base", "mclip"])
+@pytest.mark.parametrize("dtype, word", [("bf16", "bfloat16"), ("fp16", "float16")])
+def test_halves_drift_and_say_so(name, dtype, word):
+    half, full = load_pretrained(name, dtype), encoder(name)
+    assert half.name == f"{name}@{dtype}" and half.identity()["dtype"] == word and full.identity()["dtype"] == "float32"
+    drift = np.abs(half.encode_images(pictures(3)) - full.encode_images(pictures(3))).max()
+    assert 0 < drift < (0.1 if dtype == "bf16" else 0.02)
+    assert half.encode_texts(TEXTS).dtype == np.float32
+
+
+def test_registry_understands_variants():
+    assert registry.entry("clip-vit-b32@bf16") is registry.ENCODERS["clip-vit-b32"]
+    assert registry.load_encoder("siglip2-base@bf16").name == "siglip2-base@bf16"
+    registry.load_encoder.cache_clear()
+    for name, words in (("clip-vit-b32@int8", "no variant 'int8'"), ("lite@bf16", "no variant"), ("clip-vit-b23", "no encoder")):
+        with pytest.raises(VwsdError, match=words):
+            registry.load_encoder(name)
+    with pytest.raises(VwsdError, match="no segmenter"):
+        registry.load_segmenter("clip-vit-b32")
+
+
+def test_the_last_control_is_clipseg_where_the_inner_clip_is_the_same(models):
+    """352 px, ImageNet statistics, squashed, bilinear: what is left between CLIP B/16 and CLIPSeg's dual encoder is nothing."""
+    names = ("clip-vit-b16", "clip-vit-b16-352", "clip-vit-b16-352-imagenet", "clip-vit-b16-352-squash", "clip-vit-b16-352-squash-bilinear")
+    gaps = [np.abs(ours(encoder(name), 4) - ours(encoder("clipseg-rd64"), 4)).max() for name in names]
+    assert gaps[-1] < 1e-5 and min(gaps[:-1]) > 1e-3
+    assert len({json.dumps(encoder(name).identity()) for name in names}) == len(names)
+
+
+@pytest.mark.parametrize("name", ["clip-vit-b32", "clip-vit-b16-352", "clipseg-rd64", "siglip2-base"])
+def test_relevance_by_the_formula(name):
+    one, words = encoder(name), encoder(name).encode_texts(TEXTS[:3])
+    pixels = one.pixels(pictures(2)[1:])
+    before = pixels.clone()
+    got = one.relevance(pixels, words)
+    grid = pixels.shape[-1] // one.patch
+    assert got.shape == (3, grid, grid) and got.dtype == np.float32 and got.min() >= 0 and got.max() > 0
+    assert torch.equal(pixels, before) and not any(p.requires_grad or p.grad is not None for p in one.model.parameters())
+    vision = getattr(transformers, RECIPES[name].model).from_pretrained(one.found[0].folder, attn_implementation="eager").eval()
+    for text, map_ in zip(words, got):
+        seen = vision.get_image_features(pixels, interpolate_pos_encoding=True, output_attentions=True)
+        score = torch.cosine_similarity(seen.pooler_output, torch.tensor(text)[None])
+        parts = [seen.last_hidden_state] if "siglip" in name else list(seen.attentions)
+        slopes = [g.numpy()[0] for g in torch.autograd.grad(score, parts)]
+        values = [p.detach().numpy()[0] for p in parts]
+        if "siglip" in name:
+            naive = np.maximum((values[0] * slopes[0].mean(0)).sum(1), 0)
+        else:
+            total = np.eye(values[0].shape[-1])
+            for value, slope in zip(values, slopes):
+                total = total + np.mean([np.maximum(v * s, 0) for v, s in zip(value, slope)], 0) @ total
+            naive = total[0, 1:]
+        assert np.abs(map_ - naive.reshape(grid, grid)).max() < 1e-5 * max(1, naive.max())
+        assert np.abs(map_ - naive.reshape(grid, grid).T).max() > 1e-4 * naive.max()
+
+
+def test_embedding_is_differentiable_in_the_pixels():
+    one = encoder("clip-vit-b32")
+    pixels = one.pixels(pictures(2)).requires_grad_()
+    text = torch.tensor(one.encode_texts(["fruit bat"]))[0]
+    (one.embed(pixels) @ text).sum().backward()
+    assert torch.isfinite(pixels.grad).all() and (pixels.grad != 0).any()
+    assert np.abs(one.embed(pixels).detach().numpy() - one.encode_images(pictures(2))).max() < 1e-6
+
+
+def test_masks_are_those_of_transformers():
+    ours_ = ClipSegSegmenter("clipseg-rd64")
+    folder, image, words = ours_.encoder.found[0].folder, pictures(3)[2], texts(DECODER_BATCH + 2)
+    model = transformers.CLIPSegForImageSegmentation.from_pretrained(folder).eval()
+    processor, tokenizer = transformers.ViTImageProcessorPil.from_pretrained(folder), transformers.AutoTokenizer.from_pretrained(folder)
+    looks = []
+    ours_.encoder.model.vision_model.register_forward_hook(lambda *a: looks.append(1))
+    masks = ours_.masks(image, words)
+    assert masks.shape == (len(words), 352, 352) and masks.dtype == np.float32 and len(looks) == 1
+    for text, mask in zip(words, masks):
+        with torch.no_grad():
+            expected = model(**tokenizer([text], return_tensors="pt"), **processor([image], return_tensors="pt")).logits.numpy()
+        assert np.abs(mask - expected.reshape(352, 352)).max() < 1e-5
+        assert np.abs(np.roll(masks, 1, 0)[words.index(text)] - expected).max() > 1e-3
+        assert np.array_equal(mask, ours_.masks(image, [text])[0])
+    assert ours_.masks(image, words[:1]).shape == (1, 352, 352) and np.array_equal(ours_.masks(image, words[:3]), masks[:3])
+    assert ours_.identity() != ours_.encoder.identity()
+
+
+def test_inner_clip_is_compared_tensor_by_tensor(models, tmp_path):
+    a, b = models / CHECKPOINTS["clipseg-rd64"].repo, models / CHECKPOINTS["clip-vit-b16"].repo
+    rows = inner_clip_differences(a, b)
+    names = {row["name"] for row in rows}
+    assert all(row["equal"] and row["max_abs_difference"] == 0 for row in rows) and len(rows) == len(load_file(b / "model.safetensors"))
+    assert {"vision_model.embeddings.position_embedding.weight", "text_projection.weight", "logit_scale"} <= names
+    tensors = load_file(b / "model.safetensors")
+    tensors["text_projection.weight"][3, 5] += 0.25
+    tensors["visual_projection.weight"] = torch.zeros(2, 2)
+    del tensors["logit_scale"]
+    torch.save(tensors, tmp_path / "pytorch_model.bin")             # the pickled kind is read as well
+    off = {row["name"]: row for row in inner_clip_differences(a, tmp_path) if not row["equal"]}
+    assert off.keys() == {"text_projection.weight", "visual_projection.weight", "logit_scale"}
+    assert abs(off["text_projection.weight"]["max_abs_difference"] - 0.25) < 1e-6 and off["logit_scale"]["max_abs_difference"] is None
+
+
+def test_a_checkpoint_that_lacks_a_tensor_or_is_cut_off_is_refused(models, tmp_path, monkeypatch):
+    monkeypatch.setenv("VWSD_MODELS", str(tmp_path))
+    for key in ("clip-vit-b32", "mclip", "clip-b32-multilingual"):
+        shutil.copytree(models / CHECKPOINTS[key].repo, tmp_path / CHECKPOINTS[key].repo)
+        load_pretrained(key)                                       # whole, it loads
+    pickled = tmp_path / CHECKPOINTS["mclip"].repo / "pytorch_model.bin"
+    torch.save({k: v for k, v in torch.load(pickled, weights_only=True).items() if "layer.1.output.dense" not in k}, pickled)
+    file = tmp_path / CHECKPOINTS["clip-b32-multilingual"].repo / "model.safetensors"
+    save_file({k: v for k, v in load_file(file).items() if "ffn.lin1" not in k}, file, {"format": "pt"})
+    for key in ("mclip", "clip-b32-multilingual"):
+        with pytest.raises(VwsdError, match="no weights for") as e:
+            load_pretrained(key)
+        assert e.value.where == str(tmp_path / CHECKPOINTS[key].repo)
+    (tmp_path / CHECKPOINTS["clip-vit-b32"].repo / "model.safetensors").write_bytes(b"cut off")
+    with pytest.raises(VwsdError, match="cannot be read"):
+        load_pretrained("clip-vit-b32")
+
+
+def test_missing_checkpoint_names_the_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("VWSD_MODELS", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    with pytest.raises(VwsdError) as e:
+        load_pretrained("mclip")
+    assert "vwsd fetch models --only clip-vit-b32" in e.value.remedy
+
+
+def test_tiny_checkpoints_are_the_same_bytes_and_made_once(models, tmp_path):
+    again = make_models(tmp_path)
+    files = {p.relative_to(again): p.read_bytes() for p in again.rglob("*") if p.is_file()}
+    assert files == {p.relative_to(models): p.read_bytes() for p in models.rglob("*") if p.is_file()}
+    assert {"/".join(p.parts[:2]) for p in files if len(p.parts) > 1} == set(REPOS)
+    kept = again / REPOS[0] / "model.safetensors"
+    kept.write_bytes(b"mine")
+    assert make_models(again) and kept.read_bytes() == b"mine"
+    make_models(again, seed=1)
+    assert kept.read_bytes() not in (b"mine", (models / REPOS[0] / "model.safetensors").read_bytes())

@@ -1,0 +1,187 @@
+"""Scores that do use the segmentation decoder, and the study's claim about masks as a measurement.
+
+A segmenter gives a mask of logits for a picture and a text. `STATISTICS` turn a mask into one number; ten numbers are a ranking.
+The study (Comito 2024) scored CLIPSeg without its decoder; whether the decoder helps is measured here.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from ..data.items import Item, normalise
+from ..data.pictures import load_picture
+from ..data.sets import VwsdSet, key
+from ..encoders.registry import Segmenter
+from ..encoders.store import VectorStore
+from ..paths import sha256_bytes
+from .metrics import gold_ranks, mrr
+
+TOP = 0.05  # share of a mask's places that count as its top
+WEIGHTS = tuple(round(0.1 * i, 1) for i in range(11))  # of the mask in a mixture
+BOOTSTRAP = 2_000
+
+
+STATISTICS = {
+    "prob_mean": "mean of probabilities",
+    "prob_max": "largest probability",   # ranks like the largest logit
+    "prob_top": "mean of the top 5 % (probabilities)",
+    "prob_area": "share of places above 0.5",
+    "logit_mean": "mean of logits",
+    "logit_top": "mean of the top 5 % (logits)",
+}
+
+
+def mask_statistics(logits: np.ndarray) -> list[float]:
+    """The numbers of STATISTICS, in order, of one mask of logits [s, s]; probabilities rise with logits, so one partition serves both tops."""
+    count = max(1, round(TOP * logits.size))
+    top = np.partition(logits, -count, axis=None)[-count:]
+    p = sigmoid(logits)
+    return [float(x) for x in (p.mean(dtype=np.float64), p.max(), sigmoid(top).mean(dtype=np.float64), (logits > 0).mean(),
+                               logits.mean(dtype=np.float64), top.mean(dtype=np.float64))]
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-x)) without overflow, in the type of x."""
+    return 0.5 * (1 + np.tanh(0.5 * x))
+
+
+class MaskStore(VectorStore):
+    """STATISTICS of masks on disk, by picture and text, computed where they are missing; a killed run resumes."""
+
+    dim = len(STATISTICS)
+
+    def __init__(self, segmenter: Segmenter, folder: Path | None = None):
+        super().__init__(_AsEncoder(segmenter), folder)
+        self.segmenter = segmenter
+
+    def statistics(self, pairs: Sequence[tuple[Path, str]]) -> np.ndarray:
+        """(picture file, text) pairs -> [n, len(STATISTICS)] float32; each picture goes through the network once a batch of pairs."""
+        hashes = self._file_hashes([path for path, _ in pairs])
+        keys = [f"mask:{digest}:{sha256_bytes(text.encode())}" for digest, (_, text) in zip(hashes, pairs)]
+        wanted = dict(sorted(zip(keys, pairs)))  # pairs of one picture side by side
+        return self._rows(keys, wanted, self._measure, "masks")
+
+    def _measure(self, pairs: Sequence[tuple[Path, str]]) -> np.ndarray:
+        texts = defaultdict(list)
+        for path, text in pairs:
+            texts[path].append(text)
+        with ThreadPoolExecutor(getattr(self.segmenter, "workers", 1)) as pool:
+            found = {pair: row for some in pool.map(self._measure_picture, texts, texts.values()) for pair, row in some.items()}
+        return np.array([found[pair] for pair in pairs], np.float32)
+
+    def _measure_picture(self, path: Path, texts: Sequence[str]) -> dict[tuple[Path, str], list[float]]:
+        masks = self.segmenter.masks(load_picture(path).image, texts)
+        return {(path, text): mask_statistics(mask) for text, mask in zip(texts, masks)}
+
+
+class _AsEncoder:
+    """What the store needs to know of a segmenter: name, size of a row, batch, identity."""
+
+    dim, batch_size = len(STATISTICS), 64
+
+    def __init__(self, segmenter: Segmenter):
+        self.name, self._segmenter = f"masks-{segmenter.name}", segmenter
+
+    def identity(self) -> dict:
+        return {**self._segmenter.identity(), "statistics": [*STATISTICS], "top": TOP}
+
+
+def mask_scores(data: VwsdSet, store: MaskStore, texts: Sequence[str]) -> dict[str, np.ndarray]:
+    """STATISTICS name -> scores [n, 10] of each item's text over its ten pictures."""
+    pairs = [(data.path(c), text) for item, text in zip(data.items, texts) for c in item.candidates]
+    found = store.statistics(pairs).astype(np.float64).reshape(len(data.items), -1, len(STATISTICS))  # [n, 10, s]
+    return {name: found[..., i] for i, name in enumerate(STATISTICS)}
+
+
+def standardise(scores: np.ndarray) -> np.ndarray:
+    """Each item's ten scores [n, 10] with mean 0 and deviation 1 (0 where all are equal)."""
+    scores = np.asarray(scores, np.float64)
+    centred = scores - scores.mean(1, keepdims=True)
+    spread = centred.std(1, keepdims=True)
+    return np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 0)
+
+
+def mix(cosine: np.ndarray, mask: np.ndarray, weight: float) -> np.ndarray:
+    """(1 - weight) * cosine + weight * mask, each standardised within the item: [n, 10]."""
+    return (1 - weight) * standardise(cosine) + weight * standardise(mask)
+
+
+def choose_weight(cosine: np.ndarray, mask: np.ndarray, gold: Sequence[int]) -> tuple[float, float]:
+    """(weight of WEIGHTS with the best MRR on these items, that MRR in percent); the smaller of equals. For dev items only."""
+    found = [(mrr(gold_ranks(mix(cosine, mask, w), gold)), -w) for w in WEIGHTS]
+    best, negative = max(found)
+    return -negative, best
+
+
+def shared_target_pairs(data: VwsdSet) -> list[tuple[Item, Item]]:
+    """All ordered pairs (item, other) of one target whose phrases mean different things.
+
+    Phrases mean different things when their golds do: another sense where an answer key says (EmojiWSD), else another image and
+    another phrase.
+    """
+    shown = key(data.images)
+    meaning = {item.id: shown.get(item.gold, {}).get("sense", item.gold) for item in data.items}
+    by_target = defaultdict(list)
+    for item in data.items:
+        by_target[normalise(item.target)].append(item)
+    return [(a, b) for group in by_target.values() for a in group for b in group
+            if meaning[a.id] != meaning[b.id] and normalise(a.phrase) != normalise(b.phrase)]
+
+
+def mask_contrasts(data: VwsdSet, store: MaskStore, vectors: VectorStore) -> list[dict]:
+    """A record a pair of `shared_target_pairs`: the item's gold picture under its own phrase and under the other's.
+
+    `own`, `foreign`: mean of the mask's probabilities; `own_cosine`, `foreign_cosine`: cosines of the dual encoder, the control.
+    """
+    pairs = shared_target_pairs(data)
+    if not pairs:
+        return []
+    golds = vectors.images([data.path(a.gold) for a, _ in pairs]).astype(np.float64)  # [p, d]
+    cosines = [(golds * vectors.texts([pair[i].phrase for pair in pairs])).sum(1) for i in (0, 1)]  # [p] each
+    own = store.statistics([(data.path(a.gold), a.phrase) for a, _ in pairs])
+    other = store.statistics([(data.path(a.gold), b.phrase) for a, b in pairs])
+    return [{"id": a.id, "other": b.id, "target": normalise(a.target), "own": float(x[0]), "foreign": float(y[0]), "own_cosine": float(u), "foreign_cosine": float(v)}
+            for (a, b), x, y, u, v in zip(pairs, own, other, *cosines)]
+
+
+def association(values: Sequence[float], right: Sequence[bool], groups: Sequence[str], seed: int = 0) -> dict:
+    """How far `values` [n] go with being right [n]: area under the ROC curve (0.5: not at all) and point-biserial correlation.
+
+    95 % intervals by bootstrap over groups (targets), because items of a target share pairs; p by 2,000 permutations of `right`.
+    """
+    values, right = np.asarray(values, np.float64), np.asarray(right, bool)
+    members = defaultdict(list)
+    for i, group in enumerate(groups):
+        members[group].append(i)
+    blocks, rng = [np.array(m) for m in members.values()], np.random.default_rng(seed)
+    draws = []
+    for _ in range(BOOTSTRAP):
+        some = np.concatenate([blocks[i] for i in rng.integers(0, len(blocks), len(blocks))])
+        if 0 < right[some].sum() < len(some):
+            draws.append((_auc(values[some], right[some]), _correlation(values[some], right[some])))
+    auc, r = _auc(values, right), _correlation(values, right)
+    (auc_low, r_low), (auc_high, r_high) = np.nanpercentile(draws, [2.5, 97.5], axis=0)
+    shuffled = [abs(_auc(values, rng.permutation(right)) - 0.5) for _ in range(BOOTSTRAP)]
+    p = (1 + sum(s >= abs(auc - 0.5) - 1e-12 for s in shuffled)) / (BOOTSTRAP + 1)
+    return {"n": len(values), "k": int(right.sum()), "targets": len(blocks), "auc": auc, "auc_low": float(auc_low), "auc_high": float(auc_high),
+            "r": r, "r_low": float(r_low), "r_high": float(r_high), "p": float(p)}
+
+
+def _auc(values: np.ndarray, right: np.ndarray) -> float:
+    """Chance that a right item's value lies above a wrong one's, ties half (Mann-Whitney)."""
+    from scipy.stats import rankdata
+
+    k = int(right.sum())
+    if not 0 < k < len(right):
+        return float("nan")
+    return float((rankdata(values)[right].sum() - k * (k + 1) / 2) / (k * (len(right) - k)))
+
+
+def _correlation(values: np.ndarray, right: np.ndarray) -> float:
+    spread = values.std() * right.std()
+    return float(((values - values.mean()) * (right - right.mean())).mean() / spread) if spread else float("nan")

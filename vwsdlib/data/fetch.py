@@ -1,0 +1,302 @@
+"""Obtains the official files of SemEval-2023 Task 1 and says what is missing.
+
+Text is taken by file name and SHA-256; pictures by the names that the items need, out of folders called as published, as `image.N` is
+another picture in train, trial and test. Sources are loose files and archives: the organisers' release, or what a user has.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import tarfile
+import time
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from http.client import HTTPException
+from pathlib import Path, PurePosixPath
+from shutil import copyfile
+
+from tqdm.auto import tqdm
+
+from ..errors import VwsdError
+from ..paths import atomic, data_dir, quiet, sha256_bytes, write_bytes, write_text
+from .items import image_names, read_items
+from .sets import OFFICIAL, OFFICIAL_FILES, VARIANT_RECORD, image_variant, is_official, picture_names
+
+PAGE = "https://raganato.github.io/vwsd/"
+RELEASE = "https://github.com/asahi417/visual-wsd-baseline/releases/download"
+TRIAL = f"{RELEASE}/dataset-v2/semeval-2023-task-1-V-WSD-trial-v1.tar.gz"
+RELEASED = {("test", "text"): f"{RELEASE}/dataset-test/test.data.v1.1.zip", ("test", "resized"): f"{RELEASE}/dataset-test/test_images_resized.zip",
+            ("trial", "text"): TRIAL, ("trial", "original"): TRIAL}   # the rest is linked from the page, to drives that want a browser
+BY_HAND = {"test": "the test images (10.4 GB)", "train": "the train+trial data (17 GB, text and pictures)", "trial": "the trial data"}
+FOLDERS = {"test": {"test_images_resized": "resized", "test_images": "original"},   # name as published -> variant; the default first
+           "trial": {"all_images": "original"}, "train": {"train_images_v1": "original"}}
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, RuntimeError, OSError)   # RuntimeError: locked with a password
+NETWORK = (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
+TRIES, PAUSE, TIMEOUT, CHUNK = 4, 2.0, 60, 1 << 20   # pause and timeout in seconds
+Wanted = Callable[[PurePosixPath], bool]
+
+
+def fetch_vwsd(split: str = "test", source: Path | None = None, images: str | None = None) -> list[dict]:
+    """Bring a split's text and pictures to `data/vwsd/<split>/`, from the release or from `source` (a folder or an archive).
+
+    `images`: original or resized; by default as recorded, else what `source` has, else resized. Returns what `check` says afterwards.
+    Raises VwsdError when a host refuses, an archive is damaged or two variants would be mixed.
+    """
+    variants = list(FOLDERS[split].values())
+    if source is not None and not Path(source).exists():
+        raise VwsdError("no such folder or archive", where=source, remedy="Give the folder that holds the official files, unpacked or not.")
+    if images and images not in variants:
+        raise VwsdError(f"the {split} pictures were never published as {images}", remedy=f"Leave --images away: {variants[0]} is all there is.")
+    different = _take_texts(split, lambda: Path(source) if source else _released(split, "text"))
+    variant = _agree(split, images) or (None if source else variants[0])
+    _take_pictures(split, variant, lambda: Path(source) if source else _released(split, variant))
+    found = check(split, different, variant)
+    if all(row["state"] == "OK" for row in found):
+        for kind in ("text", variant):
+            _download_path(split, kind).unlink(missing_ok=True)
+    return found
+
+
+# ---------------------------------------------------------------------------- what is there
+
+
+def check(split: str, different: set[str] = frozenset(), variant: str | None = None) -> list[dict]:
+    """One dict (`check`, `state`: OK, DIFFERENT or MISSING, `what`, `remedy`) a text file and a language's pictures; no network.
+
+    `different`: names of text files that were met with other bytes than published, and left where they are.
+    """
+    folder = _folder(split)
+    variant = image_variant(folder) or variant or next(iter(FOLDERS[split].values()))
+    rows = [_text_state(folder / name, name in different, _remedy(split, "text", variant)) for name in _texts(split)]
+    return rows + [_pictures_state(folder, language, split, _remedy(split, variant, variant)) for language, part in OFFICIAL_FILES if part == split]
+
+
+def _text_state(path: Path, different: bool, remedy: str) -> dict:
+    if path.exists() and is_official(path):
+        return {"check": path.name, "state": "OK", "what": f"{path.name} as published", "remedy": ""}
+    if path.exists() or different:
+        return {"check": path.name, "state": "DIFFERENT", "what": f"{path.name} is not byte for byte the published file", "remedy": remedy}
+    return {"check": path.name, "state": "MISSING", "what": path.name, "remedy": remedy}
+
+
+def _pictures_state(folder: Path, language: str, split: str, remedy: str) -> dict:
+    data, _, images = OFFICIAL_FILES[language, split]
+    row = {"check": f"pictures {split} {language}", "state": "MISSING", "remedy": remedy}
+    if not (folder / data).exists():
+        return row | {"what": f"pictures of {language} {split}: unknown without {data}"}
+    needed, present = image_names(read_items(folder / data)), picture_names(folder / images)
+    missing = [name for name in needed if name not in present]
+    kind = f" ({image_variant(folder) or 'as stored'})" if present else ""
+    row["what"] = f"pictures of {language} {split}{kind}: {len(needed) - len(missing):,} of {len(needed):,}"
+    if missing:
+        return row | {"what": f"{row['what']}, without {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}"}
+    return row | {"state": "OK", "remedy": ""}
+
+
+def _remedy(split: str, what: str, variant: str) -> str:
+    command = f"vwsd fetch vwsd --split {split}" + (f" --images {variant}" if len(FOLDERS[split]) > 1 else "")
+    if (split, what) in RELEASED:
+        return f"{command} (with --from DIR if you have it)"
+    return f"download {BY_HAND[split]} from {PAGE}, then {command} --from DIR"
+
+
+def _folder(split: str) -> Path:
+    return data_dir() / "vwsd" / split
+
+
+def _images(split: str) -> Path:
+    return _folder(split) / OFFICIAL_FILES["en", split][2]   # one folder for all languages
+
+
+def _texts(split: str) -> list[str]:
+    return [name for (_, part), files in OFFICIAL_FILES.items() if part == split for name in files[:2]]
+
+
+def _missing(split: str) -> set[str]:
+    """Names of the pictures that are not there, of all items whose text is."""
+    data = [_folder(split) / files[0] for (_, part), files in OFFICIAL_FILES.items() if part == split]
+    return {name for path in data if path.exists() for name in image_names(read_items(path))} - picture_names(_images(split))
+
+
+# ---------------------------------------------------------------------------- taking files
+
+
+def _take_texts(split: str, source: Callable[[], Path | None]) -> set[str]:
+    """Put official text files in place; returns the names of those met with other bytes only."""
+    wanted = {name for name in _texts(split) if not (path := _folder(split) / name).exists() or not is_official(path)}
+    met = set()
+    for path, found in _files(source(), lambda path: path.name in wanted) if wanted else ():
+        data = found.read_bytes() if isinstance(found, Path) else found
+        met.add(path.name)
+        if sha256_bytes(data) == OFFICIAL[path.name]:
+            write_bytes(_folder(split) / path.name, data)
+            wanted.discard(path.name)
+        if not wanted:
+            break
+    return met & wanted
+
+
+def _agree(split: str, asked: str | None) -> str | None:
+    """The variant to take: as asked or as recorded, None where neither; VwsdError where that would mix two."""
+    recorded = image_variant(_folder(split))
+    if not picture_names(_images(split)):
+        return asked
+    if recorded and asked not in (None, recorded):
+        raise VwsdError(f"the folder holds the {recorded} pictures; {asked} ones are never mixed with them", where=_images(split),
+                        remedy=f"Remove that folder first, or go on with --images {recorded}.")
+    if not (recorded or asked) and _missing(split):
+        raise VwsdError("the folder holds pictures, but no record says of which size", where=_images(split),
+                        remedy=f"Say it with --images {' or '.join(FOLDERS[split].values())}, or remove that folder.")
+    if asked and not recorded:
+        _record(split, asked)
+    return asked or recorded
+
+
+def _record(split: str, variant: str) -> None:
+    write_text(_folder(split) / VARIANT_RECORD, json.dumps({"variant": variant}) + "\n")
+
+
+def _take_pictures(split: str, variant: str | None, source: Callable[[], Path | None]) -> None:
+    """Put the pictures that items need in place; the variant (where None: of the first one met) is recorded before the first of them."""
+    missing = _missing(split)
+
+    def wanted(path: PurePosixPath) -> bool:
+        return path.name in missing and _variant_of(path, split) in ([variant] if variant else FOLDERS[split].values())
+
+    with tqdm(total=len(missing), desc=f"{split} pictures", unit=" pictures", disable=quiet() if missing else True) as bar:
+        for path, found in _files(source(), wanted) if missing else ():
+            variant = _variant_of(path, split)
+            if image_variant(_folder(split)) != variant:
+                _record(split, variant)
+            _place(found, _images(split) / path.name)
+            missing.discard(path.name)
+            bar.update()
+            if not missing:
+                break
+
+
+def _variant_of(path: PurePosixPath, split: str) -> str | None:
+    """original or resized by the name of the published folder, unless a record of ours stands beside it; None: not of this split."""
+    home = path.parent
+    recorded = image_variant(home.parent) if isinstance(home, Path) else None
+    return recorded or FOLDERS[split][home.name] if home.name in FOLDERS[split] else None
+
+
+def _place(found: Path | bytes, target: Path) -> None:
+    """Write a file, or link it where the disk allows: 10 GB need not lie there twice."""
+    if isinstance(found, bytes):
+        write_bytes(target, found)
+        return
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.link(found.resolve(), target)
+    except OSError:  # another disk, or one without links
+        with atomic(target) as temporary:
+            copyfile(found, temporary)
+
+
+def _files(source: Path | None, wanted: Wanted) -> Iterator[tuple[PurePosixPath, Path | bytes]]:
+    """Every wanted file below a folder or in an archive: loose ones as paths, then bytes out of archives. Nothing is unpacked by its own path."""
+    source = source and source.resolve()
+    paths = [] if source is None else [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
+    yield from ((p, p) for p in paths if not p.name.endswith(ARCHIVES) and wanted(p))
+    for path in paths:
+        if path.name.endswith(ARCHIVES):
+            try:
+                yield from (_zipped if path.name.endswith(".zip") else _tarred)(path, wanted)
+            except DAMAGE as e:
+                raise VwsdError(f"the archive is damaged or locked: {e}", where=path, remedy="Remove it and fetch it again.") from e
+
+
+def _zipped(path: Path, wanted: Wanted) -> Iterator[tuple[PurePosixPath, bytes]]:
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if not member.is_dir() and wanted(inner := _inside(path, member.filename)):
+                yield inner, archive.read(member)   # checks the CRC
+
+
+def _tarred(path: Path, wanted: Wanted) -> Iterator[tuple[PurePosixPath, bytes]]:
+    with tarfile.open(path, "r|*") as archive:   # as a stream: read once, front to back
+        for member in archive:
+            if member.isfile() and wanted(inner := _inside(path, member.name)):
+                yield inner, archive.extractfile(member).read()
+
+
+def _inside(archive: Path, member: str) -> PurePosixPath:
+    """A member's path below its archive's name, which stands for the folder where files lie flat."""
+    return PurePosixPath(archive.name.split(".")[0]) / member.removeprefix("./")
+
+
+# ---------------------------------------------------------------------------- downloading
+
+
+def _download_path(split: str, kind: str | None) -> Path:
+    return data_dir() / "vwsd" / ".downloads" / RELEASED.get((split, kind), "none").rpartition("/")[2]
+
+
+def _released(split: str, kind: str) -> Path | None:
+    """An archive of the release, downloaded where it is not here yet; None for what can only be had with a browser."""
+    if (split, kind) not in RELEASED:
+        return None
+    path = _download_path(split, kind)
+    return path if path.exists() else download(RELEASED[split, kind], path)
+
+
+def download(url: str, target: Path) -> Path:
+    """An archive from `url` to `target` by way of `<target>.part`, going on where a broken download stopped.
+
+    Raises VwsdError when the host refuses, cannot be reached in `TRIES` tries, or sends a page in place of an archive.
+    """
+    part = target.with_name(f"{target.name}.part")
+    by_hand = f"Download it by hand ({PAGE} has the links), then run `vwsd fetch vwsd --from DIR`."
+    for attempt in range(TRIES):
+        last = attempt == TRIES - 1
+        try:
+            _stream(url, part)
+            break
+        except NETWORK as e:   # HTTPError is one of them
+            code = getattr(e, "code", 0)
+            if 400 <= code < 500:
+                raise VwsdError(f"the host refuses: HTTP {code} {e.reason}", where=url, remedy=by_hand) from e
+            if last:
+                raise VwsdError(f"the download failed {TRIES} times: {getattr(e, 'reason', e)}", where=url,
+                                remedy=f"Run it again to go on. {by_hand}") from e
+        except OSError as e:
+            raise VwsdError(f"cannot write the download: {e.strerror or e}", where=part, remedy="Free some space; what came so far is kept.") from e
+        time.sleep(PAUSE * 2 ** attempt)
+    with open(part, "rb") as f:
+        start = f.read(2)
+    if start not in (b"PK", b"\x1f\x8b"):   # zip, gzip
+        part.unlink()
+        raise VwsdError("the host sent a page instead of an archive (its quota may be used up)", where=url, remedy=by_hand)
+    os.replace(part, target)
+    return target
+
+
+def _stream(url: str, part: Path) -> None:
+    """Append to `part` what is missing of `url`; raises ConnectionError when less than announced came."""
+    part.parent.mkdir(parents=True, exist_ok=True)
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"User-Agent": "vwsd", **({"Range": f"bytes={have}-"} if have else {})})
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as e:
+        if e.code != 416 or not have:
+            raise
+        part.unlink()   # what we have is no part of what the host has
+        raise ConnectionError("the file on the host is another one now") from e
+    resumed = response.status == 206 and (response.headers["Content-Range"] or "").startswith(f"bytes {have}-")
+    have = have if resumed else 0
+    total = have + int(response.headers["Content-Length"]) if response.headers["Content-Length"] else None
+    bar = tqdm(total=total, initial=have, desc=part.stem, unit="B", unit_scale=True, disable=quiet())
+    with response, bar, open(part, "ab" if resumed else "wb") as f:
+        while chunk := response.read(CHUNK):
+            bar.update(f.write(chunk))
+        if total is not None and f.tell() != total:
+            raise ConnectionError(f"{f.tell():,} of {total:,} bytes came")
