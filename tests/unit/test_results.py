@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import yaml
 
 from vwsdlib import paths
+from vwsdlib.analysis.metrics import mcnemar, paired_interval
 from vwsdlib.data.sets import languages, load_set
 from vwsdlib.encoders.control import RandomEncoder
 from vwsdlib.errors import VwsdError
@@ -30,12 +32,15 @@ def store(folder, profile="demo", run="toy", language="en", variant="phrase", se
 
 @pytest.fixture(scope="module")
 def stored(emojiwsd, tmp_path_factory):
-    """A small but whole demo result; module-wide, never changed in place."""
+    """A small but whole demo result with its report; module-wide, never changed in place."""
     folder = tmp_path_factory.mktemp("results")
     for n, language in enumerate(languages("emojiwsd")):
         write_audit(folder / "demo", load_set("emojiwsd", language), profile="demo")
         for variant in ("word", "phrase"):
             store(folder / "demo", language=language, variant=variant, seed=n + len(variant))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VWSD_RESULTS", str(folder))
+        report.write_report("demo")
     return folder
 
 
@@ -52,6 +57,13 @@ def test_predictions_come_back_as_they_went(tmp_path, emojiwsd):
     assert np.array_equal(back.scores, written.scores) and np.array_equal(back.ranks, written.ranks) and back.items == written.items
     line = json.loads((tmp_path / "predictions" / "toy.phrase.en.test.jsonl").read_text().split("\n")[0])
     assert list(line) == ["id", "language", "target", "phrase", "text", "candidates", "gold", "scores", "rank"] and len(line["scores"]) == 10
+
+
+def test_separators_inside_a_phrase_split_no_line(tmp_path, emojiwsd):
+    data = load_set("emojiwsd", "en", "test").head(3)
+    texts = ["a\u2028b", "c\u0085d\u2029", "e"]
+    write_predictions(tmp_path, "x", data, texts, np.eye(10)[:3], profile="demo", variant="x", identity={})
+    assert read_predictions(tmp_path / "predictions" / "x.jsonl").texts == tuple(texts)
 
 
 @pytest.mark.parametrize("change", [lambda t: t.split("\n", 1)[1], lambda t: t.replace('"rank": 1}', '"rank": 2}', 1), lambda t: t[:-30]],
@@ -91,7 +103,6 @@ def test_two_rows_of_one_id_are_refused(tmp_path, emojiwsd):
 
 
 def test_deleting_tables_and_figures_and_reporting_gives_the_same_bytes(demo):
-    report.write_report("demo")
     before = {p.relative_to(demo): p.read_bytes() for p in demo.rglob("*") if p.is_file()}
     assert {p.suffix for p in before} == {".png", ".pdf", ".csv", ".md", ".tex", ".json", ".jsonl"}
     for part in ("tables", "figures"):
@@ -102,7 +113,6 @@ def test_deleting_tables_and_figures_and_reporting_gives_the_same_bytes(demo):
 
 
 def test_check_sees_an_edited_table_a_missing_figure_a_left_over_and_other_code(demo):
-    report.write_report("demo")
     (demo / "tables" / "baseline.csv").write_text((demo / "tables" / "baseline.csv").read_text().replace("502", "503"))
     (demo / "figures" / "audit.pdf").unlink()
     (demo / "tables" / "old.csv").write_text("x")
@@ -125,14 +135,12 @@ def test_results_of_another_set_are_not_drawn_with_this_one(demo):
 
 
 def test_under_the_demo_every_claim_of_the_papers_reads_not_run(demo):
-    report.write_report("demo")
     facts = json.loads((demo / "report.json").read_text())
     assert len(facts["claims"]) == len(reported()) and {c["verdict"] for c in facts["claims"]} == {"NOT RUN"}
     assert all(c["ours"] is None for c in facts["claims"])
 
 
 def test_demo_captions_name_the_demo(demo):
-    report.write_report("demo")
     for path in (demo / "tables").glob("*.md"):
         assert path.name == "claims.md" or "EmojiWSD; profile demo" in path.read_text()
 
@@ -196,18 +204,51 @@ def test_a_difference_that_is_explained_is_named_so():
     assert verdict(270, 463, row(200), explained=True) == "DIFFERS"
 
 
+def facts(profile="paper", clip=270, lost=20, won=40, limit=0, other_items=False):
+    """As much of a Collection as claims ask for: CLIP with `clip` of 463 right; CLIPSeg loses and wins so many of them."""
+    right = {"clip-vit-b32.phrase.en.test": np.arange(463) < clip, "clipseg-rd64.phrase.en.test": (np.arange(463) >= lost) & (np.arange(463) < clip + won)}
+    predictions = {run: SimpleNamespace(ranks=np.where(r, 1, 2), meta={"limit": limit, "data_sha256": "b" if other_items and "seg" in run else "a"}) for run, r in right.items()}
+    return SimpleNamespace(profile=profile, audits={}, predictions=predictions, rows={f"{run}/hit@1": row(int(r.sum()), limit=limit) for run, r in right.items()})
+
+
+def claimed(*arguments, explained="", **named):
+    return {c["id"]: c for c in claims(facts(*arguments, **named), explained)}
+
+
 def test_claims_of_the_paper_profile_are_answered_by_rows():
-    rows = {"clip-vit-b32.phrase.en.test/hit@1": row(270), "clipseg-rd64.phrase.en.test/hit@1": row(290)}
-    found = {c["id"]: c for c in claims(rows, "paper")}
-    assert found["clipseg.clip.en"]["verdict"] == "EXACT" and found["clipseg.clipseg.en"]["verdict"] == "CLOSE"
-    assert found["clipseg.gain.en"]["verdict"] == "CLOSE" and found["clipseg.gain.en"]["off_by"] == -3
+    found = claimed()
+    assert found["clipseg.clip.en"]["verdict"] == "EXACT" and found["clipseg.clipseg.en"]["verdict"] == "CLOSE" and found["clipseg.clipseg.en"]["ours_k"] == 290
     assert found["clipseg.clipseg.it"]["verdict"] == "NOT RUN" and found["polclip.visual"]["verdict"] == "NO REFERENCE"
-    assert {c["verdict"] for c in claims(rows, "demo")} == {"NOT RUN"}
+    assert {c["verdict"] for c in claimed("demo").values()} == {"NOT RUN"}
+
+
+def test_a_difference_is_claimed_with_its_interval_and_the_word_significant_with_a_test():
+    found = claimed()
+    gain, word = found["clipseg.gain.en"], found["clipseg.gain.significant"]
+    assert (gain["verdict"], gain["off_by"], gain["ours_k"], gain["ours"]) == ("CLOSE", -3, 20, pytest.approx(100 * 20 / 463))
+    assert (gain["ci_low"], gain["ci_high"]) == paired_interval(20, 40, 463) and gain["p"] == word["p"] == mcnemar([1] * 20 + [0] * 40, [0] * 20 + [1] * 40)[2] < 0.05
+    assert word["verdict"] == "SUPPORTED"
+    assert claimed(lost=60, won=83)["clipseg.gain.en"]["verdict"] == "EXACT" and claimed(lost=60, won=83)["clipseg.gain.significant"]["verdict"] == "NOT SUPPORTED"
+    assert claimed(lost=40, won=20)["clipseg.gain.significant"]["verdict"] == "NOT SUPPORTED"                # significant, and worse
+    assert claimed(lost=40, won=20)["clipseg.gain.en"]["verdict"] == "DIFFERS, unexplained"
+    assert claimed(lost=40, won=20, explained="see clipseg.gain.en")["clipseg.gain.en"]["verdict"] == "DIFFERS"
+
+
+def test_differences_of_a_part_or_between_other_items_are_none():
+    assert {claimed(limit=463)[name]["verdict"] for name in ("clipseg.gain.en", "clipseg.gain.significant", "clipseg.clip.en")} == {"PARTIAL"}
+    assert {claimed(other_items=True)[name]["verdict"] for name in ("clipseg.gain.en", "clipseg.gain.significant")} == {"NOT RUN"}
+
+
+def test_a_rehearsal_walks_the_path_and_claims_nothing():
+    found = claimed("rehearsal")
+    assert found["clipseg.clip.en"]["verdict"] == found["clipseg.gain.significant"]["verdict"] == "REHEARSAL" and found["clipseg.clipseg.it"]["verdict"] == "NOT RUN"
+    assert not {c["verdict"] for c in found.values()} & {"EXACT", "CLOSE", "CONSISTENT", "SUPPORTED"}
 
 
 def test_sizes_of_the_official_files_are_claims_too():
     def verdicts(n, limit=0):
-        return {c["id"]: c["verdict"] for c in claims({}, "paper", sizes={"en.test": {"n": n, "limit": limit}})}
+        some = SimpleNamespace(profile="paper", rows={}, predictions={}, audits={"en.test": {"n": n, "limit": limit}})
+        return {c["id"]: c["verdict"] for c in claims(some)}
 
     assert verdicts(463)["vwsd.items.en"] == "EXACT" and verdicts(463)["vwsd.items.it"] == "NOT RUN"
     assert verdicts(462)["vwsd.items.en"] == "DIFFERS, unexplained" and verdicts(20, 20)["vwsd.items.en"] == "PARTIAL"

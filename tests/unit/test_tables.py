@@ -411,4 +411,4 @@ def test_the_list_of_new_figures_is_whole():
 
 def test_translations_are_headed_by_their_own_names(everything):
     drawn = FIGURES["translations_shown"](everything.facts)
-    assert [ax.get_title() for ax in drawn[0].axes] == ["Italian, nllb-1.3b", "Italian, reference", "Farsi, reference"]
+    assert [ax.get_title("left") for ax in drawn[0].axes] == ["Italian, nllb-1.3b", "Italian, reference", "Farsi, reference"]

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from filelock import FileLock
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from threadpoolctl import threadpool_limits
 
@@ -106,10 +107,12 @@ class MultilingualLite(LiteEncoder):
         path = folder / f"multilingual-{paths.sha256_bytes(str((self.teacher.identity(), USE_SHA256, RIDGE)).encode())[:16]}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
-            if not path.exists():
+            try:
+                return load_file(path)
+            except (OSError, SafetensorError):               # not there yet, or damaged
                 with paths.atomic(path) as temporary:
                     save_file(self._fit(), temporary)
-            return load_file(path)
+                return load_file(path)
 
     def _fit(self) -> dict[str, np.ndarray]:
         """Ridge regression from what the student makes of English names to what the teacher does: training emoji and ImageNet's classes."""

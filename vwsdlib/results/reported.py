@@ -111,7 +111,7 @@ def _claim(entry: dict, c: Collection, explained: str) -> dict:
 
 def _paired_claim(entry: dict, a: Predictions | None, b: Predictions | None, explained: str) -> dict:
     """A claim of difference: ours in points with the interval of the paired difference and the exact McNemar p."""
-    if a is None or b is None:
+    if a is None or b is None or a.meta["data_sha256"] != b.meta["data_sha256"]:
         return {**_blank(entry), "verdict": "NOT RUN"}
     worse, better, p = mcnemar(b.ranks == 1, a.ranks == 1)
     n, limit = len(a.ranks), a.meta["limit"] or b.meta["limit"]

@@ -73,6 +73,11 @@ def png(drawn: Drawn) -> bytes:
     return out.getvalue()
 
 
+def spans(row: dict) -> list[list[float]]:
+    """Lengths of the two arms of an interval, for matplotlib's error bars; never negative, whatever the last bits say."""
+    return [[max(0.0, row["value"] - row["ci_low"])], [max(0.0, row["ci_high"] - row["value"])]]
+
+
 def finish(fig: Figure, title: str, c: Collection, credit: str = "") -> None:
     """One heading and one small line that names data, profile and whose pictures these are."""
     fig.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")

@@ -9,7 +9,7 @@ from ...analysis.metrics import wilson
 from ..collect import LANGUAGE_NAMES, LANGUAGE_ORDER, Collection
 from ..predictions import Predictions
 from ..tables import VARIANTS
-from . import BLACK, BLUE, GREY, LANGUAGE_COLOURS, MARKERS, RED, SKY, Drawn, figure, finish, picture_grid
+from . import BLACK, BLUE, GREY, LANGUAGE_COLOURS, MARKERS, RED, SKY, Drawn, figure, finish, picture_grid, spans
 
 
 @figure
@@ -89,7 +89,7 @@ def baseline(c: Collection) -> Drawn | None:
         row = c.rows[f"{p.run}/hit@1"]
         x = languages.index(p.meta["language"]) + (list(VARIANTS).index(p.meta["variant"]) - 1) * 0.26
         ax.bar(x, row["value"], width=0.24, color=colours[p.meta["variant"]], label=VARIANTS[p.meta["variant"]] if p.meta["language"] == languages[0] else None)
-        ax.errorbar(x, row["value"], yerr=[[row["value"] - row["ci_low"]], [row["ci_high"] - row["value"]]], color=BLACK, capsize=3, lw=1)
+        ax.errorbar(x, row["value"], yerr=spans(row), color=BLACK, capsize=3, lw=1)
         ax.text(x, row["ci_high"] + 1.5, f"{row['value']:.1f}", ha="center", fontsize=8)
         drawn.append({k: row[k] for k in ("id", "value", "ci_low", "ci_high", "n", "k")})
     ax.axhline(10, color=RED, ls="--", lw=1)

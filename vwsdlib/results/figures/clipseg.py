@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 from ...analysis.masks import association
 from ..collect import Collection
 from ..tables.clipseg import CONTRASTS, contrasts_by_item, decoder, ladder_runs
-from . import BLACK, BLUE, GREY, ORANGE, Drawn, figure, finish
+from . import BLACK, BLUE, GREY, ORANGE, Drawn, figure, finish, spans
 
 
 @figure
@@ -20,7 +20,7 @@ def ladder(c: Collection) -> Drawn | None:
     rows = [c.rows[f"{run.run}/hit@1"] for _, run in runs]
     fig, ax = plt.subplots(figsize=(8.5, 1.2 + 0.55 * len(runs)), layout="constrained")
     for y, row in enumerate(rows):
-        ax.errorbar(row["value"], y, xerr=[[row["value"] - row["ci_low"]], [row["ci_high"] - row["value"]]], fmt="o", color=BLUE, capsize=3)
+        ax.errorbar(row["value"], y, xerr=spans(row), fmt="o", color=BLUE, capsize=3)
         ax.text(row["value"], y - 0.22, f"{row['value']:.1f}", ha="center", fontsize=8, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
     ax.plot([row["value"] for row in rows], range(len(rows)), color=GREY, lw=1, zorder=0)
     labels = [f"{run.encoder}\n{change}" for change, run in runs]

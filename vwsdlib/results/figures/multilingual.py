@@ -6,7 +6,7 @@ from matplotlib import pyplot as plt
 
 from ..collect import LANGUAGE_NAMES, Collection
 from ..tables.multilingual import foreign_runs, marked_runs, text_name, translators
-from . import BLUE, GREEN, GREY, ORANGE, RED, SKY, Drawn, figure, finish
+from . import BLUE, GREEN, GREY, ORANGE, RED, SKY, Drawn, figure, finish, spans
 
 COLOURS = (BLUE, GREEN, SKY, RED)
 SHOWN = 8  # translations in the figure of a language
@@ -27,7 +27,7 @@ def multilingual(c: Collection) -> Drawn | None:
         for p in (p for p in runs if p.meta["language"] == language):
             row = c.rows[f"{p.run}/hit@1"]
             y = encoders.index(p.encoder) + (texts.index(p.variant) - (len(texts) - 1) / 2) * 0.2
-            ax.errorbar(row["value"], y, xerr=[[row["value"] - row["ci_low"]], [row["ci_high"] - row["value"]]], fmt="s" if p.variant == "phrase" else "o",
+            ax.errorbar(row["value"], y, xerr=spans(row), fmt="s" if p.variant == "phrase" else "o",
                         color=colours[p.variant], capsize=3)
         for variant in texts:
             ax.errorbar([], [], fmt="s" if variant == "phrase" else "o", color=colours[variant], label=text_name(variant, language, c))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.cm import ScalarMappable
@@ -12,7 +14,7 @@ from ...data.pictures import load_picture
 from ..collect import Collection
 from ..measurements import Measurement
 from ..tables.saliency import METHOD_NAMES, truth
-from . import BLACK, BLUE, GREY, ORANGE, Drawn, figure, finish
+from . import BLACK, BLUE, GREY, ORANGE, Drawn, figure, finish, spans
 
 DIVERGING, SEQUENTIAL = "RdBu_r", "viridis"
 OPACITY = 0.65
@@ -24,6 +26,14 @@ def _picture(c: Collection, m: Measurement, name: str) -> Image.Image:
     picture = load_picture(path, truncated="keep").image if path.exists() else Image.new("RGB", (64, 64), "#DDDDDD")
     picture.thumbnail((320, 320))
     return picture
+
+
+def _bare(axes: Iterable[plt.Axes]) -> None:
+    """Pictures need no ticks, grid or frame."""
+    for ax in axes:
+        ax.set(xticks=(), yticks=())
+        ax.grid(visible=False)
+        ax.spines[:].set_visible(False)
 
 
 def _overlay(ax: plt.Axes, picture: Image.Image, shown: np.ndarray, norm: Normalize, colours: str) -> None:
@@ -51,14 +61,12 @@ def crop_maps(c: Collection) -> Drawn | None:
             record = next(r for r in m.records if (r["picture"], r["phrase"], r["kind"], r["model"]) == (name, phrase, kind, model))
             _overlay(ax, picture, m.maps[record["map"]], Normalize(-limits[kind], limits[kind]), DIVERGING)
             ax.set_title(f"{kinds[kind]}\n{model}", fontsize=8, loc="left")
-        for ax in row:
-            ax.set(xticks=(), yticks=())
-            ax.grid(visible=False)
+        _bare(row)
     for i, (kind, unit) in enumerate((("total", "sum of changes in cosine"), ("mean", "mean change in cosine"))):
         span = slice(1 + i * len(models), 1 + (i + 1) * len(models))
         fig.colorbar(ScalarMappable(Normalize(-limits[kind], limits[kind]), DIVERGING), ax=list(axes[:, span].ravel()), location="bottom", shrink=0.9,
                      aspect=30, label=unit)
-    finish(fig, f"Random-crop saliency, {m.meta['crops']:,} crops: the sum rewards the centre, the mean does not", c, c.data(m.meta).credit)
+    finish(fig, f"Random-crop saliency, {m.meta['crops']:,} crops: the plain sum as published, and divided by visits; one scale a kind", c, c.data(m.meta).credit)
     return fig, m.records
 
 
@@ -77,12 +85,10 @@ def crop_seeds(c: Collection) -> Drawn | None:
     axes[1].set_title(f"mean of {r['seeds']} seeds")
     width = maps["high"] - maps["low"]
     _overlay(axes[2], picture, width, Normalize(0, float(width.max())), SEQUENTIAL)
-    axes[2].set_title("width of the 95 % range of one run")
+    axes[2].set_title("width of one run's 95 % range", fontsize=10)
     for ax, norm, colours in ((axes[1], Normalize(-limit, limit), DIVERGING), (axes[2], Normalize(0, float(width.max())), SEQUENTIAL)):
         fig.colorbar(ScalarMappable(norm, colours), ax=ax, location="bottom", label="mean change in cosine", shrink=0.85)
-    for ax in axes:
-        ax.set(xticks=(), yticks=())
-        ax.grid(visible=False)
+    _bare(axes)
     finish(fig, f"The same map under other seeds ({r['crops']} crops each, {r['model']})", c, c.data(m.meta).credit)
     return fig, m.records
 
@@ -93,20 +99,19 @@ def masks(c: Collection) -> Drawn | None:
     if "mask_panels" not in c.measured:
         return None
     m = c.measured["mask_panels"]
-    rows = list(dict.fromkeys((r["group"], r["picture"]) for r in m.records))
-    fig, axes = plt.subplots(len(rows), 3, figsize=(7.6, 2.35 * len(rows) + 0.9), squeeze=False, layout="constrained")
-    for row, (group, name) in zip(axes, rows):
-        records = [r for r in m.records if (r["group"], r["picture"]) == (group, name)]
-        row[0].imshow(_picture(c, m, name))
-        row[0].set_title(group, fontsize=9)
-        for ax, r in zip(row[1:], records):
-            shown = ax.imshow(m.maps[r["map"]], cmap=SEQUENTIAL, vmin=0, vmax=1, interpolation="nearest")
-            ax.set_title(f"“{r['phrase']}”" + (" (match)" if r["match"] else ""), fontsize=9)
-            ax.set_xlabel(f"mean {r['mean']:.2f}, above 0.5: {100 * r['area']:.0f} %", fontsize=8)
-        for ax in row:
-            ax.set(xticks=(), yticks=())
-            ax.grid(visible=False)
-    fig.colorbar(shown, ax=axes, location="right", shrink=0.5, label="probability")
+    pictures = [m.records[i: i + 2] for i in range(0, len(m.records), 2)]  # each under its own and under the other phrase
+    rows = [pictures[i: i + 2] for i in range(0, len(pictures), 2)]        # the two pictures of a pair side by side
+    fig, axes = plt.subplots(len(rows), 6, figsize=(13.6, 2.35 * len(rows) + 0.9), squeeze=False, layout="constrained")
+    for row, pair in zip(axes, rows):
+        row[0].set_ylabel(pair[0][0]["group"], fontsize=9)
+        for start, records in zip((0, 3), pair):
+            row[start].imshow(_picture(c, m, records[0]["picture"]))
+            for ax, r in zip(row[start + 1:], records):
+                shown = ax.imshow(m.maps[r["map"]], cmap=SEQUENTIAL, vmin=0, vmax=1, interpolation="nearest")
+                ax.set_title(f"“{r['phrase']}”" + (" (match)" if r["match"] else ""), fontsize=8)
+                ax.set_xlabel(f"mean {r['mean']:.2f}, above 0.5: {100 * r['area']:.0f} %", fontsize=8)
+        _bare(row)
+    fig.colorbar(shown, ax=axes, location="right", shrink=0.6, label="probability")
     finish(fig, f"Masks of {m.meta['segmenter']} at one scale", c, c.data(m.meta).credit)
     return fig, m.records
 
@@ -130,8 +135,8 @@ def scenes(c: Collection) -> Drawn | None:
             _overlay(ax, picture, shown, Normalize(float(shown.min()), float(shown.max()) or 1.0), SEQUENTIAL)
         for ax in row:
             ax.contour(known, levels=[0.5], colors="white" if ax is not row[0] else BLACK, linewidths=1.1, extent=(0, picture.width, 0, picture.height))
-            ax.set(xticks=(), yticks=(), ylim=(picture.height, 0))
-            ax.grid(visible=False)
+            ax.set_ylim(picture.height, 0)
+        _bare(row)
     for ax, (method, model) in zip(axes[0][1:], columns):
         ax.set_title(METHOD_NAMES[method].replace(", ", ",\n").replace(" (", "\n(") + f"\n{model}", fontsize=6.5)
     finish(fig, "Scenes whose truth is known; each map from its own least (dark) to its most (bright)", c, c.data(m.meta).credit)
@@ -149,7 +154,7 @@ def pointing(c: Collection) -> Drawn | None:
     for y, ((model, method), records) in enumerate(groups.items()):
         own, rival = (c.rows[f"saliency.{model}.{method}.{c.measured['saliency_truth'].meta['split']}/{metric}"] for metric in ("pointing", "rival"))
         for made, colour, marker, dy in ((own, BLUE, "o", -0.13), (rival, ORANGE, "s", 0.13)):
-            ax.errorbar(made["value"], y + dy, xerr=[[made["value"] - made["ci_low"]], [made["ci_high"] - made["value"]]], fmt=marker, color=colour, capsize=3, ms=5,
+            ax.errorbar(made["value"], y + dy, xerr=spans(made), fmt=marker, color=colour, capsize=3, ms=5,
                         label={BLUE: "on the object", ORANGE: "on another object"}[colour] if y == 0 else None)
         drawn += [{k: row[k] for k in ("id", "value", "ci_low", "ci_high", "n", "k")} for row in (own, rival)]
     ax.axvline(100 * area, color=GREY, ls="--", lw=1, label=f"chance: the mask's mean area, {100 * area:.1f} %")

@@ -107,7 +107,7 @@ def set_title(c: Collection) -> str:
     facts = [*c.audits.values(), *(p.meta for p in c.predictions.values())]
     if not facts:
         return c.profile
-    name = {"emojiwsd": "EmojiWSD", "vwsd": "SemEval-2023 V-WSD"}.get(facts[0]["dataset"], facts[0]["dataset"])
+    name = {"emojiwsd": "EmojiWSD", "vwsd": "SemEval-2023 V-WSD", "rehearsal": "random weights, generated pictures"}.get(facts[0]["dataset"], facts[0]["dataset"])
     limit = f", first {facts[0]['limit']} items only" if facts[0]["limit"] else ""
     return f"{name}{limit}; profile {c.profile}"
 
@@ -120,8 +120,8 @@ def interval(low: float, high: float) -> str:
 def claims_table(made: list[dict]) -> Table:
     """The papers' claims beside ours."""
     columns = (Column("about", "Claim"), Column("reported", "Reported"), Column("unit", "Unit"), Column("count", "k", "d"), Column("n", "n", "d"),
-               Column("ours_k", "Our k", "d"), Column("ours", "Ours", ".2f"), Column("ci", "95 % interval"), Column("p", "McNemar p", ".2g"), Column("off_by", "Off by (items)", "+d"), Column("verdict", "Verdict"),
-               Column("notebook", "Notebook"))
+               Column("ours_k", "Our k", "d"), Column("ours", "Ours", ".2f"), Column("ci", "95 % interval"), Column("p", "McNemar p", ".2g"),
+               Column("off_by", "Off by (items)", "+d"), Column("verdict", "Verdict"), Column("notebook", "Notebook"))
     return Table("claims", "What the papers report, and what this profile can say to it", columns,
                  [{**claim, "ci": None if claim["ci_low"] is None else f"{claim['ci_low']:.1f} to {claim['ci_high']:.1f}"} for claim in made])
 

@@ -78,8 +78,8 @@ def backbones(c: Collection) -> Table | None:
 @table
 def dtype_drift(c: Collection) -> Table | None:
     """What half precision does to cosines and rankings: largest change of a score, items whose first picture changes, margin of those."""
-    rows = [_drift(p, c.predictions[base]) for p in c.predictions.values()
-            if "@" in p.encoder and (base := p.run.replace("@" + p.encoder.split("@")[1], "")) in c.predictions]
+    pairs = [(p, base) for p in c.predictions.values() if "@" in p.encoder and (base := c.predictions.get(p.run.replace("@" + p.encoder.split("@")[1], "")))]
+    rows = [_drift(p, base) for p, base in pairs if p.meta["data_sha256"] == base.meta["data_sha256"]]
     columns = (Column("encoder", "Variant"), Column("language", "Language"), Column("n", "n", "d"), Column("largest", "largest change of a cosine", ".2g"),
                Column("mean", "mean change", ".2g"), Column("flips", "first picture changes", "d"), Column("margin", "largest fp32 margin among those", ".2g"),
                Column("k", "right in fp32", "d"), Column("k_variant", "right in the variant", "d"))
@@ -131,10 +131,11 @@ CONTRASTS = {"mask": "mean of the mask, own phrase less the other's", "cosine": 
 
 def contrasts_by_item(c: Collection) -> dict | None:
     """Of every English item that shares its target: mean contrast of mask and of cosine, whether it was solved, its target."""
-    if "contrast" not in c.measured:
+    m = c.measured.get("contrast")
+    p = c.predictions.get(f"{m.meta['dual']}.phrase.en.{m.meta['split']}") if m else None
+    if p is None:
         return None
-    m = c.measured["contrast"]
-    solved = {i.id: rank == 1 for p in [c.predictions[f"{m.meta['dual']}.phrase.en.{m.meta['split']}"]] for i, rank in zip(p.items, p.ranks)}
+    solved = {item.id: rank == 1 for item, rank in zip(p.items, p.ranks)}
     found = defaultdict(lambda: {"mask": [], "cosine": [], "target": ""})
     for r in m.records:
         item = found[r["id"]]
