@@ -20,7 +20,7 @@ ROOT = PACKAGE.parent
 FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 FREE = {"explore"}                      # not run by the pipeline: the rules on parameters, start and finish do not bind it
-MAX_LINES = 25
+MAX_LINES, MAX_WIDTH = 25, 135
 RULES, PIPELINE_RULES = {}, {}
 
 
@@ -147,6 +147,12 @@ def cells_fit_on_a_screen(nb, name, values):
 
 
 @rule
+def lines_fit_on_a_screen(nb, name, values):
+    yield from (f"cell {n} has a line of {max(map(len, cell.source.splitlines()))} characters" for n, cell in enumerate(code_cells(nb), 1)
+                if any(len(line) > MAX_WIDTH for line in cell.source.splitlines()))
+
+
+@rule
 def no_reported_number(nb, name, values):
     for cell in nb.cells:
         for number in re.findall(r"(?<![\d.])\d+\.\d+(?![\d]|\.\d)", cell.source):
@@ -245,6 +251,7 @@ BREAK = {       # rule -> ways to break a good notebook
                           having(0, "Put it in /root/data."), having(3, 'open(f"/data/{profile}/x")')],
     "no_bare_except": [having(3, "try:\n    pass\nexcept:\n    pass")],
     "cells_fit_on_a_screen": [having(3, "x = 1\n" * (MAX_LINES + 1))],
+    "lines_fit_on_a_screen": [having(3, "x = " + "1 + " * MAX_WIDTH + "1")],
     "no_reported_number": [having(3, "paper = 63.28"), having(0, "The paper has 63.28."), having(3, 'print("63.28%")')],
     "python3_kernel": [lambda nb: nb.metadata.update(kernelspec={"name": "myenv"}), lambda nb: nb.metadata.pop("kernelspec")],
 }

@@ -24,7 +24,7 @@ def _picture(c: Collection, m: Measurement, name: str) -> Image.Image:
     """A picture of the measurement's set, or a stand-in where it is not at hand."""
     path = c.data(m.meta).path(name) if not name.startswith("scene.") else c.data(m.meta).images.parent / "scenes" / name
     picture = load_picture(path, truncated="keep").image if path.exists() else Image.new("RGB", (64, 64), "#DDDDDD")
-    picture.thumbnail((320, 320))
+    picture.thumbnail((240, 240))
     return picture
 
 
@@ -124,7 +124,7 @@ def scenes(c: Collection) -> Drawn | None:
     m = c.measured["scene_maps"]
     subjects = list(dict.fromkeys(r["picture"] for r in m.records))
     columns = list(dict.fromkeys((r["method"], r["model"]) for r in m.records if r["method"] != "truth"))
-    fig, axes = plt.subplots(len(subjects), 1 + len(columns), figsize=(1.62 * (1 + len(columns)), 1.75 * len(subjects) + 1.1), squeeze=False, layout="constrained")
+    fig, axes = plt.subplots(len(subjects), 1 + len(columns), figsize=(1.3 * (1 + len(columns)), 1.4 * len(subjects) + 1.1), squeeze=False, layout="constrained")
     for row, name in zip(axes, subjects):
         records = [r for r in m.records if r["picture"] == name]
         picture, known = _picture(c, m, name), m.maps[next(r["map"] for r in records if r["method"] == "truth")]
