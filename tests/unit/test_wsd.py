@@ -1,6 +1,7 @@
 """Readers of textual WSD on small files made by hand and on the real ones; what is wrong in a file is named."""
 
 import json
+import tracemalloc
 from collections import Counter
 from itertools import islice
 from xml.etree import ElementTree
@@ -58,7 +59,14 @@ def test_items_of_the_unified_evaluation_framework(files, toy_wordnet):
 
 
 def test_large_files_stream(files, toy_wordnet):
-    """A file that breaks off after its first text gives its first items all the same, so it is not read whole."""
+    """A file that breaks off late gives its first items all the same, and what was read does not stay in memory."""
+    text = XML[XML.index("<text"):XML.index("</corpus>")]
+    path = files(XML.replace("</corpus>", text * 4000 + "</corpus>"))[0]
+    tracemalloc.start()
+    assert sum(1 for _ in read_uef(path, wordnet=toy_wordnet)) == 4 * 4001
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < path.stat().st_size / 2                                                 # the whole tree takes more than the file
     xml = XML.replace("</corpus>", "".join(f'<text id="d{n}"><sentence id="s"><wf lemma="x" pos="X">x</wf></sentence></text>\n' for n in range(9000)))
     assert next(iter(read_uef(files(xml)[0], wordnet=toy_wordnet))).id == "d000.s000.t000"
     with pytest.raises(VwsdError, match="not whole XML"):
