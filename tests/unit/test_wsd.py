@@ -67,7 +67,8 @@ def test_large_files_stream(files, toy_wordnet):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < path.stat().st_size / 2                                                 # the whole tree takes more than the file
-    xml = XML.replace("</corpus>", "".join(f'<text id="d{n}"><sentence id="s"><wf lemma="x" pos="X">x</wf></sentence></text>\n' for n in range(9000)))
+    more = '<text id="d1"><sentence id="s"><wf lemma="x" pos="X">x</wf></sentence></text>\n'
+    xml = XML.replace("</corpus>", more * 9000)
     assert next(iter(read_uef(files(xml)[0], wordnet=toy_wordnet))).id == "d000.s000.t000"
     with pytest.raises(VwsdError, match="not whole XML"):
         list(read_uef(*files(xml), toy_wordnet))

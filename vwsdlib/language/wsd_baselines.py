@@ -18,10 +18,10 @@ from ..encoders.store import VectorStore
 from ..errors import VwsdError
 
 Scores = list[np.ndarray]  # an array [candidates] an item
-STOP = frozenset("""about after all also an and any are as at be because been before being but by can could did do does each either esp etc for from had
-has have he her him his how if in into is it its just may me more most much must my no nor not of off on one only or other our out over own same she should
-so some such than that the their them then there these they this those through to too under up upon us used using usually very was we were what when
-where which while who whom whose why will with within without would you your""".split())
+STOP = frozenset("""about after all also an and any are as at be because been before being but by can could did do does each either esp etc for
+from had has have he her him his how if in into is it its just may me more most much must my no nor not of off on one only or other our out over
+own same she should so some such than that the their them then there these they this those through to too under up upon us used using usually
+very was we were what when where which while who whom whose why will with within without would you your""".split())
 
 
 def first_sense_scores(items: Sequence[WsdItem]) -> Scores:
