@@ -1,0 +1,180 @@
+"""Readers of textual WSD on small files made by hand and on the real ones; what is wrong in a file is named."""
+
+import json
+import tracemalloc
+from collections import Counter
+from itertools import islice
+from xml.etree import ElementTree
+
+import pytest
+
+from vwsdlib.data.wsd import WsdItem, read_emojiwsd, read_inventory, read_key, read_uef, read_xlwsd, unanswerable, write_key
+from vwsdlib.errors import VwsdError
+
+XML = """<?xml version="1.0" encoding="UTF-8" ?>
+<corpus lang="en" source="senseval2">
+<text id="d000">
+<sentence id="d000.s000">
+<wf lemma="he" pos="PRON">He</wf>
+<instance id="d000.s000.t000" lemma="bat" pos="VERB">batted</instance>
+<wf lemma="the" pos="DET">the</wf>
+<instance id="d000.s000.t001" lemma="bat" pos="NOUN">bat</instance>
+<wf lemma="&apos;s" pos="PRT">&apos;s</wf>
+<instance id="d000.s000.t002" lemma="bat" pos="NOUN">bat</instance>
+</sentence>
+<sentence id="d000.s001">
+<instance id="d000.s001.t000" lemma="outback" pos="ADJ">Outback</instance>
+</sentence>
+</text>
+</corpus>
+"""
+KEY = """d000.s000.t000 bat%2:35:00::
+d000.s000.t001 bat%1:05:00:: bat%1:06:00::
+d000.s000.t002 bat%1:06:00::
+d000.s001.t000 outback%5:00:00:inaccessible:00
+"""
+INVENTORY = "bat#NOUN\tbn:00000002n\tbn:00000001n\nbat#v\tbn:00000003v\nbat#n\tbn:00000001n\tbn:00000004n\n\nice cream#NOUN\tbn:00000005n\nlone#NOUN\n"
+
+
+@pytest.fixture
+def files(tmp_path):
+    def write(xml=XML, key=KEY):
+        (tmp_path / "x.data.xml").write_text(xml)
+        (tmp_path / "x.gold.key.txt").write_bytes(key.encode())
+        return tmp_path / "x.data.xml", tmp_path / "x.gold.key.txt"
+    return write
+
+
+def test_items_of_the_unified_evaluation_framework(files, toy_wordnet):
+    items = list(read_uef(*files(), toy_wordnet))
+    assert [item.id[-9:] for item in items] == ["s000.t000", "s000.t001", "s000.t002", "s001.t000"]
+    verb, first, second, adjective = items
+    assert verb.sentence == "He batted the bat 's bat" and {item.language for item in items} == {"en"} and {item.set for item in items} == {"SE2"}
+    assert [item.span for item in items] == [(1, 1), (3, 3), (5, 5), (0, 0)]                # by index: the same word twice is told apart
+    assert [item.tokens[item.span[0]] for item in items] == ["batted", "bat", "bat", "Outback"]
+    assert first.candidates == second.candidates == ("bat%1:05:00::", "bat%1:04:00::", "bat%1:06:00::") and verb.candidates == ("bat%2:35:00::",)
+    assert first.glosses[2] == "a club for hitting a ball" and first.golds == ("bat%1:05:00::", "bat%1:06:00::") and adjective.pos == "ADJ"
+    assert unanswerable(items) == []
+    assert [item.golds for item in read_uef(files()[0], wordnet=toy_wordnet)] == [()] * 4     # without a key: no gold, no error
+
+
+def test_large_files_stream(files, toy_wordnet):
+    """A file that breaks off late gives its first items all the same, and what was read does not stay in memory."""
+    text = XML[XML.index("<text"):XML.index("</corpus>")]
+    path = files(XML.replace("</corpus>", text * 4000 + "</corpus>"))[0]
+    tracemalloc.start()
+    assert sum(1 for _ in read_uef(path, wordnet=toy_wordnet)) == 4 * 4001
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < path.stat().st_size / 2                                                 # the whole tree takes more than the file
+    more = '<text id="d1"><sentence id="s"><wf lemma="x" pos="X">x</wf></sentence></text>\n'
+    xml = XML.replace("</corpus>", more * 9000)
+    assert next(iter(read_uef(files(xml)[0], wordnet=toy_wordnet))).id == "d000.s000.t000"
+    with pytest.raises(VwsdError, match="not whole XML"):
+        list(read_uef(*files(xml), toy_wordnet))
+
+
+@pytest.mark.parametrize("xml, key, words", [
+    (XML, KEY.replace("d000.s001.t000", "d000.s009.t000"), "no answer for 'd000.s001.t000'"),
+    (XML, KEY.replace(" outback%5:00:00:inaccessible:00", ""), "no answer for 'd000.s001.t000'"),
+    (XML, KEY + "d001.s000.t000 bat%1:05:00::\n", "1 ids of the key are not in the data, as 'd001.s000.t000'"),
+    (XML.replace("t002", "t001"), KEY, "or the data have it twice"),
+    (XML[:-30], KEY, "not whole XML"),
+    (XML, KEY.replace(" ", "\t"), "a tab in a key file .*key.txt:1"),
+    (XML.replace('"VERB"', '"PUNCT"'), KEY, "no part of speech 'PUNCT'"),
+])
+def test_faults_are_named(xml, key, words, files, toy_wordnet):
+    with pytest.raises(VwsdError, match=words.replace("(", r"\(")):
+        list(read_uef(*files(xml, key), toy_wordnet))
+
+
+def test_missing_files_are_named(files, toy_wordnet, tmp_path):
+    with pytest.raises(VwsdError, match="cannot be read: No such file"):
+        list(read_uef(tmp_path / "y.data.xml", wordnet=toy_wordnet))
+    with pytest.raises(VwsdError, match="no such file.*x.gold.key.txt"):
+        list(read_uef(files()[0], tmp_path / "y.gold.key.txt", toy_wordnet))
+
+
+def test_golds_outside_the_inventory_are_counted(files, toy_wordnet):
+    items = list(read_uef(*files(key=KEY.replace("t002 bat%1:06:00::", "t002 bat%1:99:00::")), toy_wordnet))
+    assert [item.id for item in unanswerable(items)] == ["d000.s000.t002"]
+
+
+def test_keys_are_read_as_the_authors_scorer_reads_them(tmp_path):
+    path = tmp_path / "k"
+    path.write_bytes("\ufeffa x y x\r\nb x \nb y\nc\n\nd  x\n".encode())
+    assert read_key(path) == {"a": ("x", "y"), "b": ("x", "y"), "d": ("", "x")}          # two spaces: an empty answer stands between
+    assert read_key(write_key(path, {"a": ("x", "y"), "b": (), "c": ["z"]})) == {"a": ("x", "y"), "c": ("z",)}
+
+
+def test_items_of_xl_wsd(files, tmp_path):
+    (tmp_path / "inventory.it.txt").write_text(INVENTORY)
+    xml = XML.replace('lang="en"', 'lang="it"').replace("bat%", "x")
+    key = "d000.s000.t000 bn:00000003v\nd000.s000.t001 bn:00000001n bn:00000002n\nd000.s000.t002 bn:00000009n\nd000.s001.t000 bn:00000008a\n"
+    items = list(read_xlwsd(*files(xml, key), tmp_path / "inventory.it.txt"))
+    assert items[1].candidates == ("bn:00000002n", "bn:00000001n", "bn:00000004n") and items[1].glosses == () and items[1].language == "it"
+    assert items[3].candidates == () and [item.id[-4:] for item in unanswerable(items)] == ["t002", "t000"]
+    glossed = list(read_xlwsd(*files(xml, key), tmp_path / "inventory.it.txt", {"bn:00000001n": "animale"}))
+    assert glossed[1].glosses == ("", "animale", "") and glossed[3].glosses == ()
+    assert read_inventory(tmp_path / "inventory.it.txt")["ice_cream", "n"] == ("bn:00000005n",)
+    (tmp_path / "inventory.it.txt").write_text("bat\tbn:00000001n\n")
+    with pytest.raises(VwsdError, match="not a line of an inventory .*inventory.it.txt:1"):
+        read_xlwsd(*files(xml, key), tmp_path / "inventory.it.txt")
+
+
+RECORD = {"id": "ball.game.s0", "lemma": "ball", "text": "Her snow-ball, one ball of many.", "start": 9, "end": 13, "candidates": ["ball.game", "ball.dance"],
+          "glosses": ["round", "dance"], "gold": "ball.game"}
+
+
+def test_items_of_emojiwsd_keep_the_target_whole(tmp_path):
+    path = tmp_path / "en.dev.wsd.jsonl"
+    path.write_text(json.dumps(RECORD) + "\n" + json.dumps(RECORD | {"start": 19, "end": 23}) + "\n")
+    first, second = read_emojiwsd(path)
+    assert first.tokens == ("Her", "snow", "-", "ball", ",", "one", "ball", "of", "many", ".") and first.span == (3, 3)
+    assert second.tokens[1] == "snow-ball" and second.tokens[slice(second.span[0], second.span[1] + 1)] == ("ball",) and second.span == (4, 4)
+    assert (first.golds, first.pos, first.set, first.language) == (("ball.game",), "NOUN", "", "en")
+
+
+@pytest.mark.parametrize("change", [{"gold": "ball.x"}, {"glosses": ["round"]}, {"end": 9}, {"text": None}, {"start": "9"}, "{"])
+def test_a_tagged_sentence_that_is_broken_is_named(change, tmp_path):
+    (tmp_path / "w.jsonl").write_text(json.dumps(RECORD) + "\n" + (change if change == "{" else json.dumps(RECORD | change)))
+    with pytest.raises(VwsdError, match="not a tagged sentence.*w.jsonl:2"):
+        read_emojiwsd(tmp_path / "w.jsonl")
+
+
+def test_emojiwsd_as_built(emojiwsd):
+    items = [item for split in ("dev", "test") for item in read_emojiwsd(emojiwsd / f"en.{split}.wsd.jsonl")]
+    records = [json.loads(line) for split in ("dev", "test") for line in (emojiwsd / f"en.{split}.wsd.jsonl").read_text().splitlines()]
+    assert len(items) == len(records) > 500 and not unanswerable(items)
+    for item, record in zip(items, records):
+        target = record["text"][record["start"]:record["end"]]
+        assert " ".join(item.tokens[item.span[0]:item.span[1] + 1]) == target and "".join(item.tokens) == "".join(record["text"].split())
+
+
+SIZES = {"senseval2": ("SE2", 2282), "senseval3": ("SE3", 1850), "semeval2007": ("SE07", 455), "semeval2013": ("SE13", 1644), "semeval2015": ("SE15", 1022)}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_the_real_sets(name, shared, wordnet):
+    folder = shared / "wsd" / "raganato" / name
+    items = list(read_uef(folder / f"{name}.data.xml", folder / f"{name}.gold.key.txt", wordnet))
+    assert ({item.set for item in items}, len(items)) == ({SIZES[name][0]}, SIZES[name][1]) and not unanswerable(items)
+    tree = ElementTree.parse(folder / f"{name}.data.xml")                                # against the plain way, whole in memory
+    assert [(i.id, i.lemma, i.tokens[i.span[0]]) for i in items] == [(e.get("id"), e.get("lemma"), e.text) for e in tree.iter("instance")]
+
+
+def test_the_real_concatenation(shared, wordnet):
+    folder = shared / "wsd" / "raganato" / "ALL"
+    items = list(read_uef(folder / "ALL.data.xml", folder / "ALL.gold.key.txt", wordnet))
+    assert Counter(item.set for item in items) == dict(SIZES.values()) and Counter(item.pos for item in items) == {"NOUN": 4300, "VERB": 1652, "ADJ": 955, "ADV": 346}
+    assert sum(len(item.golds) > 1 for item in items) == 340 and not unanswerable(items) and all(len(i.glosses) == len(i.candidates) > 0 for i in items)
+    with pytest.raises(VwsdError, match="no answer for 'd000.s000.t000'"):                  # the single sets' ids lack the set's name
+        next(read_uef(shared / "wsd" / "raganato" / "senseval2" / "senseval2.data.xml", folder / "ALL.gold.key.txt", wordnet))
+    assert [i.id for i in islice(read_uef(folder / "ALL.data.xml", wordnet=wordnet), 2)] == [i.id for i in items[:2]]
+
+
+def test_an_item_is_immutable_and_its_set_comes_from_id_or_source():
+    item = WsdItem("semeval2010.d0.t0", "en", "x", "NOUN", ("x",), (0, 0), ("a",), (), ())
+    assert item.set == "SE10" and WsdItem("d0", "en", "x", "NOUN", ("x",), (0, 0), (), (), (), "semeval2013").set == "SE13"
+    with pytest.raises(AttributeError):
+        item.golds = ("a",)

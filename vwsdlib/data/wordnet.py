@@ -1,0 +1,128 @@
+"""WordNet 3.0 from its own dict files: the senses of a lemma in order, with gloss, examples and lemmas.
+
+Looked for in `VWSD_WORDNET` (a dict folder, or an NLTK data folder) and nowhere else where that is set; otherwise where Debian's packages
+put it, then in NLTK's usual folders. Nothing is read before the first question. Formats: WordNet's manual pages senseidx(5) and wndb(5).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+from ..errors import VwsdError
+
+FILES = {"n": "data.noun", "v": "data.verb", "a": "data.adj", "r": "data.adv"}
+LETTERS = {"n": "n", "noun": "n", "propn": "n", "v": "v", "verb": "v", "a": "a", "s": "a", "j": "a", "adj": "a", "r": "r", "adv": "r"}
+TYPES = {"1": "n", "2": "v", "3": "a", "4": "r", "5": "a"}  # after the % of a sense key; 5: adjective satellite
+EXAMPLES = re.compile(r'[;:]\s*(?=")|,\s*(?="[^"]*"\s*(?:;|$))')  # where they begin: a word quoted inside the definition stays in it
+DEBIAN = Path("/usr/share/wordnet")
+REMEDY = ("On Debian or Ubuntu: apt install wordnet-base wordnet-sense-index; elsewhere set VWSD_WORDNET to the dict folder of WordNet 3.0 "
+          "or to an NLTK data folder with corpora/wordnet unpacked.")
+
+
+@dataclass(frozen=True, slots=True)
+class Sense:
+    """One sense of a lemma: `number` is its place among the lemma's senses (from 1), `synset` such as "02139199-n", `lemmas` those of its synset.
+
+    `gloss` is the definition alone, without `examples`.
+    """
+
+    key: str
+    lemma: str
+    pos: str
+    number: int
+    synset: str
+    gloss: str
+    examples: tuple[str, ...]
+    lemmas: tuple[str, ...]
+
+
+def pos_letter(pos: str) -> str:
+    """n, v, a or r from "NOUN", "ADJ", "n", "s" and their like; VwsdError for any other part of speech."""
+    if letter := LETTERS.get(pos.lower()):
+        return letter
+    raise VwsdError(f"no part of speech {pos!r} in WordNet", remedy="NOUN, VERB, ADJ and ADV are known, and n, v, a, s, r.")
+
+
+def lemma_form(lemma: str) -> str:
+    """A lemma as inventories list it: lower case, underscores for spaces."""
+    return lemma.lower().replace(" ", "_")
+
+
+class WordNet:
+    """The dict files of one folder.
+
+    >>> load_wordnet().candidates("bat", "NOUN")[0].gloss            # doctest: +SKIP
+    'nocturnal mouselike mammal with forelimbs modified to form membranous wings and anatomical adaptations for echolocation by which they navigate'
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self._data: dict[str, bytes] = {}
+        if b"WordNet 3.0 " not in self._read("data.noun")[:2000]:
+            raise VwsdError("these dict files are not WordNet 3.0", where=self.folder, remedy=f"Sense keys differ between versions. {REMEDY}")
+
+    def candidates(self, lemma: str, pos: str) -> tuple[Sense, ...]:
+        """The senses of a lemma under a part of speech, the first sense first; none where WordNet does not list it."""
+        return tuple(self._sense(*entry) for entry in self._index.get((lemma_form(lemma), pos_letter(pos)), ()))
+
+    def sense(self, key: str) -> Sense:
+        """The sense of a sense key such as "bat%1:05:00::"; VwsdError where there is none."""
+        lemma, _, rest = key.partition("%")
+        found = [entry for entry in self._index.get((lemma, TYPES.get(rest[:1], "")), ()) if entry[1] == key]
+        if not found:
+            raise VwsdError(f"no sense key {key!r} in WordNet 3.0", where=self.folder, remedy="Keys of other versions must be mapped first.")
+        return self._sense(*found[0])
+
+    @cached_property
+    def _index(self) -> dict[tuple[str, str], list[tuple[int, str, str]]]:
+        """(lemma, letter) -> (sense number, sense key, offset) in sense order; adjectives and satellites are numbered together."""
+        index: dict[tuple[str, str], list[tuple[int, str, str]]] = {}
+        for line in self._read("index.sense").decode().splitlines():
+            key, offset, number, _ = line.split()
+            lemma, _, rest = key.partition("%")
+            index.setdefault((lemma, TYPES[rest[0]]), []).append((int(number), key, offset))
+        return {name: sorted(entries) for name, entries in index.items()}
+
+    def _sense(self, number: int, key: str, offset: str) -> Sense:
+        """The sense with what stands in its synset's line, which begins at a byte offset."""
+        lemma, _, rest = key.partition("%")
+        name, start = FILES[pos := TYPES[rest[0]]], int(offset)
+        data = self._read(name)
+        fields, _, text = data[start:data.find(b"\n", start)].decode().partition(" | ")
+        if not fields.startswith(f"{offset} "):
+            raise VwsdError(f"no synset at offset {offset}", where=self.folder / name, remedy=f"The dict files do not belong together. {REMEDY}")
+        words = fields.split()[4:4 + 2 * int(fields.split()[3], 16):2]
+        gloss, *rest = EXAMPLES.split(text.strip(), maxsplit=1)
+        return Sense(key, lemma, pos, number, f"{offset}-{pos}", gloss.rstrip("; "), tuple(re.findall(r'"([^"]+)"', "".join(rest))),
+                     tuple(re.sub(r"\((a|p|ip)\)$", "", word) for word in words))
+
+    def _read(self, name: str) -> bytes:
+        if name not in self._data:
+            try:
+                self._data[name] = (self.folder / name).read_bytes()
+            except OSError as e:
+                raise VwsdError(f"{name} of WordNet cannot be read: {e.strerror}", where=self.folder, remedy=REMEDY) from None
+        return self._data[name]
+
+
+def wordnet_folder() -> Path:
+    """The dict folder in use; VwsdError, with what to install, where there is none."""
+    named, nltk = os.environ.get("VWSD_WORDNET"), os.environ.get("NLTK_DATA", "")
+    places = [Path(named).expanduser()] if named else [DEBIAN, *(Path(p) for p in nltk.split(os.pathsep) if p), Path.home() / "nltk_data"]
+    for place in places:
+        for folder in (place, place / "dict", place / "corpora" / "wordnet"):
+            if (folder / "index.sense").is_file() and (folder / "data.noun").is_file():
+                return folder
+    raise VwsdError("no WordNet 3.0 (index.sense and data.noun, .verb, .adj, .adv)", where=os.pathsep.join(map(str, places)), remedy=REMEDY)
+
+
+def load_wordnet(folder: str | Path | None = None) -> WordNet:
+    """WordNet of a dict folder, by default of the one in use; each folder is read once a process."""
+    return _load(Path(folder or wordnet_folder()))
+
+
+_load = cache(WordNet)

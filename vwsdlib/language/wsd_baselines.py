@@ -1,0 +1,76 @@
+"""Baselines of textual WSD: a number for each candidate of each item, higher is better, and the answers that follow from the numbers.
+
+Ties go to the earlier candidate, so to the more frequent sense where the inventory has an order; an item without candidates stays unanswered.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+
+from ..data.wordnet import WordNet
+from ..data.wsd import WsdItem
+from ..encoders.registry import load_encoder
+from ..encoders.store import VectorStore
+from ..errors import VwsdError
+
+Scores = list[np.ndarray]  # an array [candidates] an item
+STOP = frozenset("""about after all also an and any are as at be because been before being but by can could did do does each either esp etc for
+from had has have he her him his how if in into is it its just may me more most much must my no nor not of off on one only or other our out over
+own same she should so some such than that the their them then there these they this those through to too under up upon us used using usually
+very was we were what when where which while who whom whose why will with within without would you your""".split())
+
+
+def first_sense_scores(items: Sequence[WsdItem]) -> Scores:
+    """The first candidate of each item: in WordNet's order the sense most frequent in SemCor, the field's baseline (ALL 65.2)."""
+    return [-np.arange(len(item.candidates), dtype=float) for item in items]
+
+
+def lesk_scores(items: Sequence[WsdItem], wordnet: WordNet | None = None) -> Scores:
+    """Simplified Lesk (Kilgarriff & Rosenzweig 2000): how many distinct words the sentence shares with gloss and examples.
+
+    Words are lower-cased and not stemmed; stop words, single letters and the target itself do not count. Examples come from `wordnet`
+    where it is given (the candidates must be its sense keys); without it glosses stand alone.
+    """
+    @cache
+    def signature(key: str, gloss: str) -> frozenset[str]:
+        return _content(" ".join((gloss, *(wordnet.sense(key).examples if wordnet else ()))))
+
+    scores = []
+    for item in items:
+        first, last = item.span
+        target = _content(" ".join((*item.tokens[first:last + 1], item.lemma.replace("_", " "))))
+        context = _content(" ".join((*item.tokens[:first], *item.tokens[last + 1:]))) - target
+        scores.append(np.array([len(context & signature(*pair)) for pair in zip(item.candidates, _glosses(item))], dtype=float))
+    return scores
+
+
+def encoder_scores(items: Sequence[WsdItem], store: VectorStore | None = None) -> Scores:
+    """Cosine of the sentence and "lemma: gloss" under a sentence encoder, any one of the registry's, by default the lite encoder's texts.
+
+    Nothing is trained. All targets of a sentence share its vector: what tells them apart is their own candidates.
+    """
+    store = store or VectorStore(load_encoder("lite"))
+    pairs = [[f"{item.lemma.replace('_', ' ')}: {gloss}" for gloss in _glosses(item)] for item in items]
+    texts = list(dict.fromkeys([item.sentence for item in items] + [text for some in pairs for text in some]))
+    row, vectors = {text: i for i, text in enumerate(texts)}, store.texts(texts)     # [texts, d]
+    return [vectors[[row[t] for t in some]].astype(np.float64) @ vectors[row[item.sentence]].astype(np.float64) for item, some in zip(items, pairs)]
+
+
+def choose(items: Sequence[WsdItem], scores: Scores) -> dict[str, tuple[str, ...]]:
+    """Item id -> its best candidate, the earlier of equals; none for an item without candidates."""
+    return {item.id: (item.candidates[int(np.argmax(own))],) if item.candidates else () for item, own in zip(items, scores)}
+
+
+
+def _content(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"[^\W_]{2,}", text.lower())) - STOP
+
+
+def _glosses(item: WsdItem) -> tuple[str, ...]:
+    if len(item.glosses) != len(item.candidates):
+        raise VwsdError("the item's candidates have no glosses", where=item.id, remedy="Give the reader a gloss for each sense id.")
+    return item.glosses
