@@ -194,3 +194,11 @@ def test_bad_score_tables_are_refused_with_their_line(official, tmp_path, change
     (tmp_path / "s.tsv").write_text(change((tmp_path / "s.tsv").read_text()))
     with pytest.raises(VwsdError, match=words):
         read_predictions(tmp_path / "s.tsv", its)
+
+
+def test_wilson_holds_its_own_value_at_both_ends():
+    """Without care the last bits put 0/n below its own lower bound, and figures refuse a negative arm."""
+    for n in range(1, 600):
+        for k in (0, 1, n - 1, n):
+            low, high = wilson(k, n)
+            assert 0 <= low <= 100 * k / n + 1e-12 and 100 * k / n - 1e-12 <= high <= 100 and (k or low == 0) and (k < n or high == 100)

@@ -52,7 +52,7 @@ def wilson(k: float, n: int) -> tuple[float, float]:
     p, z2 = k / n, Z95**2
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = Z95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return 100 * max(0.0, centre - half), 100 * min(1.0, centre + half)
+    return 100 * min(p, max(0.0, centre - half)), 100 * max(p, min(1.0, centre + half))  # the last bits must not put k/n outside at 0 or n
 
 
 def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> tuple[int, int, float]:
