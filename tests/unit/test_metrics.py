@@ -200,5 +200,5 @@ def test_wilson_holds_its_own_value_at_both_ends():
     """Without care the last bits put 0/n below its own lower bound, and figures refuse a negative arm."""
     for n in range(1, 600):
         for k in (0, 1, n - 1, n):
-            low, high = wilson(k, n)
+            low, high = metrics.wilson(k, n)
             assert 0 <= low <= 100 * k / n + 1e-12 and 100 * k / n - 1e-12 <= high <= 100 and (k or low == 0) and (k < n or high == 100)
