@@ -243,3 +243,9 @@ RELEVANCE = {"CLIPModel": roll_out, "CLIPSegModel": roll_out, "SiglipModel": gra
 def load_pretrained(name: str, dtype: str = "fp32") -> PretrainedEncoder:
     """The encoder of one recipe; "fp32" is the reference, "bf16" and "fp16" cast the model and still give float32 rows."""
     return PretrainedEncoder(name if dtype == "fp32" else f"{name}@{dtype}", RECIPES[name], dtype)
+
+
+def load_encoder_parts(name: str) -> tuple:
+    """(model, tokenizer, processor, identity) of one recipe in fp32, for those who build on the towers themselves (PolCLIP)."""
+    its = load_pretrained(name)
+    return its.model, its.tokenizer, its.processor, its.identity()

@@ -38,6 +38,7 @@ class VectorStore:
 
     def __init__(self, encoder: Encoder, folder: Path | None = None, truncated: str = "error"):
         self.encoder, self.truncated = encoder, truncated
+        self.kept = np.dtype(getattr(encoder, "kept", np.float32))                    # an encoder may say that half precision will do
         identity = json.dumps(encoder.identity(), sort_keys=True)
         folder = Path(folder or cache_dir() / "vectors")
         self.path = folder / f"{encoder.name}-{sha256_bytes(identity.encode())[:16]}.sqlite"
@@ -63,14 +64,14 @@ class VectorStore:
 
     def _rows(self, keys: Sequence[str], wanted: dict[str, object], encode: Callable[[list], np.ndarray], unit: str) -> np.ndarray:
         if not keys:
-            return np.zeros((0, self.encoder.dim), np.float32)
+            return np.zeros((0, self.encoder.dim), self.kept)
         found = self._read(wanted)
         missing = [k for k in wanted if k not in found]
         size = self.encoder.batch_size
         with tqdm(total=len(missing), desc=f"{self.encoder.name}: {unit}", unit=f" {unit}", leave=False, disable=True if len(missing) <= 2 * size else quiet()) as bar:
             for start in range(0, len(missing), size):
                 batch = missing[start: start + size]
-                vectors = np.asarray(encode([wanted[k] for k in batch]), np.float32)  # [b, d]
+                vectors = np.asarray(encode([wanted[k] for k in batch]), self.kept)  # [b, d]
                 self._check(vectors, len(batch))
                 self._write(dict(zip(batch, vectors)))
                 found.update(zip(batch, vectors))
@@ -104,7 +105,7 @@ class VectorStore:
                 part = keys[start: start + 500]
                 marks = ",".join("?" * len(part))
                 for key, blob in db.execute(f"select key, vector from vectors where key in ({marks})", part):
-                    found[key] = np.frombuffer(blob, np.float32)
+                    found[key] = np.frombuffer(blob, self.kept)
         return found
 
     def _write(self, vectors: dict[str, np.ndarray]) -> None:

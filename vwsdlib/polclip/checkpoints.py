@@ -1,0 +1,63 @@
+"""PolCLIP on disk: one safetensors file a checkpoint, with its configuration and provenance in the file's own header. Nothing is unpickled."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ..errors import VwsdError
+from ..paths import write_bytes
+from .config import Config
+from .model import PolClip
+
+AGAIN = "Delete the file; training goes on from the one before, or starts again."
+
+
+def own_tensors(model: PolClip) -> dict[str, Tensor]:
+    """What training changes, each tensor once: trained parameters, and where they stand in the following towers."""
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    follows = {f"target.{name.removeprefix('backbone.')}" for name in trained if name.startswith("backbone.")} if model.target is not None else set()
+    return trained | {name: p for name, p in model.named_parameters() if name in follows}
+
+
+def write_checkpoint(path: Path, model: PolClip, about: dict, more: dict[str, Tensor] | None = None) -> Path:
+    """Write what training changes (and `more`) with `about` in the header; whole or not at all."""
+    tensors = {f"model/{name}": p.detach().cpu().contiguous() for name, p in own_tensors(model).items()}
+    header = {"config": model.config.to_json(), "about": json.dumps(about, sort_keys=True)}
+    return write_bytes(path, save(tensors | {k: v.detach().cpu().contiguous() for k, v in (more or {}).items()}, header))
+
+
+def read_checkpoint(path: str | Path) -> tuple[Config, dict, dict[str, Tensor]]:
+    """(configuration, about, tensors by name) of a checkpoint; VwsdError where it is damaged or no checkpoint of PolCLIP."""
+    try:
+        with safe_open(path, "pt") as f:
+            header = f.metadata() or {}
+            config, about = Config(**json.loads(header["config"])), json.loads(header["about"])
+            return config, about, {name: f.get_tensor(name) for name in f.keys()}
+    except FileNotFoundError:
+        raise VwsdError("no such checkpoint", where=path, remedy="Train one: vwsd train --help") from None
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as e:
+        raise VwsdError(f"not a whole checkpoint of PolCLIP ({e})", where=path, remedy=AGAIN) from e
+
+
+def put(model: PolClip, tensors: dict[str, Tensor], where: object = "") -> None:
+    """Put a checkpoint's tensors into a model; VwsdError where names or shapes are not the model's."""
+    mine, theirs = own_tensors(model), {k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")}
+    if set(mine) != set(theirs) or any(mine[name].shape != theirs[name].shape for name in mine):
+        raise VwsdError("the checkpoint was made for another model", where=where, remedy="Give the configuration and the backbone it was trained with.")
+    with torch.no_grad():
+        for name, value in theirs.items():
+            mine[name].copy_(value)
+
+
+def load_polclip(path: str | Path) -> tuple[PolClip, dict]:
+    """(model ready to be evaluated, about) from a checkpoint; the backbone it names must be at hand."""
+    config, about, tensors = read_checkpoint(path)
+    model = PolClip(config).eval()
+    put(model, tensors, path)
+    return model, about

@@ -1,0 +1,90 @@
+"""What PolCLIP learns from in the demo: EmojiWSD's dev senses, and emoji that stand in no sense. Test lemmas and their drawings are never among them."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from hashlib import sha256
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from ..data.emojiwsd import build
+from ..data.emojiwsd.drawings import STYLES, draw, drawable
+from ..data.emojiwsd.senses import senses
+from ..data.wsd import WsdItem, read_emojiwsd
+from ..encoders.lite import training_emoji
+from ..data.emojiwsd.senses import sense_emoji
+from ..paths import atomic, data_dir, quiet
+from .records import Candidate, Record
+
+
+def held_back(lemma: str) -> bool:
+    """Is a dev lemma kept from training, to choose the best epoch on? One in five, by the lemma's own hash."""
+    return int(sha256(f"polclip-dev:{lemma}".encode()).hexdigest(), 16) % 5 == 0
+
+
+def sense_pictures() -> dict[str, list[str]]:
+    """Sense id -> its two drawings as files of the built set."""
+    folder, found = build.folder(), defaultdict(list)
+    with open(folder / "key.tsv", encoding="utf-8", newline="") as f:
+        for row in csv.DictReader(f, delimiter="\t"):
+            found[row["sense"]].append(str(folder / "images" / row["image"]))
+    return dict(found)
+
+
+def tagged(split: str) -> list[WsdItem]:
+    """The tagged sentences of a split."""
+    return read_emojiwsd(build.folder() / f"en.{split}.wsd.jsonl")
+
+
+def sentence_records(split: str) -> list[Record]:
+    """Tagged sentences with glosses and drawings of each sense."""
+    pictures = sense_pictures()
+    return [Record(item.id, "en", item.tokens, item.span, tuple(Candidate(c, gloss, tuple(pictures[c])) for c, gloss in zip(item.candidates, item.glosses)),
+                   item.golds, item.pos, "emojiwsd") for item in tagged(split)]
+
+
+def phrase_records(split: str) -> list[Record]:
+    """The same senses asked by their two phrases; the target is where the lemma's letters begin a word, else the whole phrase."""
+    candidates = {record.golds[0]: record.candidates for record in sentence_records(split)}
+    found = []
+    for sense in (s for s in senses() if s.split == split):
+        for i, phrase in enumerate(sense.phrases):
+            words = tuple(phrase.split())
+            at = [j for j, word in enumerate(words) if word.lower().startswith(sense.lemma[:4].lower())]
+            span = (at[0], at[0]) if at else (0, len(words) - 1)
+            found.append(Record(f"{sense.id}.p{i}", "en", words, span, candidates[sense.id], (sense.id,), "NOUN", "emojiwsd"))
+    return found
+
+
+def unambiguous_records(count: int) -> list[Record]:
+    """Emoji that stand in no sense (nor look or sound like one that does): the name is word and phrase; every so-manieth of them all."""
+    emoji = training_emoji(sense_emoji())
+    chosen, found = emoji[:: max(1, len(emoji) // max(count, 1))][:count], []
+    folder = data_dir() / "emojiwsd-unambiguous"
+    folder.mkdir(parents=True, exist_ok=True)
+    for e in tqdm(chosen, desc="unambiguous emoji", unit="emoji", disable=quiet()):
+        its = drawable()[e]
+        pictures = tuple(str(_drawn(e, style, folder)) for style in STYLES)
+        gloss = f"{its.name}, {its.subgroup.replace('-', ' ')}"
+        words = tuple(its.name.split())
+        found.append(Record(f"emoji.{its.name}", "en", words, (0, len(words) - 1), (Candidate(f"emoji.{its.name}", gloss, pictures),), (f"emoji.{its.name}",), "NOUN", "emoji"))
+    return found
+
+
+def _drawn(emoji: str, style: str, folder: Path) -> Path:
+    path = folder / f"{'-'.join(f'{ord(c):x}' for c in emoji)}.{style}.png"
+    if not path.exists():
+        with atomic(path) as temporary:
+            draw(emoji, style, build.SIZE).save(temporary, format="PNG")
+    return path
+
+
+def demo_records(unambiguous: int) -> tuple[list[Record], list[Record]]:
+    """(to train on, to choose on): dev senses by sentence and phrase, and unambiguous emoji; one dev lemma in five is held back to choose on."""
+    asked = [*sentence_records("dev"), *phrase_records("dev")]
+    lemma = {s.id: s.lemma for s in senses()}
+    back = [record for record in asked if held_back(lemma[record.golds[0]])]
+    kept = [record for record in asked if not held_back(lemma[record.golds[0]])]
+    return [*kept, *unambiguous_records(unambiguous)], back

@@ -1,0 +1,99 @@
+"""PolCLIP's scores at test: textual (which sense), visual (which picture) and both at once; plain, fused, and their sum.
+
+The released test adds plain and fused vectors although the plain ones are in no loss; so all three are given, and must be reported apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .batches import Coder, Texts, candidates_of
+from .model import PolClip
+from .records import Candidate, Record
+
+SCORES = ("plain", "fused", "sum")
+BATCH = 16
+
+
+def _encoded(count: int, size: int = BATCH) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, count, size))
+
+
+@torch.no_grad()
+def sense_vectors(model: PolClip, candidates: Sequence[Candidate]) -> tuple[Tensor, Tensor]:
+    """(s, m) of candidates' glosses: [G, d] each, unit rows."""
+    coder, glosses = Coder(model.backbone, model.config), [c.gloss for c in candidates]
+    found = [model.senses(_on(model, coder.texts(glosses[some]))) for some in _encoded(len(glosses))]
+    return torch.cat([f.plain for f in found]), torch.cat([f.fused for f in found])
+
+
+@torch.no_grad()
+def picture_vectors(model: PolClip, names: Sequence[str], states: Callable[[Sequence[str]], Tensor]) -> tuple[Tensor, Tensor]:
+    """(x, r) of pictures: [N, d] each, unit rows."""
+    device = next(model.parameters()).device
+    found = [model.pictures(states(names[some]).to(device)) for some in _encoded(len(names))]
+    return torch.cat([f.plain for f in found]), torch.cat([f.fused for f in found])
+
+
+@torch.no_grad()
+def text_vectors(model: PolClip, texts: Sequence[str]) -> Tensor:
+    """Texts as a whole, [n, d] unit rows."""
+    coder = Coder(model.backbone, model.config)
+    return torch.cat([model.read(_on(model, coder.texts(texts[some]))) for some in _encoded(len(texts))])
+
+
+@torch.no_grad()
+def context_vectors(model: PolClip, records: Sequence[Record]) -> Tensor:
+    """u of records: targets in their contexts, [I, d] unit rows."""
+    coder = Coder(model.backbone, model.config)
+    return torch.cat([model.context(_on(model, coder.contexts(records[some]))) for some in _encoded(len(records))])
+
+
+def _on(model: PolClip, texts: Texts) -> Texts:
+    device = next(model.parameters()).device
+    return Texts(*(getattr(texts, name).to(device) for name in ("ids", "pads", "inside", "end")))
+
+
+def textual_scores(model: PolClip, records: Sequence[Record]) -> dict[str, list[np.ndarray]]:
+    """Score of each candidate of each record: u.s (plain), u.m (fused) and their sum, from -2 to 2; {"plain": [[candidates], ...], ...}."""
+    candidates = candidates_of(records)
+    place = {c.id: i for i, c in enumerate(candidates)}
+    s, m = sense_vectors(model, candidates)
+    plain, fused = ((context_vectors(model, records) @ v.T).cpu().numpy() for v in (s, m))                # [I, G] each
+    own = [[place[c.id] for c in record.candidates] for record in records]
+    rows = {"plain": [plain[i, its] for i, its in enumerate(own)], "fused": [fused[i, its] for i, its in enumerate(own)]}
+    return rows | {"sum": [a + b for a, b in zip(rows["plain"], rows["fused"])]}
+
+
+def visual_scores(model: PolClip, texts: Sequence[str], candidates: Sequence[Sequence[str]], states: Callable[[Sequence[str]], Tensor]) -> dict[str, np.ndarray]:
+    """Scores of the ten pictures of each item under its text: t.x (plain), t.r (fused) and their sum; [n, 10] float32 each."""
+    names = list(dict.fromkeys(name for ten in candidates for name in ten))
+    place = {name: i for i, name in enumerate(names)}
+    x, r = picture_vectors(model, names, states)
+    t = text_vectors(model, texts)                                                    # [n, d]
+    own = torch.tensor([[place[name] for name in ten] for ten in candidates], device=t.device)            # [n, 10]
+    plain, fused = (torch.einsum("nd,nkd->nk", t, v[own]).cpu().numpy() for v in (x, r))
+    return {"plain": plain, "fused": fused, "sum": plain + fused}
+
+
+def multimodal(model: PolClip, record: Record, states: Callable[[Sequence[str]], Tensor], score: str = "sum") -> list[dict]:
+    """One context, its candidate senses and all their pictures in one ranking: [{"kind", "id", "sense", "score"}], best first.
+
+    A picture lies further from any text than a gloss does, whatever it shows, so scores are standardised within each kind before they are
+    put into one order; `score` is the standardised one.
+    """
+    pictures = [(c.id, name) for c in record.candidates for name in c.pictures]
+    vectors = {"sense": sense_vectors(model, record.candidates)}
+    if pictures:
+        vectors["picture"] = picture_vectors(model, [name for _, name in pictures], states)
+    u, entries = context_vectors(model, [record])[0], []
+    for kind, (plain, fused) in vectors.items():
+        raw = {"plain": plain @ u, "fused": fused @ u, "sum": (plain + fused) @ u}[score].cpu().numpy().astype(float)
+        ids = [(c.id, c.id) for c in record.candidates] if kind == "sense" else [(name, sense) for sense, name in pictures]
+        spread = raw.std() or 1.0
+        entries += [{"kind": kind, "id": its, "sense": sense, "score": float((value - raw.mean()) / spread)} for (its, sense), value in zip(ids, raw)]
+    return sorted(entries, key=lambda e: -e["score"])
