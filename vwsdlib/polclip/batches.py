@@ -134,5 +134,5 @@ def picture_names(records: Sequence[Record]) -> list[str]:
 
 
 def candidates_of(records: Sequence[Record]) -> list[Candidate]:
-    """Each distinct candidate of records, in order of first use."""
-    return list({candidate.id: candidate for record in records for candidate in record.candidates}.values())
+    """Each distinct candidate of records by id and gloss (languages and sets may gloss one id differently), in order of first use."""
+    return list({(candidate.id, candidate.gloss): candidate for record in records for candidate in record.candidates}.values())
