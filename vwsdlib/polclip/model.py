@@ -5,7 +5,7 @@
     x_n   a picture                                         b_n   implicit sense of a picture  (ISG)
     r_n   picture fused with its implicit sense             s~, x~  targets: the towers as they were (EMA), without gradient
 
-B texts of L tokens, N pictures of P places, text width w = joint width d, vision width v.
+B texts of L tokens, N pictures of P places that become K tokens (K = L in CLIP), text width w = joint width d, vision width v.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class PolClip(nn.Module):
         self.former = Former(its.width, config.former_layers, config.heads, config.mlp * its.width)
         self.to_vision = nn.Linear(its.width, its.vision_width)                       # sense tokens -> places of a picture
         self.to_text = nn.Linear(its.width, its.width)
-        self.transfer = nn.Linear(its.places, its.length)                             # over the token axis: P places -> L tokens
+        self.transfer = nn.Linear(its.places, its.sequence)                           # over the token axis: P places -> K tokens
         self.fusion = Fusion(its.width, config.fusion_layers, config.heads, config.mlp * its.width, config.hidden)
         self.target = _follower(its) if config.ema else None
 
@@ -86,10 +86,10 @@ class PolClip(nn.Module):
 
     def _pictures(self, states: Tensor) -> Pictures:
         states = self.backbone.look(states)
-        tokens = self.transfer(self.backbone.picture_tokens(states).transpose(1, 2)).transpose(1, 2)      # [N, P, d] -> [N, L, d]
+        tokens = self.transfer(self.backbone.picture_tokens(states).transpose(1, 2)).transpose(1, 2)      # [N, P, d] -> [N, K, d]
         tokens = F.normalize(tokens, dim=-1)
-        x = self.to_text(self.former(tokens))                                         # [N, L, w]
-        b, words = self.backbone.through_text(x, self.config.borrowed, self.config.causal)                # [N, d], [N, L, w]
+        x = self.to_text(self.former(tokens))                                         # [N, K, w]
+        b, words = self.backbone.through_text(x, self.config.borrowed, self.config.causal)                # [N, d], [N, K, w]
         query, other = (tokens, words) if self.config.roles == "figure" else (words, tokens)
         place = {"first": 0, "eot": tokens.shape[1] - 1, "mean": None}[self.config.readout]
         where = None if place is None else torch.full((len(tokens),), place, device=tokens.device)
