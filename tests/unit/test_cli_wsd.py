@@ -69,7 +69,8 @@ def test_an_inventory_gives_other_candidates_and_has_no_glosses(toy, capsys):
 
 @pytest.mark.parametrize("change, words", [
     ({"--method": "leks"}, "Did you mean 'lesk'?"), ({"--out": None}, "neither --gold nor --out"), ({"--data": "y.xml"}, "No such file"),
-    ({"--gold": "y.key"}, "no such file"), ({"--method": "encoder", "--encoder": "lit"}, "'lite'"), ({"--inventory": "x.xml"}, "not a line of an inventory"),
+    ({"--gold": "y.key"}, "no such file"), ({"--method": "encoder", "--encoder": "lit"}, "'lite'"),
+    ({"--inventory": "x.xml"}, "not a line of an inventory"),
     ({"--data": "twice.xml"}, "an id stands twice"), ({"--data": "none.xml"}, "no instances"), ({"--data": "cut.xml"}, "not whole XML"),
 ], ids=lambda v: v if isinstance(v, str) else None)
 def test_bad_input_is_named_and_nothing_is_written(change, words, toy, capsys):

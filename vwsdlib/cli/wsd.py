@@ -12,9 +12,9 @@ from . import _say, command
 
 def _wsd_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--data", type=Path, required=True, metavar="DATA.xml", help="data file of the Unified Evaluation Framework or of XL-WSD")
-    p.add_argument("--method", required=True, help="first-sense (of WordNet, or of the inventory file), lesk (simplified) or encoder (sentence against glosses)")
+    p.add_argument("--method", required=True, help="first-sense, lesk (simplified) or encoder (sentence against glosses)")
     p.add_argument("--gold", type=Path, metavar="KEY", help="gold key of the data: score the answers")
-    p.add_argument("--inventory", type=Path, metavar="FILE", help="XL-WSD: senses of each lemma; it has no glosses (default: WordNet 3.0, with glosses)")
+    p.add_argument("--inventory", type=Path, metavar="FILE", help="XL-WSD: senses of each lemma, no glosses (default: WordNet 3.0, with glosses)")
     p.add_argument("--encoder", default="lite", help="for --method encoder: name in the registry (default: lite)")
     p.add_argument("--out", type=Path, metavar="ANSWERS.key.txt", help="write the answers here, in the layout of a key")
     p.add_argument("--json", action="store_true", help="print JSON instead of a table: a list, a dict a group, empty without --gold")
