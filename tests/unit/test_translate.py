@@ -180,7 +180,7 @@ def test_cut_off_line_is_translated_again(models, own_folders, monkeypatch):
 def test_checkpoints_are_seeded_and_made_once(tiny, tmp_path):
     before = {p: p.stat().st_mtime_ns for p in tiny.rglob("*.safetensors")}
     folders = make_translators(tiny)
-    assert len(folders) == 4 == len(before) and {p: p.stat().st_mtime_ns for p in before} == before
+    assert len(folders) == 5 == len(before) and {p: p.stat().st_mtime_ns for p in before} == before
     for other in make_translators(tmp_path):
         same = tiny / other.relative_to(tmp_path)
         assert {p.name for p in same.iterdir()} == {p.name for p in other.iterdir()}

@@ -9,28 +9,33 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from time import monotonic, sleep
-from urllib.parse import urlsplit
 
 from ..errors import VwsdError
 
 TIMEOUT = 60.0                            # seconds that one attempt may take, the reading of its answer included
 PAUSES = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each attempt; so many attempts there are
 LONGEST, PATIENCE = 60.0, 180.0           # seconds: of a pause that the server asks for (Retry-After), of all pauses for one answer
-MOVED = "Set VWSD_CHAT_URL to the address where the endpoint is; redirects are not followed."
-LATER = "Try again later; what was answered is kept."
+ADDRESS = re.compile(r"https?://([\w.:\[\]-]+(?:/[^\s?#]*?)?)/*", re.ASCII | re.IGNORECASE)   # no user, password or query: they may be secrets
 REFUSALS = {400: "Check VWSD_CHAT_MODEL.", 401: "Set VWSD_CHAT_KEY to a valid key.", 403: "Set VWSD_CHAT_KEY to a key that may use this model.",
-            404: "Check VWSD_CHAT_URL and VWSD_CHAT_MODEL.", **dict.fromkeys((301, 302, 303, 307, 308), MOVED)}
+            404: "Check VWSD_CHAT_URL and VWSD_CHAT_MODEL.",
+            **dict.fromkeys((301, 302, 303, 307, 308), "Set VWSD_CHAT_URL to the address where the endpoint is; redirects are not followed.")}
 
 
 def chat_facts() -> dict:
     """`model` and `endpoint` (host and path) in use, never the key; VwsdError names the variable that is to be set."""
-    return {"model": _variables()[1], "endpoint": _place(_variables()[0])}
+    url, model = (os.environ.get(name, "").strip() for name in ("VWSD_CHAT_URL", "VWSD_CHAT_MODEL"))
+    if not (plain := ADDRESS.fullmatch(url)):
+        raise VwsdError("VWSD_CHAT_URL is no plain http(s) address", remedy="Set VWSD_CHAT_URL to an endpoint such as http://localhost:8000/v1.")
+    if not model:
+        raise VwsdError("the chat model is not named", remedy="Set VWSD_CHAT_MODEL to the name the endpoint gives it.")
+    return {"model": model, "endpoint": plain[1]}
 
 
 def ask(messages: Sequence[Mapping[str, str]], temperature: float = 0) -> str:
@@ -39,7 +44,8 @@ def ask(messages: Sequence[Mapping[str, str]], temperature: float = 0) -> str:
     Asked again, with pauses, where the server is busy (408, 429, 5xx; Retry-After in seconds or as a date is honoured), slow or cut off, or
     answers with broken JSON. Raises VwsdError where it refuses, where its JSON is no chat completion, and when attempts or patience are used up.
     """
-    request, place = _request(messages, temperature), _place(_variables()[0])
+    facts = chat_facts()
+    request = _request(facts, messages, temperature)
     what, remedy, asked, waited = "", "", 0.0, 0.0
     for pause in (min(max(least, asked), LONGEST) for least in PAUSES):   # lazily: `asked` is what the last answer said
         waited += pause
@@ -50,7 +56,8 @@ def ask(messages: Sequence[Mapping[str, str]], temperature: float = 0) -> str:
         try:
             return _content(_body(request))
         except urllib.error.HTTPError as e:
-            what, remedy, asked = f"the chat endpoint answers with HTTP {e.code}", REFUSALS.get(e.code, LATER), _retry_after(e.headers.get("Retry-After"))
+            what, remedy = f"the chat endpoint answers with HTTP {e.code}", REFUSALS.get(e.code, "Try again later; what was answered is kept.")
+            asked = _retry_after(e.headers.get("Retry-After"))
             if e.code not in (408, 429) and e.code < 500:
                 break
         except (LookupError, TypeError, AttributeError):
@@ -60,37 +67,18 @@ def ask(messages: Sequence[Mapping[str, str]], temperature: float = 0) -> str:
             what, remedy = "the chat endpoint's answer is no JSON", "Check that VWSD_CHAT_URL speaks the OpenAI chat format, or try again later."
         except (OSError, http.client.HTTPException) as e:   # no such host, refused, timed out, hung up, cut off
             what, remedy = f"the chat endpoint cannot be reached ({type(e).__name__})", "Check VWSD_CHAT_URL, and that the server is up."
-    raise VwsdError(what, where=place, remedy=remedy)   # out here, so that no other exception hangs on it
+    raise VwsdError(what, where=facts["endpoint"], remedy=remedy)   # out here, so that no other exception hangs on it
 
 
-def _variables() -> tuple[str, str]:
-    url, model = (os.environ.get(name, "").strip() for name in ("VWSD_CHAT_URL", "VWSD_CHAT_MODEL"))
-    if not _place(url):
-        raise VwsdError("VWSD_CHAT_URL is no plain http(s) address", remedy="Set VWSD_CHAT_URL to an endpoint such as http://localhost:8000/v1.")
-    if not model:
-        raise VwsdError("the chat model is not named", remedy="Set VWSD_CHAT_MODEL to the name the endpoint gives it.")
-    return url, model
-
-
-def _place(url: str) -> str:
-    """Host and path of an address; empty where it is no http(s) address, or one with a user, a password or a query, which may be secrets."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:   # a bracket that is not closed
-        return ""
-    plain = parts.scheme in ("http", "https") and parts.netloc and "@" not in parts.netloc and not parts.query and not parts.fragment
-    return parts.netloc + parts.path.rstrip("/") if plain else ""
-
-
-def _request(messages: Sequence[Mapping[str, str]], temperature: float) -> urllib.request.Request:
-    url, model = _variables()
-    body = {"model": model, "messages": list(messages), "temperature": temperature}
-    address = url.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
+def _request(facts: Mapping, messages: Sequence[Mapping[str, str]], temperature: float) -> urllib.request.Request:
+    address = os.environ["VWSD_CHAT_URL"].strip().rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
+    body = {"model": facts["model"], "messages": list(messages), "temperature": temperature}
     request = urllib.request.Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    if os.environ.get("VWSD_CHAT_KEY", "").strip():
-        if not all("!" <= c <= "~" for c in os.environ["VWSD_CHAT_KEY"].strip()):   # http.client's error would print it
+    if key := os.environ.get("VWSD_CHAT_KEY", "").strip():
+        if not (key.isascii() and key.isprintable() and " " not in key):
+            del key   # http.client's own error would print it
             raise VwsdError("the key holds a space, a line break or a letter beyond ASCII", remedy="Set VWSD_CHAT_KEY again, to the key alone.")
-        request.add_unredirected_header("Authorization", f"Bearer {os.environ['VWSD_CHAT_KEY'].strip()}")
+        request.add_unredirected_header("Authorization", f"Bearer {key}")
     return request
 
 
@@ -120,10 +108,7 @@ def _content(body: bytes) -> str:
 def _retry_after(value: str | None) -> float:
     """Seconds that a Retry-After header asks for, given in seconds or as a date; 0 where there is none or it cannot be read."""
     try:
-        return max(0.0, float(value or 0))   # NaN too becomes 0
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):   # no date, or one without a time zone
+        seconds = float(value) if re.fullmatch(r"[\d.]+", value or "") else (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError):   # neither; a date without a time zone
         return 0.0
+    return max(0.0, seconds)

@@ -20,8 +20,7 @@ from ..data.items import Item, read_lines
 from ..errors import VwsdError
 from ..paths import cache_dir, sha256_file
 from . import endpoint, quality
-from .generation import INSTALL, SHIPPED, local_facts, settings_of
-from .replay import Pairs, read_records, replay, write_records
+from .replay import INSTALL, SHIPPED, Pairs, local_facts, read_records, replay, settings_of, write_records
 
 BATCH = 16                      # rows of every batch, filled up: shapes must not tell how many texts were asked for
 LENGTHS = (16, 32, 64, 128)     # padded token counts
