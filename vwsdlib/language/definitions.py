@@ -36,7 +36,7 @@ Inventory = Callable[[str, str], tuple[tuple[str, ...], tuple[str, ...]]]   # (l
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the registry: `prepare(entry)` -> the identity, and a loader of items -> glosses ("chosen") or of questions -> Pairs ("generated")."""
+    """One line of the registry: `prepare(entry)` -> identity, and a loader of items -> glosses ("chosen") or questions -> Pairs ("generated")."""
 
     about: str
     kind: str
@@ -114,9 +114,9 @@ def load_instruct(folder: Path, settings: Mapping, device: str = "cpu") -> Calla
 def _write(tokenizer, model, text: str) -> str:
     import torch
 
-    tokens = tokenizer.apply_chat_template(messages(text), add_generation_prompt=True, return_tensors="pt", return_dict=True).to(model.device)  # [1, t]
+    tokens = tokenizer.apply_chat_template(messages(text), add_generation_prompt=True, return_tensors="pt", return_dict=True)   # [1, t]
     with torch.inference_mode():
-        out = model.generate(**tokens)                                                                             # [1, t + at most max_new_tokens]
+        out = model.generate(**tokens.to(model.device))   # [1, t + at most max_new_tokens]
     return first_sentence(tokenizer.decode(out[0, tokens["input_ids"].shape[1]:], skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
@@ -127,7 +127,7 @@ def _chat(entry: Entry) -> tuple[dict, Callable]:
 
 
 DEFINERS: dict[str, Entry] = {
-    "first-sense": Entry("the gloss of the first candidate, in WordNet the most frequent sense", "chosen", _choosing(wsd_baselines.first_sense_scores)),
+    "first-sense": Entry("the first candidate's gloss, in WordNet the most frequent sense", "chosen", _choosing(wsd_baselines.first_sense_scores)),
     "lesk": Entry("the gloss that shares most words with the context (simplified Lesk)", "chosen", _choosing(wsd_baselines.lesk_scores),
                   settings={"examples": False}),
     "sentence-encoder": Entry("the gloss nearest to the context under the lite encoder's text tower", "chosen",
@@ -196,7 +196,7 @@ def guard(definitions: Definitions, golds: Mapping[str, Sequence[str]], drop: bo
 
 
 def write_definitions(folder: str | Path, definitions: Definitions, language: str, split: str) -> Path:
-    """Write `<folder>/definitions/<definer>.<language>.<split>.jsonl` (id, definition) and its `.meta.json` (identity, refused, n); returns the path."""
+    """Write `<folder>/definitions/<definer>.<language>.<split>.jsonl` (id, definition) and `.meta.json` (identity, refused, n); returns the path."""
     stem = Path(folder) / "definitions" / f"{definitions.facts['definer']}.{language}.{split}"
     records = [{"id": item_id, "definition": text} for item_id, text in zip(definitions.ids, definitions.texts)]
     return write_records(stem, records, {**definitions.facts, "language": language, "split": split, "refused": definitions.refused})

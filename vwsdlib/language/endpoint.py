@@ -22,7 +22,7 @@ from ..errors import VwsdError
 TIMEOUT = 60.0                            # seconds that one attempt may take, the reading of its answer included
 PAUSES = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each attempt; so many attempts there are
 LONGEST, PATIENCE = 60.0, 180.0           # seconds: of a pause that the server asks for (Retry-After), of all pauses for one answer
-ADDRESS = re.compile(r"https?://([\w.:\[\]-]+(?:/[^\s?#]*?)?)/*", re.ASCII | re.IGNORECASE)   # no user, password or query: they may be secrets
+ADDRESS = re.compile(r"https?://((?:\[[\da-f:.]+\]|[\w.-]+)(?::\d+)?(?:/[^\s?#]*?)?)/*", re.ASCII | re.IGNORECASE)   # no user, password or query: they may be secrets
 REFUSALS = {400: "Check VWSD_CHAT_MODEL.", 401: "Set VWSD_CHAT_KEY to a valid key.", 403: "Set VWSD_CHAT_KEY to a key that may use this model.",
             404: "Check VWSD_CHAT_URL and VWSD_CHAT_MODEL.",
             **dict.fromkeys((301, 302, 303, 307, 308), "Set VWSD_CHAT_URL to the address where the endpoint is; redirects are not followed.")}
@@ -65,7 +65,7 @@ def ask(messages: Sequence[Mapping[str, str]], temperature: float = 0) -> str:
             break
         except ValueError:
             what, remedy = "the chat endpoint's answer is no JSON", "Check that VWSD_CHAT_URL speaks the OpenAI chat format, or try again later."
-        except (OSError, http.client.HTTPException) as e:   # no such host, refused, timed out, hung up, cut off
+        except (OSError, OverflowError, http.client.HTTPException) as e:   # no such host or port, refused, timed out, hung up, cut off
             what, remedy = f"the chat endpoint cannot be reached ({type(e).__name__})", "Check VWSD_CHAT_URL, and that the server is up."
     raise VwsdError(what, where=facts["endpoint"], remedy=remedy)   # out here, so that no other exception hangs on it
 

@@ -23,6 +23,7 @@ DEFAULTS = {"num_beams": 1, "do_sample": False, "early_stopping": False, "length
             "renormalize_logits": False, "bad_words_ids": None, "forced_eos_token_id": None}
 GREEDY = DEFAULTS | dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"), SHIPPED)
 INSTALL = "Install what it needs: pip install 'vwsdlib[paper]' sentencepiece protobuf. If that is there, fetch the checkpoint again."
+AGAIN = "Run the notebook that makes them again with --force."
 Pairs = Iterator[list[tuple[str, str]]]   # (text, answer), a batch at a time in any order
 
 
@@ -108,7 +109,7 @@ def read_records(path: str | Path, what: str) -> tuple[list[dict], dict]:
         meta = json.loads(path.with_name(path.name.removesuffix(".jsonl") + ".meta.json").read_text(encoding="utf-8"))
         records = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
     except (OSError, ValueError) as e:
-        raise VwsdError(f"the {what} cannot be read: {e}", where=path, remedy="Run the notebook that makes them again with --force.") from e
+        raise VwsdError(f"the {what} cannot be read: {e}", where=path, remedy=AGAIN) from e
     if len(records) != meta.get("n"):
-        raise VwsdError(f"{len(records)} {what}, {meta.get('n')} were written", where=path, remedy="Run the notebook that makes them again with --force.")
+        raise VwsdError(f"{len(records)} {what}, {meta.get('n')} were written", where=path, remedy=AGAIN)
     return records, meta

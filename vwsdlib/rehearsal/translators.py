@@ -115,8 +115,8 @@ def _qwen2(folder: Path):
     tokenizer.eos_token, tokenizer.chat_template = marks[2], CHAT
     tokenizer.save_pretrained(folder, save_jinja_files=False)   # as published: the template stands in tokenizer_config.json
     pad, _, end = tokenizer.convert_tokens_to_ids(marks)
-    model = Qwen2ForCausalLM(Qwen2Config(vocab_size=len(tokenizer), hidden_size=WIDTH, intermediate_size=WIDTH, num_hidden_layers=1, num_attention_heads=2,
-                                         num_key_value_heads=1, tie_word_embeddings=True, bos_token_id=pad, eos_token_id=end))
+    model = Qwen2ForCausalLM(Qwen2Config(vocab_size=len(tokenizer), hidden_size=WIDTH, intermediate_size=WIDTH, num_hidden_layers=1,
+                                         num_attention_heads=2, num_key_value_heads=1, tie_word_embeddings=True, bos_token_id=pad, eos_token_id=end))
     model.generation_config = GenerationConfig(do_sample=True, temperature=0.7, top_p=0.8, top_k=20, repetition_penalty=1.1, bos_token_id=pad,
                                                pad_token_id=pad, eos_token_id=[end, pad])   # what must not reach a greedy answer
     return model
