@@ -46,7 +46,7 @@ def lesk_scores(items: Sequence[WsdItem], wordnet: WordNet | None = None) -> Sco
         first, last = item.span
         target = _content(" ".join((*item.tokens[first:last + 1], item.lemma.replace("_", " "))))
         context = _content(" ".join((*item.tokens[:first], *item.tokens[last + 1:]))) - target
-        scores.append(np.array([len(context & signature(*pair)) for pair in zip(item.candidates, _glosses(item))], dtype=float))
+        scores.append(np.array([len(context & signature(*pair)) for pair in zip(item.candidates, glosses_of(item))], dtype=float))
     return scores
 
 
@@ -56,7 +56,7 @@ def encoder_scores(items: Sequence[WsdItem], store: VectorStore | None = None) -
     Nothing is trained. All targets of a sentence share its vector: what tells them apart is their own candidates.
     """
     store = store or VectorStore(load_encoder("lite"))
-    pairs = [[f"{item.lemma.replace('_', ' ')}: {gloss}" for gloss in _glosses(item)] for item in items]
+    pairs = [[f"{item.lemma.replace('_', ' ')}: {gloss}" for gloss in glosses_of(item)] for item in items]
     texts = list(dict.fromkeys([item.sentence for item in items] + [text for some in pairs for text in some]))
     row, vectors = {text: i for i, text in enumerate(texts)}, store.texts(texts)     # [texts, d]
     return [vectors[[row[t] for t in some]].astype(np.float64) @ vectors[row[item.sentence]].astype(np.float64) for item, some in zip(items, pairs)]
@@ -79,7 +79,8 @@ def _content(text: str) -> frozenset[str]:
     return frozenset(re.findall(r"[^\W_]{2,}", text.lower())) - STOP
 
 
-def _glosses(item: WsdItem) -> tuple[str, ...]:
+def glosses_of(item: WsdItem) -> tuple[str, ...]:
+    """A gloss for each of the item's candidates; VwsdError where there are none."""
     if len(item.glosses) != len(item.candidates):
         raise VwsdError("the item's candidates have no glosses", where=item.id, remedy="Give the reader a gloss for each sense id, or take the first sense, which needs none.")
     return item.glosses
