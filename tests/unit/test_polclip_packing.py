@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -92,7 +93,9 @@ def test_another_process_packs_the_same():
     """No hash of text, which changes from process to process, may decide."""
     program = ("import sys; sys.path.insert(0, 'tests/unit'); from test_polclip_packing import *; import hashlib;"
                "print(hashlib.sha256(repr(list(pack(some(4), 20, 60))).encode()).hexdigest())")
-    runs = {subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": s}).stdout for s in "12"}
+    root = Path(__file__).resolve().parents[2]
+    runs = {subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=root, env={"PYTHONHASHSEED": s}).stdout
+            for s in "12"}
     assert len(runs) == 1
 
 

@@ -20,7 +20,8 @@ SEMCOR = {
     "token_id": "d000.s000.t001", "word": "bank", "words": ["The", "bank", "by", "the", "bank"], "sentence": "The bank by the bank",
     "gold_labels": ["bn:2n"], "gold_gloss": ["sloping land"], "candidate_labels": ["bn:1n", "bn:2n", "bn:3n"],
     "candidate_gloss": ["a financial institution", "sloping land", "a row"],
-    "candidate_image_path": {"bn:1n": ["D:\\data\\image_pt\\bn1_0.pt", "D:\\data\\image_pt\\bn1_1.pt"], "bn:2n": ["D:\\data\\image_pt\\bn2_0.pt"], "bn:3n": []},
+    "candidate_image_path": {"bn:1n": ["D:\\data\\image_pt\\bn1_0.pt", "D:\\data\\image_pt\\bn1_1.pt"],
+                             "bn:2n": ["D:\\data\\image_pt\\bn2_0.pt"], "bn:3n": []},
 }
 PHRASE = SEMCOR | {"token_id": "kb.7", "word": "andromeda", "words": ["andromeda", "tree"], "sentence": "andromeda tree", "gold_labels": ["bn:8n"],
                    "gold_gloss": ["a shrub"], "candidate_labels": ["bn:8n"], "candidate_gloss": ["a shrub"],
@@ -51,7 +52,8 @@ def test_raw_records(write, roots):
     assert [c.id for c in first.candidates] == SEMCOR["candidate_labels"] and [c.gloss for c in first.candidates] == SEMCOR["candidate_gloss"]
     assert [c.pictures for c in first.candidates] == [
         (str(roots["semcor"] / "bn1_0.safetensors"), str(roots["semcor"] / "bn1_1.jpg")), (str(roots["semcor"] / "bn2_0.safetensors"),), ()]
-    assert second.candidates[0].pictures == (str(roots["vwsd"] / "image.8.safetensors"),) and second.span == (0, 0) and second.sentence == "andromeda tree"
+    assert second.candidates[0].pictures == (str(roots["vwsd"] / "image.8.safetensors"),)
+    assert second.span == (0, 0) and second.sentence == "andromeda tree"
     assert next(read_raw(write([SEMCOR]), roots, occurrence="first")).span == (1, 1)
 
 
@@ -67,7 +69,8 @@ def test_a_gold_that_is_no_candidate_is_taken_by_its_gloss(write, roots):
     assert golds(gold_labels=["bn:9n"]) == ("bn:2n",)
     assert golds(gold_labels=["bn:9n", "bn:3n"]) == ("bn:2n", "bn:3n") and golds(gold_labels=["bn:2n", "bn:9n"]) == ("bn:2n",)
     assert golds(gold_labels=["bn:2n", "bn:9n"], gold_gloss=["sloping land", "sloping land"]) == ("bn:2n",)
-    for change in ({"gold_labels": ["bn:9n"], "gold_gloss": ["else"]}, {"gold_labels": [], "gold_gloss": []}, {"gold_labels": ["bn:9n"], "gold_gloss": []}):
+    for change in ({"gold_labels": ["bn:9n"], "gold_gloss": ["else"]}, {"gold_labels": [], "gold_gloss": []},
+                   {"gold_labels": ["bn:9n"], "gold_gloss": []}):
         with pytest.raises(VwsdError, match="gold .* is not among"):
             golds(**change)
 
@@ -83,7 +86,7 @@ RAW_FAULTS = {
     "not an object": ("text", "layout"),
     "target not there": (SEMCOR | {"word": "shore"}, "target 'shore' is not among"),
     "target empty": (SEMCOR | {"word": ""}, "target '' is not among"),
-    "words as one text": (SEMCOR | {"words": "bank"}, "target 'bank' is not among"),
+    "a number among the words": (SEMCOR | {"words": ["bank", 3]}, "layout"),
     "candidate twice": (SEMCOR | {"candidate_labels": ["bn:2n"] * 2, "candidate_gloss": ["sloping land", "b"]}, "order of candidate_labels"),
 }
 
@@ -145,15 +148,20 @@ def test_reading_streams(write, roots):
 def metadata() -> dict:
     """A batch of two instances: three senses with 2, 0 and 1 pictures, then one sense with one."""
     files = ["D:\\a\\bn1_0.pt", "D:\\a\\bn1_1.pt", "D:\\a\\bn2_0.pt", "E:\\image_pkl\\image.8.pkl"]
-    return {"id": 41, "word": ["bank", "andromeda"], "word_list": [SEMCOR["words"], ["andromeda", "tree"]], "sentence": ["The bank by the bank", "andromeda tree"],
+    return {"id": 41, "word": ["bank", "andromeda"], "word_list": [SEMCOR["words"], ["andromeda", "tree"]],
+            "sentence": ["The bank by the bank", "andromeda tree"],
             "sentence2gloss_labels": [2, 0], "gold_gloss": ["sloping land", "a shrub"], "candidate_gloss_labels": [[0, 3], [3, 4]],
-            "candidate_gloss": [["money", "a row", "sloping land"], ["a shrub"]], "total_candidate_gloss": ["money", "a row", "sloping land", "a shrub"],
-            "gloss2image_labels": [[0, 2], [2, 2], [2, 3], [3, 4]], "candidate_image": [files[:2], [], files[2:3], files[3:]], "total_candidate_image": files,
-            "image2gloss_labels": [0, 0, 2, 3], "sentence2image_labels": [[2, 3], [3, 4]], "sentence_tokens": [[49406, 0]], "sentence_mask": [[2, 3], [1, 2]]}
+            "candidate_gloss": [["money", "a row", "sloping land"], ["a shrub"]],
+            "total_candidate_gloss": ["money", "a row", "sloping land", "a shrub"],
+            "gloss2image_labels": [[0, 2], [2, 2], [2, 3], [3, 4]],
+            "candidate_image": [files[:2], [], files[2:3], files[3:]], "total_candidate_image": files,
+            "image2gloss_labels": [0, 0, 2, 3], "sentence2image_labels": [[2, 3], [3, 4]],
+            "sentence_tokens": [[49406, 0]], "sentence_mask": [[2, 3], [1, 2]]}
 
 
 def test_pre_built_batches_are_replayed(write, roots):
-    twin = metadata() | {"id": 42, "total_candidate_gloss": ["money", "money", "sloping land", "a shrub"], "candidate_gloss": [["money", "money", "sloping land"], ["a shrub"]]}
+    twin = metadata() | {"id": 42, "total_candidate_gloss": ["money", "money", "sloping land", "a shrub"],
+                         "candidate_gloss": [["money", "money", "sloping land"], ["a shrub"]]}
     batch, second = read_metadata(write([metadata(), twin]), roots)
     assert [r.id for r in batch] == ["41.0", "41.1"] and [r.span for r in batch] == [(4, 4), (0, 0)]
     assert [[c.gloss for c in r.candidates] for r in batch] == metadata()["candidate_gloss"]
@@ -198,7 +206,8 @@ def test_wrong_ranges_name_the_item(write, roots, change):
 
 def test_textual_test_file(write):
     item = {k: v for k, v in SEMCOR.items() if k not in ("candidate_image_path", "gold_gloss", "sentence")} | {
-        "pos": "NOUN", "class": "07", "sentence2gloss_labels": [1], "candidate_gloss_labels": [[0, 3]], "sentence_tokens": [[[1]]], "gold_labels": ["bn:2n", "bn:3n"]}
+        "pos": "NOUN", "class": "07", "sentence2gloss_labels": [1], "candidate_gloss_labels": [[0, 3]],
+        "sentence_tokens": [[[1]]], "gold_labels": ["bn:2n", "bn:3n"]}
     record, odd, classic = read_textual_test(write([item, item | {"gold_labels": ["bn:0n"]}, item | {"class": "02"}]))
     assert (record.golds, record.pos, record.set, record.span) == (("bn:2n", "bn:3n"), "NOUN", "SE07", (4, 4)) and classic.set == "SE2"
     assert odd.golds == ("bn:2n",) and not any(c.pictures for c in record.candidates)
@@ -212,8 +221,10 @@ def test_visual_test_file(write, tmp_path):
     for i in range(10):
         (tmp_path / "p" / (f"image.{i}.safetensors" if i % 2 else f"image.{i}.jpg")).write_bytes(b"")
     names = [f"image.{i}.jpg" for i in range(10)]
-    item = {"amb": "bank", "phrase": "bank erosion", "sense": "land", "candidate_imgs": names, "img_paths": [f"E:\\v\\image.{i}.pkl" for i in range(10)], "gold_img": names[3]}
-    [(question, definition), (other, none)] = read_visual_test(write([item, item | {"sense": None, "gold_img": names[4]}], "fa.json"), tmp_path / "p", language="fa")
+    item = {"amb": "bank", "phrase": "bank erosion", "sense": "land", "candidate_imgs": names,
+            "img_paths": [f"E:\\v\\image.{i}.pkl" for i in range(10)], "gold_img": names[3]}
+    path = write([item, item | {"sense": None, "gold_img": names[4]}], "fa.json")
+    [(question, definition), (other, none)] = read_visual_test(path, tmp_path / "p", language="fa")
     assert (question.id, question.language, question.target, question.phrase, definition, none) == ("fa.0", "fa", "bank", "bank erosion", "land", "")
     assert question.gold_index == 3 and question.gold == "image.3.safetensors" and other.gold == "image.4.jpg" and other.id == "fa.1"
     for change in ({"gold_img": "no.jpg"}, {"candidate_imgs": names[:9]}, {"candidate_imgs": [*names[:9], names[0]]}):
@@ -300,7 +311,8 @@ def hostile_files(folder, trap) -> dict[str, object]:
     old = folder / "old.bin"
     torch.save(Hostile(trap), old, _use_new_zipfile_serialization=False)
     return {"plain.pkl": pickle.dumps({"x": Hostile(trap)}), "protocol0.pkl": pickle.dumps({"x": Hostile(trap)}, protocol=0), "zip.pt": inner,
-            "old.pt": old.read_bytes(), "nested.pkl": pickle.dumps({"x": Nested(inner)}), "nested_old.pkl": pickle.dumps({"x": Nested(old.read_bytes())}),
+            "old.pt": old.read_bytes(), "nested.pkl": pickle.dumps({"x": Nested(inner)}),
+            "nested_old.pkl": pickle.dumps({"x": Nested(old.read_bytes())}),
             "builtin.pkl": b"cbuiltins\neval\n(S'1'\ntR.", "dotted.pkl": pickle.dumps({"x": Hostile(trap)}).replace(b"posix", b"torch")}
 
 
@@ -325,9 +337,11 @@ def test_the_trap_would_work(tmp_path):
 def test_damaged_and_odd_files(tmp_path):
     torch.save(PIXELS, tmp_path / "whole.bin")
     whole, pickled = (tmp_path / "whole.bin").read_bytes(), pickle.dumps({"x": PIXELS})
-    odd = {"cut.pt": whole[:-500], "empty.pt": b"", "cut.pkl": pickled[:-500], "empty.pkl": b"", "text.pkl": b"hello", "zip.pkl": whole, "nothing.pkl": pickle.dumps({}),
+    odd = {"cut.pt": whole[:-500], "empty.pt": b"", "cut.pkl": pickled[:-500], "empty.pkl": b"", "text.pkl": b"hello", "zip.pkl": whole,
+           "nothing.pkl": pickle.dumps({}),
            "two.pkl": pickle.dumps({"a": PIXELS, "b": PIXELS}), "small.pkl": pickle.dumps({"x": PIXELS[:, :8]}), "list.pkl": pickle.dumps([PIXELS]),
-           "nan.pkl": pickle.dumps({"x": PIXELS / 0 * 0}), "bytes.pkl": pickle.dumps({"x": (PIXELS * 0).to(torch.uint8)}), "number.pkl": pickle.dumps({"x": 3})}
+           "nan.pkl": pickle.dumps({"x": PIXELS / 0 * 0}), "bytes.pkl": pickle.dumps({"x": (PIXELS * 0).to(torch.uint8)}),
+           "number.pkl": pickle.dumps({"x": 3})}
     for name, data in odd.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / name).write_bytes(data)

@@ -11,7 +11,8 @@ from vwsdlib.errors import VwsdError
 from vwsdlib.polclip.records import Candidate, Record, from_wsd, read_records, write_records
 
 ITEM = WsdItem("senseval2.d0.s0.t0", "en", "bat", "NOUN", ("the", "bat", "flew"), (1, 1), ("b1", "b2"), ("a mammal", "a club"), ("b1", "b9"))
-BAT = Record("r1", "en", ("the", "bät", "\u2028flew"), (1, 1), (Candidate("b1", "a mammal"), Candidate("b2", "a \"club\"\n")), ("b2",), "NOUN", "SE2", "it flies")
+BAT = Record("r1", "en", ("the", "bät", "\u2028flew"), (1, 1), (Candidate("b1", "a mammal"), Candidate("b2", "a \"club\"\n")),
+             ("b2",), "NOUN", "SE2", "it flies")
 
 
 def test_records_of_wsd_items():
@@ -43,7 +44,8 @@ def test_pictures_below_the_folder_move_with_it(tmp_path):
 
 
 def line(**change) -> str:
-    good = {"id": "r", "language": "en", "words": ["a", "bat"], "span": [1, 1], "candidates": [{"id": "b", "gloss": "g", "pictures": []}], "golds": ["b"]}
+    good = {"id": "r", "language": "en", "words": ["a", "bat"], "span": [1, 1],
+            "candidates": [{"id": "b", "gloss": "g", "pictures": []}], "golds": ["b"]}
     return json.dumps(good | change)
 
 

@@ -27,7 +27,7 @@ def pack(records: Iterable[Record], senses: int = 50, pictures: int = 250, per_s
     batch, used = [], (0, 0)
     for record in ordered:
         record = trim(record, senses, pictures if count_pictures else None, per_sense, Random(f"{seed} {epoch} {record.id}"))
-        cost = len(record.candidates), (_pictures(record) if count_pictures else len(record.candidates))
+        cost = len(record.candidates), sum(len(c.pictures) if count_pictures else 1 for c in record.candidates)
         if batch and (used[0] + cost[0] > senses or used[1] + cost[1] > pictures):
             yield batch
             batch, used = [], (0, 0)
@@ -49,9 +49,9 @@ def trim(record: Record, senses: int, pictures: int | None, per_sense: int, rand
         others = [c for c in record.candidates if c.id not in record.golds]
         kept = {c.id for c in (*golds, *random.sample(others, senses - len(golds)))}
         record = replace(record, candidates=tuple(c for c in record.candidates if c.id in kept), golds=tuple(g for g in record.golds if g in kept))
-    shares = range(per_sense, -1, -1)
-    sizes = [len(c.pictures) for c in record.candidates]
-    share = per_sense if pictures is None else next(s for s in shares if sum(min(n, s) for n in sizes) <= pictures)
+    sizes, share = [len(c.pictures) for c in record.candidates], per_sense
+    while pictures is not None and sum(min(n, share) for n in sizes) > pictures:
+        share -= 1
     return replace(record, candidates=tuple(_sampled(c, share, random) for c in record.candidates))
 
 
@@ -60,10 +60,6 @@ def _sampled(candidate: Candidate, share: int, random: Random) -> Candidate:
         return candidate
     kept = sorted(random.sample(range(len(candidate.pictures)), share))
     return replace(candidate, pictures=tuple(candidate.pictures[i] for i in kept))
-
-
-def _pictures(record: Record) -> int:
-    return sum(len(c.pictures) for c in record.candidates)
 
 
 def _shuffled(records: Iterable[Record], random: Random, buffer: int) -> Iterator[Record]:

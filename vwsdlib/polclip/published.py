@@ -11,12 +11,12 @@ import pickle
 import re
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache, partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from io import BytesIO
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -26,9 +26,6 @@ from ..data.wsd import SETS
 from ..errors import VwsdError
 from ..paths import quiet, sha256_bytes, write_bytes
 from .records import Candidate, Record, checked, write_records
-
-if TYPE_CHECKING:
-    import torch
 
 T = TypeVar("T")
 SUFFIXES = (".safetensors", ".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")  # the first that is there is taken
@@ -47,24 +44,27 @@ class Pictures:
         self.roots, self.drop, self.lost, self._names = roots, _choice(missing, {"error": False, "drop": True}), {}, cache(_names_of)
 
     def paths(self, names: Sequence[str], where: str) -> tuple[str, ...]:
-        """Paths of the files that are there; the published paths are Windows' or others', their last part counts."""
-        found = ((name, self._find("vwsd" if "pkl" in name else "semcor", re.split(r"[\\/]", name)[-1], where)) for name in names)
-        return tuple(path for name, path in found if path or self.lost.setdefault(name, where) is None)
+        """Paths of the files that are there."""
+        return tuple(path for name in names if (path := self._find(name, where)))
 
-    def _find(self, kind: str, name: str, where: str) -> str | None:
+    def _find(self, name: str, where: str) -> str | None:
+        kind, bare = "vwsd" if "pkl" in name else "semcor", re.split(r"[\\/]", name)[-1]  # published paths are Windows' or others'
         if kind not in self.roots:
-            raise VwsdError(f"no folder is given for pictures of kind {kind!r}, as {name}", where, f"Give roots={{{kind!r}: folder}}.")
+            raise VwsdError(f"no folder is given for pictures of kind {kind!r}, as {bare}", where, f"Give roots={{{kind!r}: folder}}.")
         present = self._names(self.roots[kind])
-        found = present.get(name) or present.get(Path(name).stem)
-        if not found and not self.drop:
-            raise VwsdError(f"no picture file for {name} in {self.roots[kind]}", where, CONVERT)
-        return found and os.path.join(self.roots[kind], found)
+        if found := present.get(bare) or present.get(Path(bare).stem):
+            return os.path.join(self.roots[kind], found)
+        if not self.drop:
+            raise VwsdError(f"no picture file for {bare} in {self.roots[kind]}", where, CONVERT)
+        self.lost.setdefault(name, where)
+        return None
 
     def report(self) -> None:
         """Warn, once and with their number, of pictures that were left out."""
         if self.lost:
             name, where = next(iter(self.lost.items()))
-            warnings.warn(str(VwsdError(f"{len(self.lost)} pictures are missing and were left out, the first is {name}", where, CONVERT)), stacklevel=3)
+            said = VwsdError(f"{len(self.lost)} pictures are missing and were left out, the first is {name}", where, CONVERT)
+            warnings.warn(str(said), stacklevel=3)
 
 
 def _names_of(root: str | Path) -> dict[str, str]:
@@ -104,7 +104,8 @@ def _read(path: str | Path, parse: Callable[[dict, str], T]) -> Iterator[T]:
         raise VwsdError("there is nothing in the file, a JSON list of objects is expected", path, REFETCH)
 
 
-def read_raw(path: str | Path, roots: Mapping[str, str | Path], occurrence: str = "last", missing: str = "error", language: str = "en") -> Iterator[Record]:
+def read_raw(path: str | Path, roots: Mapping[str, str | Path], occurrence: str = "last", missing: str = "error",
+             language: str = "en") -> Iterator[Record]:
     """Records of a raw training file (`semcor_training_data.json` and the like), one by one.
 
     The file does not say where the target stands: `occurrence` ("last", as in the released code, or "first") decides where its word is there
@@ -127,6 +128,7 @@ def read_raw(path: str | Path, roots: Mapping[str, str | Path], occurrence: str 
 
 def read_textual_test(path: str | Path, occurrence: str = "last", language: str = "en") -> Iterator[Record]:
     """Records of `all_twsd_test_data.json`, one by one, with part of speech and set (SE2 ... SE15), without pictures; errors as in `read_raw`."""
+
     def parse(item: dict, where: str) -> Record:
         ids = item["candidate_labels"]
         golds = _golds(item["gold_labels"], [ids[_within(n, len(ids), where)] for n in item.get("sentence2gloss_labels", ())], ids, where)
@@ -135,13 +137,14 @@ def read_textual_test(path: str | Path, occurrence: str = "last", language: str 
     return _read(path, parse)
 
 
-def _record(item: dict, where: str, pictures: Iterator[tuple[str, ...]], golds: tuple[str, ...], occurrence: str, language: str, **more: str) -> Record:
-    words = tuple(item.get("words") or item["sentence"].split())
-    if not all(type(t) is str for t in (*words, *item["candidate_labels"], *item["candidate_gloss"])):
-        raise TypeError("a word, label or gloss is no text")
-    candidates = tuple(Candidate(*c) for c in zip(item["candidate_labels"], item["candidate_gloss"], pictures, strict=True))
-    span = _span(words, item["word"], occurrence, where)
-    return checked(Record(item["token_id"], language, words, span, candidates, golds, **more), where)
+def _record(item: dict, where: str, pictures: Iterable[tuple[str, ...]], golds: tuple[str, ...], occurrence: str, language: str,
+            **more: str) -> Record:
+    ids, glosses, words = item["candidate_labels"], item["candidate_gloss"], item.get("words")
+    words = tuple(words if isinstance(words, list) else item["sentence"].split())
+    if not all(type(t) is str for t in (item["token_id"], *words, *ids, *glosses)):
+        raise TypeError("an id, word, label or gloss is no text")
+    candidates = tuple(Candidate(*c) for c in zip(ids, glosses, pictures, strict=True))
+    return checked(Record(item["token_id"], language, words, _span(words, item["word"], occurrence, where), candidates, golds, **more), where)
 
 
 def _golds(labels: Sequence[str], repaired: Sequence[str | None], ids: Sequence[str], where: str) -> tuple[str, ...]:
@@ -175,16 +178,16 @@ def read_metadata(path: str | Path, roots: Mapping[str, str | Path], occurrence:
 
     def parse(item: dict, where: str) -> list[Record]:
         own, shown = _checked_ranges(item, where)
-        glosses, files = item["total_candidate_gloss"], item["total_candidate_image"]
-        records = []
-        for i, (word, words, sentence, gold, (begin, end)) in enumerate(
-                zip(item["word"], item["word_list"], item["sentence"], item["sentence2gloss_labels"], own, strict=True)):
-            words = words if isinstance(words, list) else sentence.split()
-            ids = _ids_of(glosses[begin:end])
-            own_files = (pictures.paths(files[slice(*shown[g])], where) for g in range(begin, end))
-            fields = {"token_id": f"{item['id']}.{i}", "word": word, "words": words, "candidate_labels": ids, "candidate_gloss": glosses[begin:end]}
-            records.append(_record(fields, where, own_files, (ids[_within(gold, len(ids), where)],), occurrence, language))
-        return records
+        rows = zip(item["word"], item["word_list"], item["sentence"], item["sentence2gloss_labels"], own, strict=True)
+        return [instance(item, where, i, shown, *row) for i, row in enumerate(rows)]
+
+    def instance(item: dict, where: str, i: int, shown: list, word: str, words: list, sentence: str, gold: int, own: list) -> Record:
+        glosses = item["total_candidate_gloss"][slice(*own)]
+        ids = _ids_of(glosses)
+        files = (pictures.paths(item["total_candidate_image"][slice(*shown[g])], where) for g in range(*own))
+        fields = {"token_id": f"{item['id']}.{i}", "word": word, "words": words, "sentence": sentence}
+        fields |= {"candidate_labels": ids, "candidate_gloss": glosses}
+        return _record(fields, where, files, (ids[_within(gold, len(ids), where)],), occurrence, language)
 
     yield from _read(path, parse)
     pictures.report()
@@ -213,7 +216,8 @@ def _checked_ranges(item: dict, where: str) -> tuple[list, list]:
     expected = {"candidate_gloss": [glosses[b:e] for b, e in own], "candidate_image": [files[b:e] for b, e in shown],
                 "image2gloss_labels": [g for g, (b, e) in enumerate(shown) for _ in range(e - b)]}
     wrong = [name for name, value in expected.items() if item.get(name, value) != value]
-    wrong += [name for name in ("sentence2image_labels",) for b, e in item.get(name, ()) if not 0 <= b <= e <= len(files)]
+    if not all(0 <= b <= e <= len(files) for b, e in item.get("sentence2image_labels", ())):
+        wrong.append("sentence2image_labels")
     if wrong or len(shown) != len(glosses):
         raise VwsdError(f"{(wrong or ['gloss2image_labels'])[0]} contradicts the other lists", where, REFETCH)
     return own, shown
@@ -224,15 +228,14 @@ def read_visual_test(path: str | Path, images: str | Path, language: str = "en")
 
     The file does not say the language. VwsdError, naming the item, for a missing picture, other than ten candidates, a gold that is none.
     """
-    pictures, stem = Pictures({"semcor": images, "vwsd": images}), Path(path).stem
+    pictures, ids = Pictures({"semcor": images, "vwsd": images}), (f"{Path(path).stem}.{n}" for n in count())
 
     def parse(item: dict, where: str) -> tuple[Item, str]:
         names, gold = item["candidate_imgs"], item["gold_img"]
         if len(set(names)) != CANDIDATES or len(names) != CANDIDATES or gold not in names:
             raise VwsdError(f"{CANDIDATES} different candidates, the gold among them, are expected", where, REFETCH)
         files = [Path(p).name for p in pictures.paths(names, where)]
-        name = f"{stem}.{int(where.rpartition(' ')[2]) - 1}"
-        return Item(name, language, item["amb"], item["phrase"], tuple(files), files[names.index(gold)]), item.get("sense") or ""
+        return Item(next(ids), language, item["amb"], item["phrase"], tuple(files), files[names.index(gold)]), item.get("sense") or ""
 
     return list(_read(path, parse))
 
@@ -251,7 +254,7 @@ def load_pixels(path: str | Path) -> np.ndarray:
 
     try:
         tensors = load_file(path)
-    except (SafetensorError, OSError, KeyError) as e:
+    except (SafetensorError, OSError, TypeError, KeyError) as e:  # the last two for types that numpy lacks
         raise VwsdError(f"the tensor cannot be read: {e}", path, "Delete the file and convert it again.") from None
     return _pixels(tensors, path).astype(np.float32)
 
@@ -343,7 +346,7 @@ class _Tensors(pickle.Unpickler):
 
 
 def _refused(name: str, where: Path) -> VwsdError:
-    return VwsdError(f"the file asks for {name}, a tensor does not need that; nothing was executed", where, "Do not load it by other means: it may be hostile.")
+    return VwsdError(f"the file asks for {name}, no tensor needs that; nothing was executed", where, "It may be hostile: load it by no other means.")
 
 
 def _damaged(error: Exception, where: Path) -> VwsdError:

@@ -72,7 +72,7 @@ def _bytes(path: str, record: Record) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as e:
-        raise VwsdError(f"a picture of {record.id} cannot be read: {e.strerror}", path, "Check the path, or drop missing pictures when reading.") from None
+        raise VwsdError(f"a picture of {record.id} cannot be read: {e.strerror}", path, "Check the path, or leave the picture out.") from None
 
 
 def stream_shards(source: str | Path | Sequence[str], seed: int = 0, epoch: int = 0, rank: int = 0, world: int = 1,
