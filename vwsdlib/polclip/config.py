@@ -25,6 +25,7 @@ class Config:
     backbone: str = "clip-vit-l14"       # key of a CLIP checkpoint, or "lite"
     borrowed: int = 4                    # last blocks of each tower that the generators run through (code: 2)
     roles: str = "figure"                # fusion for pictures: the picture's tokens ask (figure), or the generated ones do (code)
+    fuse: bool = True                    # without, the plain vectors stand where the fused ones would
     readout: str = "first"               # which place of the fused sequence is the vector: the first, that of the end token, the mean
     ema: float = 0.995                   # targets follow at this rate; 0: targets are the model itself without gradient (code, in effect)
     former_layers: int = 2

@@ -131,8 +131,8 @@ class LiteBackbone(nn.Module):
         return self._head(mean(x, pads)), self._head(x)
 
     def through_text(self, x: Tensor, last: int, causal: bool) -> tuple[Tensor, Tensor]:
-        """The last open layers; the vector is read out as a text's."""
-        for block in self.text_blocks[-last:]:
+        """The last layers, trained or not; the vector is read out as a text's."""
+        for block in [*self._prefix[0][1], *self.text_blocks][-last:]:
             x = block(x)
         return F.normalize(x.mean(1), dim=-1) - self.centre, x
 

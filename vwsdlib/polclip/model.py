@@ -66,9 +66,12 @@ class PolClip(nn.Module):
     def senses(self, texts: Texts) -> Senses:
         """Glosses, their implicit pictures, and the two fused."""
         tokens, a, places, pads = self._sense_sequences(texts)
+        s = F.normalize(self.backbone.text_vector(tokens, texts.inside), dim=-1)      # [G, d]
+        if not self.config.fuse:
+            return Senses(s, a, s)
         end = texts.end if self.config.readout == "eot" else torch.zeros_like(texts.end)
         m = self.fusion(tokens, F.normalize(places, dim=-1), None if self.config.readout == "mean" else end, pads, pads)          # [G, d]
-        return Senses(F.normalize(self.backbone.text_vector(tokens, texts.inside), dim=-1), a, F.normalize(m, dim=-1))
+        return Senses(s, a, F.normalize(m, dim=-1))
 
     def _sense_sequences(self, texts: Texts) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """SIG: sense tokens [G, L, w]; implicit picture, vector [G, d] and places [G, L, d]; what is padding [G, L]."""
@@ -90,11 +93,14 @@ class PolClip(nn.Module):
         tokens = F.normalize(tokens, dim=-1)
         x = self.to_text(self.former(tokens))                                         # [N, K, w]
         b, words = self.backbone.through_text(x, self.config.borrowed, self.config.causal)                # [N, d], [N, K, w]
+        plain, b = F.normalize(self.backbone.picture_vector(states), dim=-1), F.normalize(b, dim=-1)
+        if not self.config.fuse:
+            return Pictures(plain, b, plain)
         query, other = (tokens, words) if self.config.roles == "figure" else (words, tokens)
         place = {"first": 0, "eot": tokens.shape[1] - 1, "mean": None}[self.config.readout]
         where = None if place is None else torch.full((len(tokens),), place, device=tokens.device)
         r = self.fusion(query, other, where)                                          # [N, d]
-        return Pictures(*(F.normalize(v, dim=-1) for v in (self.backbone.picture_vector(states), b, r)))
+        return Pictures(plain, b, F.normalize(r, dim=-1))
 
     def _vector(self, backbone: Backbone, texts: Texts) -> Tensor:
         return F.normalize(backbone.text_vector(backbone.read(texts.ids, texts.pads), texts.inside), dim=-1)
