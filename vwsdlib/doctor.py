@@ -9,7 +9,7 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 
 from . import paths
-from .errors import VwsdError
+from .errors import VwsdError, known
 
 CHECKS: list[Callable[[], str]] = []
 NEEDED_GB = 2
@@ -36,9 +36,7 @@ def needed(profile: str) -> list[str]:
     from .pipeline import checkpoints_of, read_pipeline
 
     profiles = read_pipeline()["profiles"]
-    if profile not in profiles:
-        raise VwsdError(f"no profile named {profile!r}", remedy=f"Profiles: {', '.join(profiles)}.")
-    read = checkpoints_of(profiles[profile])
+    read = checkpoints_of(profiles[known("profile", profile, profiles)])
     return read or ([] if profiles[profile].get("encoder") else list(CHECKPOINTS))
 
 

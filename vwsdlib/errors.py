@@ -1,4 +1,6 @@
-"""The one error that speaks to people."""
+"""The one error that speaks to people, and the check of a name that raises it."""
+
+import difflib
 
 
 class VwsdError(Exception):
@@ -18,3 +20,12 @@ class VwsdError(Exception):
 
     def __reduce__(self):
         return type(self), (self.what, self.where, self.remedy)
+
+
+def known(kind: str, name, valid, where: object = ""):
+    """Return `name` if it is among `valid`; else a VwsdError that names the nearest one."""
+    if name in valid:
+        return name
+    near = difflib.get_close_matches(str(name), [str(v) for v in valid], n=1, cutoff=0.5)
+    raise VwsdError(f"unknown {kind} '{name}'", where=where,
+                    remedy=f"Did you mean '{near[0]}'?" if near else f"Choose one of: {', '.join(sorted(map(str, valid))) or 'none exist'}.")

@@ -1,6 +1,6 @@
 """What a notebook calls: `run = start("01_data", profile=profile, ...)` first, `run.finish(...)` last.
 
-Under the runner (pipeline.py) files go to a staging folder and `finish` leaves the record that the runner demands;
+Under the runner (runner.py) files go to a staging folder and `finish` leaves the record that the runner demands;
 by hand in Jupyter they go straight to `results/<profile>/`.
 """
 

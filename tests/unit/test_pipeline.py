@@ -13,7 +13,7 @@ import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from vwsdlib import notebook, pipeline
+from vwsdlib import notebook, pipeline, runner
 from vwsdlib.errors import VwsdError
 
 PARAMETERS = 'profile = "demo"\nseed = 0\nscale = 1.0\nlimit = 0'
@@ -90,8 +90,8 @@ def template(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         built.enter(patch)
         patch.setenv("JUPYTER_PATH", str(built.home / "jupyter"))
-        built.before = pipeline.status("demo")
-        built.report = pipeline.run("demo")
+        built.before = runner.status("demo")
+        built.report = runner.run("demo")
     return built
 
 
@@ -126,25 +126,25 @@ def test_pictures_in_an_executed_copy_are_left_alone(project):
     text = f"{tempfile.gettempdir()}/ipykernel_12/345.py:1: Warning\n{home}/x file://{home}/y {home}x"
     step.source.cells[2].outputs = [new_output("display_data", {"image/png": picture, "text/plain": text})]
     began = time.monotonic()
-    data = nbformat.reads(pipeline._portable(step.source, step, project.home / "out"), as_version=4).cells[2].outputs[0].data
+    data = nbformat.reads(runner._portable(step.source, step, project.home / "out"), as_version=4).cells[2].outputs[0].data
     assert time.monotonic() - began < 5
     assert data["image/png"] == picture and data["text/plain"] == f"<cell>:1: Warning\n~/x file://~/y {home}x"
 
 
 def test_a_second_run_is_up_to_date(finished, capsys):
-    assert outcomes(pipeline.run("demo")) == {"01_data": "up to date", "02_base": "up to date"}
+    assert outcomes(runner.run("demo")) == {"01_data": "up to date", "02_base": "up to date"}
     assert "01_data  up to date" in capsys.readouterr().out
-    assert [state for _, state, _ in pipeline.status("demo")] == ["done", "done"]
+    assert [state for _, state, _ in runner.status("demo")] == ["done", "done"]
 
 
 def test_markdown_does_not_count(finished):
     finished.edit("01_data", "# 01_data", "# A better title")
-    assert [state for _, state, _ in pipeline.status("demo")] == ["done", "done"]
+    assert [state for _, state, _ in runner.status("demo")] == ["done", "done"]
 
 
 def test_a_code_edit_makes_it_and_its_descendants_stale(finished):
     finished.edit("01_data", "fine=True", "fine=1")
-    assert states(pipeline.status("demo")) == {"01_data": ("stale", "code"), "02_base": ("stale", "upstream 01_data")}
+    assert states(runner.status("demo")) == {"01_data": ("stale", "code"), "02_base": ("stale", "upstream 01_data")}
 
 
 @pytest.mark.parametrize("component, change", [
@@ -157,13 +157,13 @@ def test_a_code_edit_makes_it_and_its_descendants_stale(finished):
 ])
 def test_status_says_which_input_changed(finished, monkeypatch, component, change):
     change(finished, monkeypatch)
-    assert states(pipeline.status("demo"))["01_data"] == ("stale", component)
+    assert states(runner.status("demo"))["01_data"] == ("stale", component)
 
 
 def test_a_lost_output_is_made_again_with_the_same_bytes(finished):
     before = finished.tree()
     (finished.results / "rows/01_data.txt").unlink()
-    assert outcomes(pipeline.run("demo")) == {"01_data": "done", "02_base": "up to date"}
+    assert outcomes(runner.run("demo")) == {"01_data": "done", "02_base": "up to date"}
     assert finished.tree() == before
 
 
@@ -177,9 +177,9 @@ def test_only_runs_what_it_needs_first(finished):
 
 
 def test_settings_reach_the_notebook_and_mark_it_stale_afterwards(finished):
-    report = pipeline.run("demo", only=["01_data"], limit=5, settings={"scale": 3})
+    report = runner.run("demo", only=["01_data"], limit=5, settings={"scale": 3})
     assert report.exit_code == 0 and finished.tree()["rows/01_data.txt"] == b"0 3.0\n"
-    assert states(pipeline.status("demo"))["01_data"] == ("stale", "parameters")
+    assert states(runner.status("demo"))["01_data"] == ("stale", "parameters")
     assert json.loads((finished.results / ".stamps/01_data.json").read_text())["parameters"]["limit"] == 5
 
 
@@ -197,7 +197,7 @@ def test_settings_reach_the_notebook_and_mark_it_stale_afterwards(finished):
 ])
 def test_typos_and_types_are_refused(finished, call, complaint):
     with pytest.raises(VwsdError) as refused:
-        pipeline.run(**call)
+        runner.run(**call)
     assert complaint in str(refused.value)
 
 
@@ -209,7 +209,7 @@ def test_typos_and_types_are_refused(finished, call, complaint):
 def test_the_parameters_cell_must_be_plain(project, parameters, complaint):
     project.add("01_data", parameters=parameters)
     with pytest.raises(VwsdError, match=complaint):
-        pipeline.run("demo")
+        runner.run("demo")
 
 
 @pytest.mark.parametrize("entry, complaint", [
@@ -220,25 +220,25 @@ def test_the_parameters_cell_must_be_plain(project, parameters, complaint):
 def test_pipeline_yml_must_make_sense(project, entry, complaint):
     project.add("01_data", **entry)
     with pytest.raises(VwsdError) as refused:
-        pipeline.run("demo")
+        runner.run("demo")
     assert complaint in str(refused.value)
 
 
 def test_pipeline_yml_and_notebooks_must_exist(project):
     with pytest.raises(VwsdError, match="no pipeline.yml"):
-        pipeline.status("demo")
+        runner.status("demo")
     project.add("01_data")
     project.add("02_base", produces=["rows/01_data.txt"])
     with pytest.raises(VwsdError, match="produced twice: rows/01_data.txt"):
-        pipeline.status("demo")
+        runner.status("demo")
     project.add("02_base", needs=["01_data"], profiles=["demo"])
     project.add("01_data", profiles=["other"])
     with pytest.raises(VwsdError, match="unknown notebook in profile demo '01_data'"):
-        pipeline.status("demo")
+        runner.status("demo")
     (project.home / "notebooks" / "02_base.ipynb").unlink()
     project.add("01_data")
     with pytest.raises(VwsdError, match="missing or broken"):
-        pipeline.status("demo")
+        runner.status("demo")
 
 
 def test_shorthands_profiles_and_settings_are_read(project):
@@ -306,18 +306,18 @@ def with_model(project, monkeypatch, tmp_path):
     (folder / "model.safetensors").write_bytes(b"weights")
     monkeypatch.setenv("VWSD_MODELS", str(tmp_path / "models"))
     project.add("01_data").add("02_base", parameters=PARAMETERS + '\nencoders = ["clip-vit-b32@bf16"]', needs=["01_data"])
-    assert pipeline.run("demo").exit_code == 0
+    assert runner.run("demo").exit_code == 0
     return folder / "model.safetensors"
 
 
 def test_a_changed_checkpoint_makes_a_notebook_stale(with_model):
-    assert [state for _, state, _ in pipeline.status("demo")] == ["done", "done"]
+    assert [state for _, state, _ in runner.status("demo")] == ["done", "done"]
     with_model.write_bytes(b"others!")
-    assert states(pipeline.status("demo")) == {"01_data": ("done", states(pipeline.status("demo"))["01_data"][1]), "02_base": ("stale", "models")}
+    assert states(runner.status("demo")) == {"01_data": ("done", states(runner.status("demo"))["01_data"][1]), "02_base": ("stale", "models")}
     with_model.unlink()
-    assert states(pipeline.status("demo"))["02_base"] == ("stale", "models")
+    assert states(runner.status("demo"))["02_base"] == ("stale", "models")
     with_model.write_bytes(b"weights")
-    assert [state for _, state, _ in pipeline.status("demo")] == ["done", "done"]
+    assert [state for _, state, _ in runner.status("demo")] == ["done", "done"]
 
 
 # ---------------------------------------------------------------- when it goes wrong
@@ -346,9 +346,9 @@ def wrecked(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         built.enter(patch)
         began = time.monotonic()
-        built.report = pipeline.run("demo")
+        built.report = runner.run("demo")
         built.seconds = time.monotonic() - began
-        built.status = states(pipeline.status("demo"))
+        built.status = states(runner.status("demo"))
     return built
 
 
@@ -372,51 +372,51 @@ def test_descendants_are_blocked_and_independent_branches_run(wrecked):
 def test_good_results_survive_a_failing_rerun(finished):
     before = finished.tree()
     finished.edit("01_data", "fine=True", "fine=1/0")
-    report = pipeline.run("demo", keep_going=False)
+    report = runner.run("demo", keep_going=False)
     assert outcomes(report) == {"01_data": "failed"} and report.exit_code == 1
     assert report.outcomes[0].detail == "cell 5: ZeroDivisionError: division by zero"
     assert finished.tree() == before
-    assert states(pipeline.status("demo")) == {"01_data": ("failed", report.outcomes[0].detail), "02_base": ("blocked", "by 01_data")}
+    assert states(runner.status("demo")) == {"01_data": ("failed", report.outcomes[0].detail), "02_base": ("blocked", "by 01_data")}
 
 
 def test_a_kill_between_moves_and_stamp_is_noticed(finished, monkeypatch):
     finished.edit("01_data", "{scale}", "{scale} new")
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        write = pipeline._write
+        write = runner._write
 
         def killed(path, record):
             if path.name == "01_data.json":
                 raise KeyboardInterrupt
             write(path, record)
-        patch.setattr(pipeline, "_write", killed)
-        pipeline.run("demo")
+        patch.setattr(runner, "_write", killed)
+        runner.run("demo")
     assert finished.tree()["rows/01_data.txt"] == b"0 2.0 new\n"
-    assert states(pipeline.status("demo"))["01_data"] == ("stale", "code, outputs")
+    assert states(runner.status("demo"))["01_data"] == ("stale", "code, outputs")
     finished.edit("01_data", "{scale} new", "{scale}")      # back to what the old stamp says: the bytes still give it away
-    assert states(pipeline.status("demo"))["01_data"] == ("stale", "outputs")
+    assert states(runner.status("demo"))["01_data"] == ("stale", "outputs")
 
 
 def test_a_second_runner_is_told_who_holds_the_lock(finished, monkeypatch):
-    hold = ("import sys, time; from vwsdlib import pipeline\n"
-            "with pipeline._exclusive('demo'): print('held', flush=True); time.sleep(60)")
-    other = subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True, cwd=pipeline.PACKAGE.parent)
+    hold = ("import sys, time; from vwsdlib import runner\n"
+            "with runner._exclusive('demo'): print('held', flush=True); time.sleep(60)")
+    other = subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True, cwd=runner.PACKAGE.parent)
     try:
         assert other.stdout.readline() == "held\n"
-        monkeypatch.setattr(pipeline, "LOCK_SECONDS", 0.3)
+        monkeypatch.setattr(runner, "LOCK_SECONDS", 0.3)
         with pytest.raises(VwsdError, match=f"process {other.pid}"):
-            pipeline.run("demo")
+            runner.run("demo")
     finally:
         other.kill()
         other.wait()
-    assert pipeline.run("demo").exit_code == 0          # a dead holder holds nothing
+    assert runner.run("demo").exit_code == 0          # a dead holder holds nothing
 
 
 def test_what_a_dead_run_left_is_swept(finished):
     left = finished.results / ".staging" / "01_data-999999-abc" / "out"
     left.mkdir(parents=True)
     (left / "half.txt").write_text("half")
-    pipeline.run("demo")
+    runner.run("demo")
     assert not left.parent.exists()
 
 

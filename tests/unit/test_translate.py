@@ -11,7 +11,7 @@ from vwsdlib.data import sets
 from vwsdlib.data.items import Item
 from vwsdlib.encoders import checkpoints
 from vwsdlib.errors import VwsdError
-from vwsdlib.language import quality, translate as tr
+from vwsdlib.language import endpoint, quality, translate as tr
 from vwsdlib.paths import sha256_file
 from vwsdlib.rehearsal.translators import make_translators
 
@@ -180,7 +180,7 @@ def test_cut_off_line_is_translated_again(models, own_folders, monkeypatch):
 def test_checkpoints_are_seeded_and_made_once(tiny, tmp_path):
     before = {p: p.stat().st_mtime_ns for p in tiny.rglob("*.safetensors")}
     folders = make_translators(tiny)
-    assert len(folders) == 4 == len(before) and {p: p.stat().st_mtime_ns for p in before} == before
+    assert len(folders) == 5 == len(before) and {p: p.stat().st_mtime_ns for p in before} == before
     for other in make_translators(tmp_path):
         same = tiny / other.relative_to(tmp_path)
         assert {p.name for p in same.iterdir()} == {p.name for p in other.iterdir()}
@@ -258,7 +258,7 @@ def chat(own_folders, monkeypatch):
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     for name, value in {"URL": f"http://127.0.0.1:{server.server_port}/v1", "MODEL": "toy", "KEY": KEY}.items():
         monkeypatch.setenv(f"VWSD_CHAT_{name}", value)
-    monkeypatch.setattr(tr, "PAUSES", (0, 0, 0))
+    monkeypatch.setattr(endpoint, "PAUSES", (0, 0, 0))
     yield server
     server.release.set()
     server.shutdown()
@@ -282,7 +282,7 @@ def test_chat_translates_and_replays(chat, own_folders):
                                                    (["odd"], "VWSD_CHAT_URL", 1), (["hang"] * 3, "VWSD_CHAT_URL", 1)])
 def test_chat_errors_name_the_variable_and_never_the_key(chat, monkeypatch, script, variable, asked):
     chat.script = list(script)
-    monkeypatch.setattr(tr, "TIMEOUT", 0.2)
+    monkeypatch.setattr(endpoint, "TIMEOUT", 0.2)
     with pytest.raises(VwsdError, match=variable) as e:
         tr.translate("chat", IT[:1], "it")
     assert KEY not in str(e.value) and len(chat.asked) == asked

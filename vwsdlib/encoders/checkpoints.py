@@ -51,6 +51,8 @@ CHECKPOINTS: dict[str, Checkpoint] = {
     "mt5-fa-en": Checkpoint("persiannlp/mt5-base-parsinlu-opus-translation_fa_en", "main", 2335, "CC-BY-NC-SA-4.0"),     # commit not confirmed
     "nllb-200-600m": Checkpoint("facebook/nllb-200-distilled-600M", "f8d333a098d19b4fd9a8b18f94170487ad3f821d", 2480, "CC-BY-NC-4.0"),
     "nllb-200-1.3b": Checkpoint("facebook/nllb-200-distilled-1.3B", "7be3e24664b38ce1cac29b8aeed6911aa0cf0576", 5500, "CC-BY-NC-4.0"),
+    # definer
+    "qwen2.5-1.5b-instruct": Checkpoint("Qwen/Qwen2.5-1.5B-Instruct", "main", 3100, "Apache-2.0"),                       # commit not confirmed
 }
 
 

@@ -9,45 +9,24 @@ from __future__ import annotations
 
 import csv
 import difflib
-import http.client
-import json
-import os
-import time
-import urllib.error
-import urllib.request
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
-from urllib.parse import urlsplit
-
-from tqdm.auto import tqdm
 
 from ..data.emojiwsd.senses import SENSES_FILE, Sense, senses
 from ..data.items import Item, read_lines
 from ..errors import VwsdError
-from ..paths import cache_dir, quiet, sha256_bytes, sha256_file, write_text
-from . import quality
+from ..paths import cache_dir, sha256_file
+from . import endpoint, quality
+from .replay import INSTALL, SHIPPED, Pairs, local_facts, read_records, replay, settings_of, write_records
 
-SHIPPED = "as shipped"    # a setting that is read from the checkpoint's own files; its value stands in the identity
-# All that generate() can be told and that could move a translation, with the library's default; the token ids are the checkpoint's.
-DEFAULTS = {"num_beams": 1, "do_sample": False, "early_stopping": False, "length_penalty": 1.0, "no_repeat_ngram_size": 0, "repetition_penalty": 1.0,
-            "renormalize_logits": False, "bad_words_ids": None, "forced_eos_token_id": None}
-GREEDY = DEFAULTS | dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"), SHIPPED)
 BATCH = 16                      # rows of every batch, filled up: shapes must not tell how many texts were asked for
 LENGTHS = (16, 32, 64, 128)     # padded token counts
 CODES = {"it": "ita_Latn", "fa": "pes_Arab", "en": "eng_Latn"}
 PROMPT = "Translate this {source} phrase into {target}. It is not a sentence. Answer with the translation alone, without quotes or remarks.\n\n{text}"
 LANGUAGES = {"it": "Italian", "fa": "Persian (Farsi)", "en": "English"}
-TIMEOUT, PAUSES = 60.0, (0.0, 2.0, 8.0)   # seconds: of a request, before each attempt
-REFUSALS = {401: "Set VWSD_CHAT_KEY to a valid key.", 403: "Set VWSD_CHAT_KEY to a key that may use this model.", 400: "Check VWSD_CHAT_MODEL.",
-            404: "Check VWSD_CHAT_URL and VWSD_CHAT_MODEL."}
-INSTALL = "Install what it needs: pip install 'vwsdlib[paper]' sentencepiece protobuf. If that is there, fetch the checkpoint again."
-AGAIN = "Run the notebook that makes them again with --force."
-
-Pairs = Iterator[list[tuple[str, str]]]   # (text, translation), a batch at a time in any order
 
 
 @dataclass(frozen=True)
@@ -76,26 +55,10 @@ def _seq2seq(entry: Entry, source: str, target: str) -> tuple[dict, Callable]:
     from ..encoders import checkpoints
 
     found = checkpoints.find(entry.model)
-    settings = {**_settings(entry, found.folder), **({"codes": [entry.codes[source], entry.codes[target]]} if entry.codes else {})}
-    try:
-        import torch
-
-        versions = {name: version(name) for name in ("transformers", "tokenizers", "sentencepiece", "torch")}
-    except ImportError as e:
-        raise VwsdError(f"translating needs the package {e.name}", remedy=INSTALL) from e
-    files = [p for p in sorted(found.folder.iterdir()) if p.suffix in (".json", ".model", ".spm", ".txt")]   # tokenizer and configuration
-    facts = {"model": checkpoints.checkpoint(entry.model).repo, "revision": found.revision, "weights_sha256": found.weights_sha256,
-             "files_sha256": sha256_bytes("".join(p.name + sha256_file(p) for p in files).encode()), "settings": settings, "versions": versions,
-             "dtype": "float32", "device": "cuda" if torch.cuda.is_available() else "cpu", "shapes": f"batch {BATCH}, tokens padded to {LENGTHS}"}
+    settings = {**settings_of(entry.settings, found.folder), **({"codes": [entry.codes[source], entry.codes[target]]} if entry.codes else {})}
+    facts = local_facts(entry.model, found, settings, ("transformers", "tokenizers", "sentencepiece", "torch"),
+                        f"batch {BATCH}, tokens padded to {LENGTHS}")
     return facts, lambda: load_seq2seq(found.folder, settings, facts["device"])
-
-
-def _settings(entry: Entry, folder: Path) -> dict:
-    """Every generation setting with its value; `SHIPPED` ones from generation_config.json, else config.json, else the library's default."""
-    files = [folder / name for name in ("config.json", "generation_config.json") if (folder / name).exists()]
-    shipped = {name: value for path in files for name, value in json.loads(path.read_text(encoding="utf-8")).items()}
-    asked = {**GREEDY, **entry.settings}
-    return {name: shipped.get(name, DEFAULTS.get(name)) if value == SHIPPED else value for name, value in asked.items()}
 
 
 def load_seq2seq(folder: Path, settings: Mapping, device: str = "cpu") -> Callable[[list[str]], Pairs]:
@@ -141,40 +104,11 @@ def _generate(tokenizer, model, texts: list[str]) -> Pairs:
 
 
 def _chat(entry: Entry, source: str, target: str) -> tuple[dict, Callable]:
-    url, model = (os.environ.get(name, "").strip() for name in ("VWSD_CHAT_URL", "VWSD_CHAT_MODEL"))
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or parts.username or parts.query:
-        raise VwsdError("VWSD_CHAT_URL is no plain http(s) address", remedy="Set VWSD_CHAT_URL to an endpoint such as http://localhost:8000/v1.")
-    if not model:
-        raise VwsdError("the chat model is not named", remedy="Set VWSD_CHAT_MODEL to the name the endpoint gives it.")
-    facts = {"model": model, "revision": "", "weights_sha256": "", "settings": {**entry.settings, "endpoint": parts.netloc + parts.path.rstrip("/")}}
-    words = {"source": LANGUAGES[source], "target": LANGUAGES[target]}
-    ask = partial(_ask, url, model, entry.settings["temperature"])
-    return facts, lambda: lambda texts: ([(text, ask(PROMPT.format(**words, text=text)))] for text in texts)
-
-
-def _ask(url: str, model: str, temperature: float, prompt: str) -> str:
-    """One answer of an OpenAI-compatible endpoint, asked again where it is busy; no error repeats the server's words, the key may be in them."""
-    body = {"model": model, "messages": [{"role": "user", "content": prompt}], "temperature": temperature}
-    address = url.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
-    request = urllib.request.Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    if secret := os.environ.get("VWSD_CHAT_KEY", "").strip():
-        request.add_unredirected_header("Authorization", f"Bearer {secret}")   # a redirect to another host must not carry it along
-    for pause in PAUSES:
-        time.sleep(pause)
-        try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-                return " ".join(json.load(answer)["choices"][0]["message"]["content"].split())
-        except urllib.error.HTTPError as e:
-            what, remedy = f"the chat endpoint answers with HTTP {e.code}", REFUSALS.get(e.code, "Try again later; what was translated is kept.")
-            if e.code != 429 and e.code < 500:
-                break
-        except (ValueError, LookupError, TypeError, AttributeError):
-            what, remedy = "the chat endpoint's answer is no chat completion", "Check that VWSD_CHAT_URL speaks the OpenAI chat format."
-            break
-        except (OSError, http.client.HTTPException) as e:   # no such host, refused, timed out, hung up
-            what, remedy = f"the chat endpoint cannot be reached ({type(e).__name__})", "Check VWSD_CHAT_URL, and that the server is up."
-    raise VwsdError(what, where=urlsplit(url).netloc, remedy=remedy)
+    its = endpoint.chat_facts()
+    facts = {"model": its["model"], "revision": "", "weights_sha256": "", "settings": {**entry.settings, "endpoint": its["endpoint"]}}
+    fill = partial(PROMPT.format, source=LANGUAGES[source], target=LANGUAGES[target])
+    ask = lambda text: endpoint.ask([{"role": "user", "content": fill(text=text)}], entry.settings["temperature"])  # noqa: E731
+    return facts, lambda: lambda texts: ([(text, ask(text))] for text in texts)
 
 
 def _reference(entry: Entry, source: str, target: str) -> tuple[dict, Callable]:
@@ -236,43 +170,8 @@ def translate(name: str, texts: Sequence[str], source: str, target: str = "en", 
     a missing checkpoint, or the variable to set for `chat`.
     """
     facts, load = _prepare(name, source, target)
-    digest = sha256_bytes(json.dumps(facts, sort_keys=True, ensure_ascii=False).encode())
-    path = Path(store or cache_dir() / "translations") / f"{name}-{digest[:16]}.jsonl"
-    keys = {text: sha256_bytes(f"{text}\0{digest}".encode()) for text in texts}
-    known = _read_store(path)
-    missing = [text for text, key in keys.items() if key not in known]
-    replayed = sum(keys[text] in known for text in texts)
-    if missing:
-        with tqdm(total=len(missing), desc=f"{name} {source}", unit="text", disable=quiet()) as bar:
-            for pairs in load()(missing):
-                _append(path, [{"key": keys[text], "in": text, "out": out} for text, out in pairs])
-                known |= {keys[text]: out for text, out in pairs}
-                bar.update(len(pairs))
-    return Translations(tuple(texts), tuple(known[keys[text]] for text in texts), facts, replayed)
-
-
-def _read_store(path: Path) -> dict[str, str]:
-    """Key -> translation; a line that a kill cut off is passed over, its text is translated again."""
-    known = {}
-    for line in path.read_bytes().split(b"\n") if path.exists() else ():
-        try:
-            stored = json.loads(line)
-            known[stored["key"]] = stored["out"]
-        except (ValueError, KeyError, TypeError):
-            continue
-    return known
-
-
-def _append(path: Path, lines: list[dict]) -> None:
-    """Add lines in one write, on a line of their own where the last one was cut off."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "ab+") as f:
-            f.seek(max(f.tell() - 1, 0))
-            start = b"" if f.read() in (b"\n", b"") else b"\n"
-            f.write(start + "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
-    except OSError as e:
-        raise VwsdError(f"cannot store the translations: {e.strerror or e}", where=path, remedy="Free some space or set VWSD_CACHE.") from e
+    known, replayed = replay(name, facts, texts, load, store or cache_dir() / "translations", f"{name} {source}")
+    return Translations(tuple(texts), tuple(known[text] for text in texts), facts, replayed)
 
 
 def translate_items(name: str, items: Sequence[Item], language: str, store: str | Path | None = None) -> list[dict]:
@@ -293,22 +192,12 @@ def _record(item_id: str, language: str, target: str, phrase: str, phrase_en: st
 def write_translations(folder: str | Path, records: Sequence[Mapping], facts: Mapping, split: str) -> Path:
     """Write `<folder>/translations/<translator>.<language>.<split>.jsonl` and its `.meta.json` (identity `facts`, split, n); returns the path."""
     stem = Path(folder) / "translations" / f"{facts['translator']}.{facts['source']}.{split}"
-    path = write_text(f"{stem}.jsonl", "".join(json.dumps(dict(record), ensure_ascii=False) + "\n" for record in records))
-    write_text(f"{stem}.meta.json", json.dumps({**facts, "split": split, "n": len(records)}, indent=1, ensure_ascii=False) + "\n")
-    return path
+    return write_records(stem, records, {**facts, "split": split})
 
 
 def read_translations(path: str | Path) -> tuple[list[dict], dict]:
     """Records and meta of a translations file; VwsdError where lines are missing."""
-    path = Path(path)
-    try:
-        meta = json.loads(path.with_name(path.name.removesuffix(".jsonl") + ".meta.json").read_text(encoding="utf-8"))
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-    except (OSError, ValueError) as e:
-        raise VwsdError(f"the translations cannot be read: {e}", where=path, remedy=AGAIN) from e
-    if len(records) != meta.get("n"):
-        raise VwsdError(f"{len(records)} translations, {meta.get('n')} were written", where=path, remedy=AGAIN)
-    return records, meta
+    return read_records(path, "translations")
 
 
 def load_stored(path: str | Path, language: str) -> list[dict]:

@@ -6,16 +6,18 @@ Ties go to the earlier candidate, so to the more frequent sense where the invent
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from ..data.wordnet import WordNet
 from ..data.wsd import WsdItem
 from ..encoders.registry import load_encoder
 from ..encoders.store import VectorStore
 from ..errors import VwsdError
+from ..paths import quiet
 
 Scores = list[np.ndarray]  # an array [candidates] an item
 STOP = frozenset("""about after all also an and any are as at be because been before being but by can could did do does each either esp etc for
@@ -40,11 +42,11 @@ def lesk_scores(items: Sequence[WsdItem], wordnet: WordNet | None = None) -> Sco
         return _content(" ".join((gloss, *(wordnet.sense(key).examples if wordnet else ()))))
 
     scores = []
-    for item in items:
+    for item in tqdm(items, desc="lesk", unit=" items", leave=False, disable=quiet()):
         first, last = item.span
         target = _content(" ".join((*item.tokens[first:last + 1], item.lemma.replace("_", " "))))
         context = _content(" ".join((*item.tokens[:first], *item.tokens[last + 1:]))) - target
-        scores.append(np.array([len(context & signature(*pair)) for pair in zip(item.candidates, _glosses(item))], dtype=float))
+        scores.append(np.array([len(context & signature(*pair)) for pair in zip(item.candidates, glosses_of(item))], dtype=float))
     return scores
 
 
@@ -54,10 +56,18 @@ def encoder_scores(items: Sequence[WsdItem], store: VectorStore | None = None) -
     Nothing is trained. All targets of a sentence share its vector: what tells them apart is their own candidates.
     """
     store = store or VectorStore(load_encoder("lite"))
-    pairs = [[f"{item.lemma.replace('_', ' ')}: {gloss}" for gloss in _glosses(item)] for item in items]
+    pairs = [[f"{item.lemma.replace('_', ' ')}: {gloss}" for gloss in glosses_of(item)] for item in items]
     texts = list(dict.fromkeys([item.sentence for item in items] + [text for some in pairs for text in some]))
     row, vectors = {text: i for i, text in enumerate(texts)}, store.texts(texts)     # [texts, d]
     return [vectors[[row[t] for t in some]].astype(np.float64) @ vectors[row[item.sentence]].astype(np.float64) for item, some in zip(items, pairs)]
+
+
+# name -> scores of items, given WordNet where the candidates are its sense keys (else None) and the name of an encoder
+BASELINES: dict[str, Callable[[Sequence[WsdItem], WordNet | None, str], Scores]] = {
+    "first-sense": lambda items, wordnet, encoder: first_sense_scores(items),
+    "lesk": lambda items, wordnet, encoder: lesk_scores(items, wordnet),
+    "encoder": lambda items, wordnet, encoder: encoder_scores(items, VectorStore(load_encoder(encoder))),
+}
 
 
 def choose(items: Sequence[WsdItem], scores: Scores) -> dict[str, tuple[str, ...]]:
@@ -65,12 +75,12 @@ def choose(items: Sequence[WsdItem], scores: Scores) -> dict[str, tuple[str, ...
     return {item.id: (item.candidates[int(np.argmax(own))],) if item.candidates else () for item, own in zip(items, scores)}
 
 
-
 def _content(text: str) -> frozenset[str]:
     return frozenset(re.findall(r"[^\W_]{2,}", text.lower())) - STOP
 
 
-def _glosses(item: WsdItem) -> tuple[str, ...]:
+def glosses_of(item: WsdItem) -> tuple[str, ...]:
+    """A gloss for each of the item's candidates; VwsdError where there are none."""
     if len(item.glosses) != len(item.candidates):
-        raise VwsdError("the item's candidates have no glosses", where=item.id, remedy="Give the reader a gloss for each sense id.")
+        raise VwsdError("the item's candidates have no glosses", where=item.id, remedy="Give the reader a gloss for each sense id, or take the first sense, which needs none.")
     return item.glosses

@@ -26,6 +26,7 @@ class Backbone(Protocol):
     vision_width: int
     dim: int
     length: int           # tokens of a text at most
+    sequence: int         # tokens that a picture's places become: as many as a text has, where a causal mask of that size is in the way
     places: int           # P
     start: int
     end: int              # ids around a text; padding is 0
@@ -77,7 +78,8 @@ class ClipBackbone(nn.Module):
         if self.width != self.dim:
             raise VwsdError(f"the text tower's width {self.width} is not that of the joint space, {self.dim}", where=identity["model"],
                             remedy="PolCLIP's former reads tokens of both: choose a CLIP where they agree (OpenAI's ViTs do).")
-        self.length, self.places = text.max_position_embeddings, (vision.image_size // vision.patch_size) ** 2 + 1
+        self.length = self.sequence = text.max_position_embeddings
+        self.places = (vision.image_size // vision.patch_size) ** 2 + 1
         self.tokenizer, self.processor, self._identity = tokenizer, processor, identity
         self.start, self.end = (tokenizer.convert_tokens_to_ids(t) for t in ("<|startoftext|>", "<|endoftext|>"))
         self.token_embedding, self.position = nn.Embedding(text.vocab_size, self.width), nn.Embedding(self.length, self.width)

@@ -57,7 +57,7 @@ class Coder:
 
     def contexts(self, records: Sequence[Record]) -> Texts:
         """Contexts, read out at their targets' spans."""
-        return self._stack([self._context(*self._placed(record)) for record in records], whole=False)
+        return self._stack([self._context(*self._placed(record)) for record in records], whole=False, spans=self.config.context == "span")
 
     def texts(self, texts: Sequence[str]) -> Texts:
         """Glosses and captions, read out as a whole; what is too long is cut, its end token kept."""
@@ -96,7 +96,7 @@ class Coder:
         kept = [its.start, *ids[:its.length - 2], its.end]
         return kept, len(kept) - 1, len(kept) - 1
 
-    def _stack(self, coded: list[tuple[list[int], int, int]], whole: bool) -> Texts:
+    def _stack(self, coded: list[tuple[list[int], int, int]], whole: bool, spans: bool = False) -> Texts:
         """Padded with 0 to the full length; to the longest where padding is masked, so that it costs nothing."""
         length = max(len(ids) for ids, _, _ in coded) if self.config.mask_pads else self.backbone.length
         ids = torch.zeros(len(coded), length, dtype=torch.long)
@@ -106,7 +106,7 @@ class Coder:
             inside[row, first:last + 1] = True
             pads[row, len(its):] = True
         end = torch.tensor([last if whole else len(its) - 1 for its, _, last in coded])
-        return Texts(ids, pads, self.backbone.whole(end, length) if whole else inside, end)
+        return Texts(ids, pads, inside if spans else self.backbone.whole(end, length), end)
 
 
 def collate(records: Sequence[Record], coder: Coder, states: Tensor) -> Batch:

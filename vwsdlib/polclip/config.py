@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ..errors import VwsdError
 
 LOSSES = ("sig", "w2s", "isg", "w2i")
-CHOICES = {"roles": ("figure", "code"), "readout": ("first", "eot", "mean"), "w2i_query": ("caption", "target"), "schedule": ("clean", "code"),
+CHOICES = {"roles": ("figure", "code"), "readout": ("first", "eot", "mean"), "w2i_query": ("caption", "target"), "context": ("span", "sentence"), "schedule": ("clean", "code"),
            "precision": ("no", "bf16", "fp16")}
 
 
@@ -25,6 +25,7 @@ class Config:
     backbone: str = "clip-vit-l14"       # key of a CLIP checkpoint, or "lite"
     borrowed: int = 4                    # last blocks of each tower that the generators run through (code: 2)
     roles: str = "figure"                # fusion for pictures: the picture's tokens ask (figure), or the generated ones do (code)
+    fuse: bool = True                    # without, the plain vectors stand where the fused ones would
     readout: str = "first"               # which place of the fused sequence is the vector: the first, that of the end token, the mean
     ema: float = 0.995                   # targets follow at this rate; 0: targets are the model itself without gradient (code, in effect)
     former_layers: int = 2
@@ -33,6 +34,7 @@ class Config:
     mlp: int = 4                         # inner width of their blocks, in widths
     hidden: int = 2048                   # inner width of the map after fusion
     mask_pads: bool = False              # padding stays out of former, borrowed blocks, fusion and means (neither figure nor code)
+    context: str = "span"                # u: mean of the target's tokens (figure and code), or the whole sentence's vector
     causal: bool = True                  # the text tower's causal mask stays on in its borrowed blocks
     # what is trained
     open_text: int = 12                  # last blocks of the text tower
@@ -60,7 +62,10 @@ class Config:
     # optimisation
     epochs: int = 20
     rate: float = 1e-4
-    schedule: str = "clean"              # cosine over all steps, half the rate outside the text tower; code: one rate an epoch for all, see train.rates
+    text_rate: float = 1.0               # the text tower's, in rates (the released code sets the factors and then overwrites them with one value)
+    vision_rate: float = 0.5             # what is trained of the vision tower
+    new_rate: float = 0.5                # everything that begins untrained
+    schedule: str = "clean"              # half a cosine over all steps; code: one value an epoch, see train.rate
     weight_decay: float = 0.05           # on every parameter, as in the code
     clip: float = 1.0                    # largest norm of the gradient; 0: none (code: clips after the step, so in effect none)
     accumulate: int = 1                  # batches a step and process
@@ -86,7 +91,7 @@ class Config:
 PRESETS: dict[str, Config] = {
     "paper": Config(),
     "code": Config(borrowed=2, roles="code", ema=0.0, strip_target=True, target_first=True, last_occurrence=True, drop_end=True, repack=False,
-                   count_pictures=False, drop_last=True, schedule="code", clip=0.0),
+                   count_pictures=False, drop_last=True, schedule="code", vision_rate=1.0, new_rate=1.0, clip=0.0),
     # small enough to be trained many times in minutes on two cores; padding masked, as the lite encoder's text tower was trained
     "demo": Config(backbone="lite", borrowed=1, former_layers=1, fusion_layers=1, mlp=2, hidden=768, mask_pads=True, open_text=1, merge_duplicates=True,
                    temperature=0.07, normalise_targets=True, senses=20, pictures=40, per_sense=2, epochs=2, rate=3e-4),

@@ -20,7 +20,7 @@ from ..encoders.registry import load_encoder
 from .blocks import mean
 from .config import Config
 
-LENGTH, PREFIX_BATCH = 32, 16      # tokens of a text at most; texts that go through the frozen layers together
+LENGTH, SEQUENCE, PREFIX_BATCH = 32, 12, 16      # tokens of a text at most; of a picture; texts that go through the frozen layers together
 
 
 class LiteBackbone(nn.Module):
@@ -30,7 +30,7 @@ class LiteBackbone(nn.Module):
     """
 
     width = dim = DIM
-    vision_width, length, places = FEATURES + DIM, LENGTH, 50
+    vision_width, length, sequence, places = FEATURES + DIM, LENGTH, SEQUENCE, 50
 
     def __init__(self, config: Config):
         super().__init__()
@@ -131,8 +131,8 @@ class LiteBackbone(nn.Module):
         return self._head(mean(x, pads)), self._head(x)
 
     def through_text(self, x: Tensor, last: int, causal: bool) -> tuple[Tensor, Tensor]:
-        """The last open layers; the vector is read out as a text's."""
-        for block in self.text_blocks[-last:]:
+        """The last layers, trained or not; the vector is read out as a text's."""
+        for block in [*self._prefix[0][1], *self.text_blocks][-last:]:
             x = block(x)
         return F.normalize(x.mean(1), dim=-1) - self.centre, x
 

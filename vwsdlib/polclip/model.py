@@ -5,7 +5,7 @@
     x_n   a picture                                         b_n   implicit sense of a picture  (ISG)
     r_n   picture fused with its implicit sense             s~, x~  targets: the towers as they were (EMA), without gradient
 
-B texts of L tokens, N pictures of P places, text width w = joint width d, vision width v.
+B texts of L tokens, N pictures of P places that become K tokens (K = L in CLIP), text width w = joint width d, vision width v.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class PolClip(nn.Module):
         self.former = Former(its.width, config.former_layers, config.heads, config.mlp * its.width)
         self.to_vision = nn.Linear(its.width, its.vision_width)                       # sense tokens -> places of a picture
         self.to_text = nn.Linear(its.width, its.width)
-        self.transfer = nn.Linear(its.places, its.length)                             # over the token axis: P places -> L tokens
+        self.transfer = nn.Linear(its.places, its.sequence)                           # over the token axis: P places -> K tokens
         self.fusion = Fusion(its.width, config.fusion_layers, config.heads, config.mlp * its.width, config.hidden)
 
     # ------------------------------------------------------------------ vectors
@@ -72,9 +72,12 @@ class PolClip(nn.Module):
     def senses(self, texts: Texts) -> Senses:
         """Glosses, their implicit pictures, and the two fused."""
         tokens, a, places, pads = self._sense_sequences(texts)
+        s = F.normalize(self.backbone.text_vector(tokens, texts.inside), dim=-1)      # [G, d]
+        if not self.config.fuse:
+            return Senses(s, a, s)
         end = texts.end if self.config.readout == "eot" else torch.zeros_like(texts.end)
         m = self.fusion(tokens, F.normalize(places, dim=-1), None if self.config.readout == "mean" else end, pads, pads)          # [G, d]
-        return Senses(F.normalize(self.backbone.text_vector(tokens, texts.inside), dim=-1), a, F.normalize(m, dim=-1))
+        return Senses(s, a, F.normalize(m, dim=-1))
 
     def _sense_sequences(self, texts: Texts) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """SIG: sense tokens [G, L, w]; implicit picture, vector [G, d] and places [G, L, d]; what is padding [G, L]."""
@@ -92,15 +95,18 @@ class PolClip(nn.Module):
 
     def _pictures(self, states: Tensor) -> Pictures:
         states = self.backbone.look(states)
-        tokens = self.transfer(self.backbone.picture_tokens(states).transpose(1, 2)).transpose(1, 2)      # [N, P, d] -> [N, L, d]
+        tokens = self.transfer(self.backbone.picture_tokens(states).transpose(1, 2)).transpose(1, 2)      # [N, P, d] -> [N, K, d]
         tokens = F.normalize(tokens, dim=-1)
-        x = self.to_text(self.former(tokens))                                         # [N, L, w]
-        b, words = self.backbone.through_text(x, self.config.borrowed, self.config.causal)                # [N, d], [N, L, w]
+        x = self.to_text(self.former(tokens))                                         # [N, K, w]
+        b, words = self.backbone.through_text(x, self.config.borrowed, self.config.causal)                # [N, d], [N, K, w]
+        plain, b = F.normalize(self.backbone.picture_vector(states), dim=-1), F.normalize(b, dim=-1)
+        if not self.config.fuse:
+            return Pictures(plain, b, plain)
         query, other = (tokens, words) if self.config.roles == "figure" else (words, tokens)
         place = {"first": 0, "eot": tokens.shape[1] - 1, "mean": None}[self.config.readout]
         where = None if place is None else torch.full((len(tokens),), place, device=tokens.device)
         r = self.fusion(query, other, where)                                          # [N, d]
-        return Pictures(*(F.normalize(v, dim=-1) for v in (self.backbone.picture_vector(states), b, r)))
+        return Pictures(plain, b, F.normalize(r, dim=-1))
 
     def _vector(self, backbone: Backbone, texts: Texts) -> Tensor:
         return F.normalize(backbone.text_vector(backbone.read(texts.ids, texts.pads), texts.inside), dim=-1)

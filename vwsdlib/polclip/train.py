@@ -58,14 +58,14 @@ def rate(config: Config, epoch: int, done: float = 0.0) -> float:
 def make_optimizer(model: PolClip) -> torch.optim.AdamW:
     """AdamW over the trained parameters, each once: text tower, vision tower, the rest. Decay on all of them, LN and biases too, as released.
 
-    `scale` of a group: 1 for the text tower, 0.5 for the others; in schedule `code` 1 for all, since the released scheduler overwrites them.
+    `scale` of a group: the configuration's text_rate, vision_rate or new_rate.
     """
     config, groups = model.config, {"text": [], "vision": [], "rest": []}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             part = name.removeprefix("backbone.")
             groups["rest" if part == name else "text" if part.startswith(TEXT) else "vision"].append(parameter)
-    scale = {"text": 1.0, "vision": 0.5, "rest": 0.5} if config.schedule == "clean" else dict.fromkeys(groups, 1.0)
+    scale = {"text": config.text_rate, "vision": config.vision_rate, "rest": config.new_rate}
     return torch.optim.AdamW([{"params": its, "scale": scale[name], "lr": config.rate} for name, its in groups.items() if its],
                              betas=(0.9, 0.999), eps=1e-6, weight_decay=config.weight_decay)
 

@@ -1,4 +1,4 @@
-"""Tiny translation checkpoints with random weights in the published ones' formats: they run like the real ones and translate nothing."""
+"""Tiny checkpoints of translators and of a definer, random weights in the published ones' formats: they run like the real ones and say nothing."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from ..data.emojiwsd.senses import senses
 from ..encoders.checkpoints import checkpoint
 
 WIDTH = 32
+CHAT = ("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
 
 
 def make_translators(folder: str | Path, seed: int = 0) -> list[Path]:
@@ -105,4 +107,20 @@ def _nllb(folder: Path):
     return model
 
 
-MAKERS: dict[str, Callable] = {"opus-mt-it-en": _marian, "mt5-fa-en": _mt5, "nllb-200-600m": _nllb, "nllb-200-1.3b": _nllb}
+def _qwen2(folder: Path):
+    from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
+
+    marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    tokenizer = Qwen2Tokenizer().train_new_from_iterator(_lines("it", "fa", "en"), 600, new_special_tokens=marks[1:], show_progress=False)
+    tokenizer.eos_token, tokenizer.chat_template = marks[2], CHAT
+    tokenizer.save_pretrained(folder, save_jinja_files=False)   # as published: the template stands in tokenizer_config.json
+    pad, _, end = tokenizer.convert_tokens_to_ids(marks)
+    model = Qwen2ForCausalLM(Qwen2Config(vocab_size=len(tokenizer), hidden_size=WIDTH, intermediate_size=WIDTH, num_hidden_layers=1,
+                                         num_attention_heads=2, num_key_value_heads=1, tie_word_embeddings=True, bos_token_id=pad, eos_token_id=end))
+    model.generation_config = GenerationConfig(do_sample=True, temperature=0.7, top_p=0.8, top_k=20, repetition_penalty=1.1, bos_token_id=pad,
+                                               pad_token_id=pad, eos_token_id=[end, pad])   # what must not reach a greedy answer
+    return model
+
+
+MAKERS: dict[str, Callable] = {"opus-mt-it-en": _marian, "mt5-fa-en": _mt5, "nllb-200-600m": _nllb, "nllb-200-1.3b": _nllb,
+                               "qwen2.5-1.5b-instruct": _qwen2}

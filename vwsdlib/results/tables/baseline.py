@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 
-from ...analysis.metrics import mcnemar
 from ..collect import LANGUAGE_NAMES, LANGUAGE_ORDER, Collection
 from . import VARIANTS, Column, Table, interval, set_title, table
+from .paired import difference
 
 
 @table
@@ -64,10 +64,9 @@ def baseline_paired(c: Collection) -> Table | None:
         runs = [p for p in c.select(encoder=c.baseline, language=language, split="test") if p.variant in VARIANTS]
         runs.sort(key=lambda p: (p.meta["model"], list(VARIANTS).index(p.meta["variant"])))
         for a, b in itertools.combinations(runs, 2):
-            if a.meta["model"] == b.meta["model"] and a.meta["data_sha256"] == b.meta["data_sha256"]:
-                only_a, only_b, p = mcnemar(a.ranks == 1, b.ranks == 1)
+            if a.meta["model"] == b.meta["model"] and (found := difference(a, b)):
                 rows.append({"language": LANGUAGE_NAMES[language], "model": a.meta["model"], "a": VARIANTS[a.meta["variant"]], "b": VARIANTS[b.meta["variant"]],
-                             "n": len(a.ranks), "only_a": only_a, "only_b": only_b, "difference": 100 * (only_b - only_a) / len(a.ranks), "p": p})
+                             "n": len(a.ranks), **found})
     columns = (Column("language", "Language"), Column("model", "Model"), Column("a", "A"), Column("b", "B"), Column("n", "n", "d"),
                Column("only_a", "only A right", "d"), Column("only_b", "only B right", "d"), Column("difference", "B − A (points)", "+.2f"),
                Column("p", "McNemar p (exact)", ".2g"))

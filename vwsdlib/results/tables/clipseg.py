@@ -7,39 +7,11 @@ from collections import defaultdict
 import numpy as np
 
 from ...analysis.masks import STATISTICS, association, choose_weight, mix
-from ...analysis.metrics import gold_ranks, hits, mcnemar, mrr, paired_interval, percent, wilson
+from ...analysis.metrics import gold_ranks, hits, percent, wilson
 from ..collect import Collection
 from ..predictions import Predictions
 from . import Column, Table, interval, set_title, table
-
-def difference(a: Predictions, b: Predictions) -> dict:
-    """b against a on the same items: counts right alone, points with 95 % interval, exact McNemar p; empty where the items differ."""
-    if a.meta["data_sha256"] != b.meta["data_sha256"]:
-        return {}
-    return difference_of(a.ranks == 1, b.ranks == 1)
-
-
-def difference_of(a: np.ndarray, b: np.ndarray) -> dict:
-    """The same for two arrays of right or wrong [n]."""
-    only_a, only_b, p = mcnemar(a, b)
-    return {"only_a": only_a, "only_b": only_b, "difference": 100 * (only_b - only_a) / len(a), "p": p,
-            "difference_ci": interval(*paired_interval(only_a, only_b, len(a)))}
-
-
-def score_cells(p: Predictions) -> dict:
-    """n, k, hit@1 with interval and MRR of a run."""
-    return cells_of(p.ranks)
-
-
-def cells_of(ranks: np.ndarray) -> dict:
-    """The same from ranks [n]."""
-    k, n = hits(ranks), len(ranks)
-    return {"n": n, "k": k, "value": percent(k, n), "ci": interval(*wilson(k, n)), "mrr": mrr(ranks)}
-
-
-SCORE = (Column("n", "n", "d"), Column("k", "k", "d"), Column("value", "Hit@1", ".2f"), Column("ci", "95 % interval"), Column("mrr", "MRR", ".2f"))
-PAIRED = (Column("only_a", "lost", "d"), Column("only_b", "won", "d"), Column("difference", "Points", "+.2f"), Column("difference_ci", "95 % interval"),
-          Column("p", "McNemar p", ".2g"))
+from .paired import PAIRED, SCORE, cells_of, difference, difference_of, score_cells
 
 
 def ladder_runs(c: Collection) -> list[tuple[str, Predictions]]:

@@ -10,7 +10,7 @@ from ...language.translate import TRANSLATORS
 from ..collect import LANGUAGE_NAMES, Collection
 from ..predictions import Predictions
 from . import Column, Table, interval, set_title, table
-from .clipseg import PAIRED, SCORE, difference, score_cells
+from .paired import PAIRED, SCORE, difference, score_cells
 
 EXAMPLES = 8  # marked translations shown for each language
 

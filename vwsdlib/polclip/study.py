@@ -1,0 +1,235 @@
+"""A study: what is trained on, what is tested on, and many runs of it (seeds, ablations), each trained once and kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import chain
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from ..data.sets import VwsdSet, load_set
+from ..errors import VwsdError, known
+from ..paths import PACKAGE, cache_dir, quiet, sha256_bytes
+from .batches import photo_text
+from .checkpoints import read_checkpoint
+from .config import Config
+from .evaluate import textual_scores, visual_scores
+from .model import PolClip, count_parameters
+from .packing import pack
+from .pictures import PictureStates
+from .records import Record
+from .train import Data, Dev, read_log, train
+
+# name -> (what a reader calls it, changes of the configuration); each is compared with the full model of the same seed
+ABLATIONS: dict[str, tuple[str, dict]] = {
+    "no-sig": ("without SIG", {"losses": ("w2s", "isg", "w2i")}),
+    "no-w2s": ("without W2S", {"losses": ("sig", "isg", "w2i")}),
+    "no-isg": ("without ISG", {"losses": ("sig", "w2s", "w2i")}),
+    "no-w2i": ("without W2I", {"losses": ("sig", "w2s", "isg")}),
+    "no-fusion": ("plain vectors in place of fused ones", {"fuse": False}),
+    "borrow-2": ("two borrowed blocks", {"borrowed": 2}),
+    "roles": ("fusion roles as released", {"roles": "code"}),
+    "mean": ("read-out: mean", {"readout": "mean"}),
+    "eot": ("read-out: end token", {"readout": "eot"}),
+    "no-ema": ("targets without EMA", {"ema": 0.0}),
+    "temperature-1": ("temperature 1", {"temperature": 1.0}),
+    "target": ("W2I asked by the target, not a caption", {"w2i_query": "target"}),
+    "span": ("contexts read at the target's tokens", {"context": "span"}),
+}
+
+
+@dataclass(frozen=True)
+class Study:
+    """Sources of one study. `batches(config)` gives the packed batches of an epoch; `chosen_on` are records and a set to choose epochs on."""
+
+    name: str
+    batches: Callable[[Config], Callable[[int], Sequence[list[Record]]]]
+    dev_records: list[Record]
+    dev_set: VwsdSet | None
+    test_records: list[Record]
+    test_sets: list[VwsdSet]
+    facts: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run: its name, what it is called, "main" or "ablation", what is changed, its configuration."""
+
+    name: str
+    label: str
+    group: str
+    changed: str
+    config: Config
+
+
+@dataclass(frozen=True)
+class Result:
+    """One trained and tested run: scores of every test record and item, counts of its parameters, its log."""
+
+    plan: Plan
+    textual: dict[str, list[np.ndarray]]
+    visual: dict[tuple[str, str], dict[str, np.ndarray]]   # (language, split) -> plain, fused, sum [n, 10]
+    counts: dict
+    steps: list[dict]
+    tests: list[dict]
+    best: dict | None
+    checkpoint: Path
+
+
+def plans(config: Config, seeds: Sequence[int], ablations: Sequence[str] = ()) -> list[Plan]:
+    """The full model under each seed, then each ablation under the first."""
+    main = [Plan(f"seed{seed}", "PolCLIP", "main", "", dataclasses.replace(config, seed=seed)) for seed in seeds]
+    for name in ablations:
+        known("ablation", name, ABLATIONS)
+    return main + [Plan(name, "PolCLIP", "ablation", ABLATIONS[name][0], dataclasses.replace(config, seed=seeds[0], **ABLATIONS[name][1])) for name in ablations]
+
+
+@cache
+def code() -> str:
+    """Hash of this room's sources: a run trained by other code is another run."""
+    return sha256_bytes(b"\0".join(path.read_bytes() for path in sorted((PACKAGE / "polclip").glob("*.py"))))
+
+
+def run_all(study: str, plans: Sequence[Plan], workers: int = 1, **settings) -> Iterator[Result]:
+    """Train and test every plan; what was trained before by the same code on the same data is only tested. Results in the order of the plans.
+
+    study: a name of STUDIES, with its `settings`. workers: processes side by side, each on one thread (for the CPU); 1 uses this process.
+    """
+    bar = tqdm(total=len(plans), desc="PolCLIP runs", unit="run", disable=quiet())
+    if workers == 1:
+        for plan in plans:
+            yield run_one(study, plan, settings)
+            bar.update()
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        for found in pool.map(run_one, [study] * len(plans), plans, [settings] * len(plans)):
+            yield found
+            bar.update()
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)                                                          # threads that share two cores wait for each other
+
+
+def run_one(study: str, plan: Plan, settings: dict) -> Result:
+    """Train one plan to its end (or find it trained), choose the epoch on dev, and test it."""
+    its = load_study(study, **settings)
+    torch.manual_seed(plan.config.seed)                                               # what begins untrained
+    model = PolClip(plan.config)
+    states = PictureStates(model.backbone)
+    batches = its.batches(plan.config)
+    data = Data(batches, len(batches(0)), states, its.facts)
+    folder = run_folder(its, plan, model)
+    train(model, data, folder, dev_of(its, states))
+    checkpoint = folder / ("best.safetensors" if (folder / "best.safetensors").exists() else "last.safetensors")
+    _, about, tensors = read_checkpoint(checkpoint)
+    _load(model, tensors, checkpoint)
+    textual = textual_scores(model, its.test_records) if its.test_records else {}
+    visual = {(d.language, d.split): visual_scores(model, [photo_text(i.phrase) for i in d.items], paths_of(d), states) for d in its.test_sets}
+    return Result(plan, textual, visual, count_parameters(model) | {"parts": parts_of(model)}, *read_log(folder), about.get("best"), checkpoint)
+
+
+def _load(model: PolClip, tensors: dict, where: Path) -> None:
+    from .checkpoints import put
+
+    put(model, tensors, where)
+    model.eval()
+
+
+def run_folder(study: Study, plan: Plan, model: PolClip) -> Path:
+    """Where a run is kept: `<cache>/polclip/<study>-<run>-<hash of configuration, data, backbone and code>`."""
+    made_of = [plan.config.to_json(), study.facts, model.backbone.identity(), code(), torch.__version__]
+    digest = sha256_bytes(json.dumps(made_of, sort_keys=True).encode())[:16]
+    return cache_dir() / "polclip" / f"{study.name}-{plan.name}-{digest}"
+
+
+def dev_of(study: Study, states: PictureStates) -> Dev | None:
+    """Scores on dev, percent: textual F1 (every item is answered) and visual hit@1, by the sum of plain and fused."""
+    if not study.dev_records and study.dev_set is None:
+        return None
+
+    def dev(model: PolClip) -> dict[str, float]:
+        found = {}
+        if study.dev_records:
+            scores = textual_scores(model, study.dev_records)["sum"]
+            right = [r.candidates[int(np.argmax(s))].id in r.golds for r, s in zip(study.dev_records, scores)]
+            found["textual"] = 100 * sum(right) / len(right)
+        if study.dev_set is not None:
+            its = study.dev_set
+            scores = visual_scores(model, [photo_text(i.phrase) for i in its.items], paths_of(its), states)["sum"]
+            found["visual"] = 100 * float(np.mean([int(np.argmax(s)) == i.gold_index for s, i in zip(scores, its.items)]))
+        return found
+    return dev
+
+
+def paths_of(data: VwsdSet) -> list[list[str]]:
+    """Files of each item's ten pictures."""
+    return [[str(data.path(name)) for name in item.candidates] for item in data.items]
+
+
+def parts_of(model: PolClip) -> dict[str, list[int]]:
+    """Parameters and trained ones of each part of the model, [all, trained]; targets that follow are copies and left out."""
+    names = {"former": "former", "to_vision": "sense to image", "to_text": "image to sense", "transfer": "token transfer", "fusion": "fusion"}
+    text = ("token_embedding", "position", "text_blocks", "ln_final", "text_projection")
+    parts: Counter[str] = Counter()
+    trained: Counter[str] = Counter()
+    for name, p in model.named_parameters():
+        head, _, rest = name.partition(".")
+        if head == "target":
+            continue
+        part = names.get(head) or ("text tower" if rest.startswith(text) else "vision tower")
+        parts[part] += p.numel()
+        trained[part] += p.numel() * p.requires_grad
+    return {part: [count, trained[part]] for part, count in parts.items()}
+
+
+# ---------------------------------------------------------------- the studies there are
+
+
+def emojiwsd(unambiguous: int = 300) -> Study:
+    """The demo: EmojiWSD's dev senses by sentence and phrase, and unambiguous emoji; tested on lemmas that were never seen, nor their drawings."""
+    from . import emoji
+
+    kept, back = emoji.demo_records(unambiguous)
+    lemmas = {s.id: s.lemma for s in emoji.senses()}
+    dev = load_set("emojiwsd", "en", "dev")
+    chosen = tuple(item for item in dev.items if emoji.held_back(item.target))
+    test = [load_set("emojiwsd", language, "test") for language in ("en", "it", "fa")]
+    facts = {"study": "emojiwsd", "dev": dev.sha256, "senses": len({r.golds[0] for r in kept if r.golds[0] in lemmas}), "unambiguous": unambiguous, "records": digest(kept)}
+    return Study("emojiwsd", lambda config: packed(kept, config), [r for r in back if ".s" in r.id.rpartition(".")[2] or r.id.rpartition(".")[2].startswith("s")],
+                 dataclasses.replace(dev, items=chosen), emoji.sentence_records("test"), test, facts)
+
+
+def packed(records: Sequence[Record], config: Config) -> Callable[[int], list[list[Record]]]:
+    """epoch -> its batches under a configuration's budgets."""
+    return lambda epoch: list(pack(records, config.senses, config.pictures, config.per_sense, config.seed, epoch, config.drop_last, config.count_pictures))
+
+
+def digest(records: Sequence[Record]) -> str:
+    """Hash of records: words, candidates, glosses, golds and names of pictures without their folders."""
+    lines = (repr((r.id, r.words, r.span, r.golds, [(c.id, c.gloss, [Path(p).name for p in c.pictures]) for c in r.candidates])) for r in records)
+    return sha256_bytes("\n".join(lines).encode())
+
+
+STUDIES: dict[str, Callable[..., Study]] = {"emojiwsd": emojiwsd}
+
+
+@cache
+def _study(name: str, settings: tuple) -> Study:
+    return STUDIES[name](**dict(settings))
+
+
+def load_study(name: str, **settings) -> Study:
+    """A study by name; VwsdError lists the others."""
+    known("study", name, STUDIES)
+    return _study(name, tuple(sorted(settings.items())))
