@@ -21,6 +21,7 @@ from .blocks import mean
 from .config import Config
 
 LENGTH, SEQUENCE, PREFIX_BATCH = 32, 12, 16      # tokens of a text at most; of a picture; texts that go through the frozen layers together
+KNOWN: dict[int, dict[tuple[int, ...], Tensor]] = {}   # frozen layers -> ids -> states: every model of a process reads a text through them once
 
 
 class LiteBackbone(nn.Module):
@@ -48,7 +49,7 @@ class LiteBackbone(nn.Module):
         self.head.load_state_dict({k: its[f"linear.{k}"] for k in ("weight", "bias")})
         self.register_buffer("centre", its["centre"].detach().clone())
         self._identity = lite.identity()
-        self._known: dict[tuple[int, ...], Tensor] = {}
+        self._known = KNOWN.setdefault(self.frozen_layers, {})
 
     def words(self, words: Sequence[str]) -> list[list[int]]:
         """Word-piece ids of each word by itself."""

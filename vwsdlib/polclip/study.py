@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,17 +18,20 @@ import torch
 from tqdm.auto import tqdm
 
 from ..data.sets import VwsdSet, load_set
-from ..errors import VwsdError, known
-from ..paths import PACKAGE, cache_dir, quiet, sha256_bytes
+from ..data.wsd import WsdItem
+from ..errors import known
+from ..paths import PACKAGE, cache_dir, quiet, sha256_bytes, sha256_file
 from .batches import photo_text
-from .checkpoints import read_checkpoint
+from .checkpoints import put, read_checkpoint
 from .config import Config
-from .evaluate import textual_scores, visual_scores
+from .evaluate import look_at, textual_scores, visual_scores
 from .model import PolClip, count_parameters
 from .packing import pack
 from .pictures import PictureStates
 from .records import Record
 from .train import Data, Dev, read_log, train
+
+Defined = Mapping[str, Mapping[str, Sequence[str]]]   # language -> definer -> a definition for each item of the test set
 
 # name -> (what a reader calls it, changes of the configuration); each is compared with the full model of the same seed
 ABLATIONS: dict[str, tuple[str, dict]] = {
@@ -57,8 +60,19 @@ class Study:
     dev_records: list[Record]
     dev_set: VwsdSet | None
     test_records: list[Record]
-    test_sets: list[VwsdSet]
+    test_sets: list[VwsdSet]             # the first is the one that ablations are tested on
     facts: dict = field(default_factory=dict)
+    keep_states: bool = True             # states of pictures are kept on disk; not where they would fill it
+
+    def test_items(self) -> list[WsdItem]:
+        """The test contexts for those who know words alone."""
+        return [WsdItem(r.id, r.language, r.target.lower(), r.pos, r.words, r.span, tuple(c.id for c in r.candidates),
+                        tuple(c.gloss for c in r.candidates), r.golds, r.set) for r in self.test_records]
+
+    def answer(self, record: Record) -> dict:
+        """What an answer to a record is judged by: id, lemma, pos, set, golds, candidates."""
+        return {"id": record.id, "lemma": record.target.lower(), "pos": record.pos, "set": record.set, "golds": list(record.golds),
+                "candidates": [c.id for c in record.candidates]}
 
 
 @dataclass(frozen=True)
@@ -78,12 +92,29 @@ class Result:
 
     plan: Plan
     textual: dict[str, list[np.ndarray]]
-    visual: dict[tuple[str, str], dict[str, np.ndarray]]   # (language, split) -> plain, fused, sum [n, 10]
+    visual: dict[str, dict[str, np.ndarray]]   # language -> plain, fused, sum and sum+<definer> [n, 10]
     counts: dict
     steps: list[dict]
     tests: list[dict]
     best: dict | None
     checkpoint: Path
+    backbone: dict
+
+    def about(self) -> dict:
+        """The run for people and tables: name, what is changed, seed, counts, how long it was trained and which epoch was chosen."""
+        return {"run": self.plan.name, "label": self.plan.label, "group": self.plan.group, "seed": self.plan.config.seed, "changed": self.plan.changed,
+                **self.counts, "steps": len(self.steps), "epochs": self.plan.config.epochs, "best_epoch": self.best["epoch"] if self.best else None,
+                "config": json.loads(self.plan.config.to_json())}
+
+    def scores_of(self, i: int) -> dict[str, list[float]]:
+        """Scores of the i-th test record's candidates: plain, fused, sum."""
+        return {name: [float(str(x)) for x in np.asarray(found[i], np.float32)] for name, found in self.textual.items()}
+
+    def identity(self) -> dict:
+        """All that decides a score: the backbone's identity, with the trained weights and the configuration they were trained under."""
+        return {**{k: self.backbone[k] for k in ("processor", "dtype", "device")}, "model": f"PolCLIP on {self.backbone['model']}",
+                "revision": f"configuration {sha256_bytes(self.plan.config.to_json().encode())[:12]} on {self.backbone['revision']}",
+                "weights_sha256": sha256_file(self.checkpoint)}
 
 
 def plans(config: Config, seeds: Sequence[int], ablations: Sequence[str] = ()) -> list[Plan]:
@@ -100,19 +131,19 @@ def code() -> str:
     return sha256_bytes(b"\0".join(path.read_bytes() for path in sorted((PACKAGE / "polclip").glob("*.py"))))
 
 
-def run_all(study: str, plans: Sequence[Plan], workers: int = 1, **settings) -> Iterator[Result]:
+def run_all(study: str, plans: Sequence[Plan], workers: int = 1, defined: Defined = {}, **settings) -> Iterator[Result]:
     """Train and test every plan; what was trained before by the same code on the same data is only tested. Results in the order of the plans.
 
-    study: a name of STUDIES, with its `settings`. workers: processes side by side, each on one thread (for the CPU); 1 uses this process.
+    study: a name of STUDIES, with its `settings`. defined: what main runs are tested with besides, language -> definer -> a definition an item. workers: processes side by side, each on one thread (for the CPU); 1 uses this process.
     """
     bar = tqdm(total=len(plans), desc="PolCLIP runs", unit="run", disable=quiet())
     if workers == 1:
         for plan in plans:
-            yield run_one(study, plan, settings)
+            yield run_one(study, plan, settings, defined)
             bar.update()
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
-        for found in pool.map(run_one, [study] * len(plans), plans, [settings] * len(plans)):
+        for found in pool.map(run_one, [study] * len(plans), plans, [settings] * len(plans), [defined] * len(plans)):
             yield found
             bar.update()
 
@@ -121,29 +152,30 @@ def _one_thread() -> None:
     torch.set_num_threads(1)                                                          # threads that share two cores wait for each other
 
 
-def run_one(study: str, plan: Plan, settings: dict) -> Result:
+def run_one(study: str, plan: Plan, settings: dict, defined: Defined = {}) -> Result:
     """Train one plan to its end (or find it trained), choose the epoch on dev, and test it."""
     its = load_study(study, **settings)
     torch.manual_seed(plan.config.seed)                                               # what begins untrained
     model = PolClip(plan.config)
-    states = PictureStates(model.backbone)
+    states = PictureStates(model.backbone, its.keep_states)
     batches = its.batches(plan.config)
     data = Data(batches, len(batches(0)), states, its.facts)
     folder = run_folder(its, plan, model)
     train(model, data, folder, dev_of(its, states))
     checkpoint = folder / ("best.safetensors" if (folder / "best.safetensors").exists() else "last.safetensors")
     _, about, tensors = read_checkpoint(checkpoint)
-    _load(model, tensors, checkpoint)
-    textual = textual_scores(model, its.test_records) if its.test_records else {}
-    visual = {(d.language, d.split): visual_scores(model, [photo_text(i.phrase) for i in d.items], paths_of(d), states) for d in its.test_sets}
-    return Result(plan, textual, visual, count_parameters(model) | {"parts": parts_of(model)}, *read_log(folder), about.get("best"), checkpoint)
-
-
-def _load(model: PolClip, tensors: dict, where: Path) -> None:
-    from .checkpoints import put
-
-    put(model, tensors, where)
+    put(model, tensors, checkpoint)
     model.eval()
+    textual = textual_scores(model, its.test_records) if its.test_records else {}
+    seen = look_at(model, chain.from_iterable(map(paths_of, its.test_sets)), states)
+    visual = {}
+    for data in its.test_sets if plan.group == "main" else its.test_sets[:1]:
+        texts = {"": [""] * len(data.items), **(defined.get(data.language, {}) if plan.group == "main" else {})}
+        found = {name: visual_scores(model, [photo_text(i.phrase, text) for i, text in zip(data.items, its_texts)], paths_of(data), states, seen)
+                 for name, its_texts in texts.items()}
+        visual[data.language] = found.pop("") | {f"sum+{name}": scores["sum"] for name, scores in found.items()}
+    return Result(plan, textual, visual, count_parameters(model) | {"parts": parts_of(model)}, *read_log(folder), about.get("best"), checkpoint,
+                  model.backbone.identity())
 
 
 def run_folder(study: Study, plan: Plan, model: PolClip) -> Path:
@@ -206,7 +238,7 @@ def emojiwsd(unambiguous: int = 300) -> Study:
     chosen = tuple(item for item in dev.items if emoji.held_back(item.target))
     test = [load_set("emojiwsd", language, "test") for language in ("en", "it", "fa")]
     facts = {"study": "emojiwsd", "dev": dev.sha256, "senses": len({r.golds[0] for r in kept if r.golds[0] in lemmas}), "unambiguous": unambiguous, "records": digest(kept)}
-    return Study("emojiwsd", lambda config: packed(kept, config), [r for r in back if ".s" in r.id.rpartition(".")[2] or r.id.rpartition(".")[2].startswith("s")],
+    return Study("emojiwsd", lambda config: packed(kept, config), [r for r in back if r.id.rpartition(".")[2].startswith("s")],
                  dataclasses.replace(dev, items=chosen), emoji.sentence_records("test"), test, facts)
 
 
