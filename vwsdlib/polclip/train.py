@@ -98,7 +98,8 @@ class _Run:
         from accelerate import Accelerator, DistributedDataParallelKwargs
 
         self.config, self.data, self.folder, self.dev = model.config, data, folder, dev
-        lonely = DistributedDataParallelKwargs(find_unused_parameters=len(self.config.losses) < len(LOSSES))   # without a loss some modules get no gradient
+        whole = len(self.config.losses) == len(LOSSES) and self.config.fuse          # without a loss or fusion some modules get no gradient
+        lonely = DistributedDataParallelKwargs(find_unused_parameters=not whole)
         try:
             self.its = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=self.config.precision, kwargs_handlers=[lonely])
         except ValueError as e:
