@@ -11,7 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
+from ..paths import quiet
 from .batches import Coder, Texts, candidates_of
 from .model import PolClip
 from .records import Candidate, Record
@@ -20,15 +22,16 @@ SCORES = ("plain", "fused", "sum")
 BATCH = 16
 
 
-def _encoded(count: int, size: int = BATCH) -> Iterator[slice]:
-    return (slice(start, start + size) for start in range(0, count, size))
+def _encoded(count: int, unit: str) -> Iterator[slice]:
+    starts = tqdm(range(0, count, BATCH), desc=f"PolCLIP: {unit}", leave=False, disable=True if count <= 4 * BATCH else quiet())
+    return (slice(start, start + BATCH) for start in starts)
 
 
 @torch.no_grad()
 def sense_vectors(model: PolClip, candidates: Sequence[Candidate]) -> tuple[Tensor, Tensor]:
     """(s, m) of candidates' glosses: [G, d] each, unit rows."""
     coder, glosses = Coder(model.backbone, model.config), [c.gloss for c in candidates]
-    found = [model.senses(_on(model, coder.texts(glosses[some]))) for some in _encoded(len(glosses))]
+    found = [model.senses(_on(model, coder.texts(glosses[some]))) for some in _encoded(len(glosses), "senses")]
     return torch.cat([f.plain for f in found]), torch.cat([f.fused for f in found])
 
 
@@ -38,7 +41,7 @@ def picture_vectors(model: PolClip, names: Sequence[str], states: Callable[[Sequ
     device = next(model.parameters()).device
     if not names:
         return torch.zeros(0, model.backbone.dim, device=device), torch.zeros(0, model.backbone.dim, device=device)
-    found = [model.pictures(states(names[some]).to(device)) for some in _encoded(len(names))]
+    found = [model.pictures(states(names[some]).to(device)) for some in _encoded(len(names), "pictures")]
     return torch.cat([f.plain for f in found]), torch.cat([f.fused for f in found])
 
 
@@ -46,14 +49,14 @@ def picture_vectors(model: PolClip, names: Sequence[str], states: Callable[[Sequ
 def text_vectors(model: PolClip, texts: Sequence[str]) -> Tensor:
     """Texts as a whole, [n, d] unit rows."""
     coder = Coder(model.backbone, model.config)
-    return torch.cat([model.read(_on(model, coder.texts(texts[some]))) for some in _encoded(len(texts))])
+    return torch.cat([model.read(_on(model, coder.texts(texts[some]))) for some in _encoded(len(texts), "texts")])
 
 
 @torch.no_grad()
 def context_vectors(model: PolClip, records: Sequence[Record]) -> Tensor:
     """u of records: targets in their contexts, [I, d] unit rows."""
     coder = Coder(model.backbone, model.config)
-    return torch.cat([model.context(_on(model, coder.contexts(records[some]))) for some in _encoded(len(records))])
+    return torch.cat([model.context(_on(model, coder.contexts(records[some]))) for some in _encoded(len(records), "contexts")])
 
 
 def _on(model: PolClip, texts: Texts) -> Texts:
@@ -64,12 +67,11 @@ def _on(model: PolClip, texts: Texts) -> Texts:
 def textual_scores(model: PolClip, records: Sequence[Record]) -> dict[str, list[np.ndarray]]:
     """Score of each candidate of each record: u.s (plain), u.m (fused) and their sum, from -2 to 2; {"plain": [[candidates], ...], ...}."""
     candidates = candidates_of(records)
-    place = {c.id: i for i, c in enumerate(candidates)}
-    s, m = sense_vectors(model, candidates)
-    plain, fused = ((context_vectors(model, records) @ v.T).cpu().numpy() for v in (s, m))                # [I, G] each
-    own = [[place[c.id] for c in record.candidates] for record in records]
-    rows = {"plain": [plain[i, its] for i, its in enumerate(own)], "fused": [fused[i, its] for i, its in enumerate(own)]}
-    return rows | {"sum": [a + b for a, b in zip(rows["plain"], rows["fused"])]}
+    place = {c.gloss: i for i, c in enumerate(candidates)}
+    own = [[place[c.gloss] for c in record.candidates] for record in records]
+    u, (s, m) = context_vectors(model, records), sense_vectors(model, candidates)     # [I, d], [G, d] each
+    plain, fused = ([(v[its] @ u[i]).cpu().numpy() for i, its in enumerate(own)] for v in (s, m))
+    return {"plain": plain, "fused": fused, "sum": [a + b for a, b in zip(plain, fused)]}
 
 
 class Seen(NamedTuple):
