@@ -21,7 +21,8 @@ from ..data.sets import VwsdSet, load_set
 from ..data.wsd import WsdItem
 from ..errors import known
 from ..paths import PACKAGE, cache_dir, quiet, sha256_bytes, sha256_file
-from .batches import photo_text
+from .backbone import load_backbone
+from .batches import photo_text, picture_names
 from .checkpoints import put, read_checkpoint
 from .config import Config
 from .evaluate import look_at, textual_scores, visual_scores
@@ -142,10 +143,20 @@ def run_all(study: str, plans: Sequence[Plan], workers: int = 1, defined: Define
             yield run_one(study, plan, settings, defined)
             bar.update()
         return
+    _warm(load_study(study, **settings), plans[0].config)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
         for found in pool.map(run_one, [study] * len(plans), plans, [settings] * len(plans), [defined] * len(plans)):
             yield found
             bar.update()
+
+
+def _warm(study: Study, config: Config) -> None:
+    """States of all pictures, so that processes find them and do not compute them twice."""
+    if study.keep_states:
+        states, packed = PictureStates(load_backbone(config)), study.batches(config)(0)
+        names = [*chain.from_iterable(picture_names(batch) for batch in packed), *chain.from_iterable(chain.from_iterable(map(paths_of, study.test_sets)))]
+        for start in range(0, len(names := list(dict.fromkeys(names))), 256):
+            states(names[start:start + 256])
 
 
 def _one_thread() -> None:
