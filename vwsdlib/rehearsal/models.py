@@ -68,14 +68,14 @@ def _clip_tokenizer(folder: Path) -> int:
     return len(tokens)
 
 
-def _clip_config(vocabulary: int, side: int, patch: int, act: str) -> dict:
+def _clip_config(vocabulary: int, side: int, patch: int, act: str, dim: int = 24) -> dict:
     text = TINY | {"vocab_size": vocabulary, "max_position_embeddings": 77, "hidden_act": act, "bos_token_id": 0, "eos_token_id": 2}  # as published
-    return {"text_config": text, "vision_config": TINY | {"image_size": side, "patch_size": patch, "hidden_act": act}, "projection_dim": 24}
+    return {"text_config": text, "vision_config": TINY | {"image_size": side, "patch_size": patch, "hidden_act": act}, "projection_dim": dim}
 
 
-def _clip(side: int, patch: int, act: str = "quick_gelu") -> Callable[[Path], None]:
+def _clip(side: int, patch: int, act: str = "quick_gelu", dim: int = 24) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
-        config = transformers.CLIPConfig(**_clip_config(_clip_tokenizer(folder), side, patch, act))
+        config = transformers.CLIPConfig(**_clip_config(_clip_tokenizer(folder), side, patch, act, dim))
         _loud(transformers.CLIPModel(config)).save_pretrained(folder)
         _json(folder / "preprocessor_config.json", {"crop_size": side, "do_center_crop": True, "do_normalize": True, "do_resize": True,
                                                     "feature_extractor_type": "CLIPFeatureExtractor", **CLIP_STATISTICS, "resample": 3, "size": side})
@@ -143,8 +143,9 @@ def _sentence(folder: Path) -> None:
     torch.save({"linear.weight": _loud(torch.nn.Linear(32, 24, bias=False)).weight.detach()}, folder / "2_Dense/pytorch_model.bin")
 
 
+# the joint space is narrower than the towers, so that no width passes for another; L/14 alone has them equal, as PolCLIP needs it
 MAKERS: dict[str, Callable[[Path], None]] = {
-    "clip-vit-b32": _clip(224, 32), "clip-vit-b16": _clip(224, 16), "clip-vit-l14": _clip(224, 14), "clip-vit-l14-336": _clip(336, 14),
+    "clip-vit-b32": _clip(224, 32), "clip-vit-b16": _clip(224, 16), "clip-vit-l14": _clip(224, 14, dim=32), "clip-vit-l14-336": _clip(336, 14),
     "openclip-h14": _clip(224, 14, "gelu"), "clipseg-rd64": _clipseg, "siglip-multilingual": _siglip("</s>", "</s>", True),
     **{key: _siglip("<pad>", "<eos>", False) for key in ("siglip2-base", "siglip2-large", "siglip2-so400m")},
     "mclip": _mclip, "clip-b32-multilingual": _sentence,
