@@ -66,4 +66,4 @@ def _say(value: object) -> None:
     print(json.dumps(value, ensure_ascii=False, indent=1))
 
 
-from . import files, wsd, encoders, companion  # noqa: E402, F401  (they register their commands, in the order of `vwsd --help`)
+from . import files, wsd, encoders, polclip, companion  # noqa: E402, F401  (they register their commands, in the order of `vwsd --help`)

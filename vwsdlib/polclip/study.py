@@ -15,12 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..data.sets import VwsdSet, load_set
 from ..data.wsd import WsdItem
-from ..errors import known
-from ..paths import PACKAGE, cache_dir, quiet, sha256_bytes, sha256_file
+from ..errors import VwsdError, known
+from ..paths import PACKAGE, cache_dir, data_dir, quiet, sha256_bytes, sha256_file
+from . import paper
 from .backbone import load_backbone
 from .batches import photo_text, picture_names
 from .checkpoints import put, read_checkpoint
@@ -30,7 +32,7 @@ from .model import PolClip, count_parameters
 from .packing import pack
 from .pictures import PictureStates
 from .records import Record
-from .train import Data, Dev, read_log, train
+from .train import Batches, Data, Dev, read_log, train
 
 Defined = Mapping[str, Mapping[str, Sequence[str]]]   # language -> definer -> a definition for each item of the test set
 
@@ -57,13 +59,14 @@ class Study:
     """Sources of one study. `batches(config)` gives the packed batches of an epoch; `chosen_on` are records and a set to choose epochs on."""
 
     name: str
-    batches: Callable[[Config], Callable[[int], Sequence[list[Record]]]]
+    batches: Callable[[Config], Batches]
     dev_records: list[Record]
     dev_set: VwsdSet | None
     test_records: list[Record]
     test_sets: list[VwsdSet]             # the first is the one that ablations are tested on
     facts: dict = field(default_factory=dict)
-    keep_states: bool = True             # states of pictures are kept on disk; not where they would fill it
+    per_epoch: Callable[[Config], int] | None = None   # how many batches an epoch, where they are streamed
+    keep_states: bool = True             # pictures' frozen states go to disk (0.5 MB each with ViT-L/14)
 
     def test_items(self) -> list[WsdItem]:
         """The test contexts for those who know words alone."""
@@ -169,8 +172,7 @@ def run_one(study: str, plan: Plan, settings: dict, defined: Defined = {}) -> Re
     torch.manual_seed(plan.config.seed)                                               # what begins untrained
     model = PolClip(plan.config)
     states = PictureStates(model.backbone, its.keep_states)
-    batches = its.batches(plan.config)
-    data = Data(batches, len(batches(0)), states, its.facts)
+    data = data_of(its, plan.config, states)
     folder = run_folder(its, plan, model)
     train(model, data, folder, dev_of(its, states))
     checkpoint = folder / ("best.safetensors" if (folder / "best.safetensors").exists() else "last.safetensors")
@@ -187,6 +189,15 @@ def run_one(study: str, plan: Plan, settings: dict, defined: Defined = {}) -> Re
         visual[data.language] = found.pop("") | {f"sum+{name}": scores["sum"] for name, scores in found.items()}
     return Result(plan, textual, visual, count_parameters(model) | {"parts": parts_of(model)}, *read_log(folder), about.get("best"), checkpoint,
                   model.backbone.identity())
+
+
+def data_of(study: Study, config: Config, states: Callable[[Sequence[str]], Tensor]) -> Data:
+    """What a run of the study is trained on; VwsdError where that is nothing."""
+    batches = study.batches(config)
+    per_epoch = study.per_epoch(config) if study.per_epoch else len(batches(0))
+    if not per_epoch:
+        raise VwsdError("there is not one batch to train on", where=study.name, remedy="Give more records, or budgets that a batch can fill.")
+    return Data(batches, per_epoch, states, study.facts)
 
 
 def run_folder(study: Study, plan: Plan, model: PolClip) -> Path:
@@ -264,7 +275,31 @@ def digest(records: Sequence[Record]) -> str:
     return sha256_bytes("\n".join(lines).encode())
 
 
-STUDIES: dict[str, Callable[..., Study]] = {"emojiwsd": emojiwsd}
+def published(train: str = "all", missing: str = "error") -> Study:
+    """The paper: published batches replayed ("all", or "ie_semcor" alone), tested on the textual sets and on V-WSD in three languages.
+
+    Epochs are chosen on SE07 and on V-WSD's trial items. The paper's test includes SE07, so it is tested on all the same, though it is no longer unseen.
+    missing="drop" leaves out pictures that are not there. VwsdError names the files that are missing, their sizes and where they are to be had.
+    """
+    return _paper("published", data_dir() / "polclip", train, missing, "vwsd", 0)
+
+
+def rehearsal(limit: int = 40) -> Study:
+    """The paper's study in small: made-up batches in the published layout, the first `limit` items of each of the rehearsal's sets."""
+    from ..rehearsal.polclip import make_polclip, polclip_folder
+
+    return _paper("rehearsal", make_polclip(polclip_folder()), "all", "error", "rehearsal", limit)
+
+
+def _paper(name: str, folder: Path, train: str, missing: str, sets: str, limit: int) -> Study:
+    source, test = paper.training(folder, train, missing), paper.textual(folder)
+    dev, trial = [record for record in test if record.set == "SE07"], load_set(sets, "en", "trial").head(limit)
+    shown = [load_set(sets, language, "test").head(limit) for language in ("en", "it", "fa")]
+    facts = {"study": name, "train": train, **source.facts, "dev": {"textual": digest(dev), "visual": trial.sha256}}
+    return Study(name, source.batches, dev, trial, test, shown, facts, source.per_epoch, keep_states=False)
+
+
+STUDIES: dict[str, Callable[..., Study]] = {"emojiwsd": emojiwsd, "published": published, "rehearsal": rehearsal}
 
 
 @cache

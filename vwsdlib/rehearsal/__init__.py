@@ -14,9 +14,11 @@ def prepare() -> Path:
     from ..data.sets import make_rehearsal
     from .data import models_folder
     from .models import make_models
+    from .polclip import make_polclip, polclip_folder
     from .translators import make_translators
 
     make_rehearsal()
+    make_polclip(polclip_folder())
     folder = models_folder()
     make_models(folder)
     make_translators(folder)
