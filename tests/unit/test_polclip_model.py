@@ -219,6 +219,31 @@ def test_both_sequences_matter_for_pictures(roles, monkeypatch):
         assert (straight - fusion(query[swap], other, where)).abs().max() > 1e-3 and (straight - fusion(query, other[swap], where)).abs().max() > 1e-3
 
 
+def test_the_causal_mask_stays_on_in_borrowed_text_blocks_unless_taken_off():
+    its, x = make(borrowed=2).backbone, torch.randn(2, 20, WIDTH, generator=torch.Generator().manual_seed(0))
+    later = x.clone()
+    later[:, 10:] += torch.randn(2, 10, WIDTH, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        for causal in (True, False):
+            (vector, tokens), (_, changed) = its.through_text(x, 2, causal), its.through_text(later, 2, causal)
+            assert close(tokens[:, :10], changed[:, :10], 1e-6) == causal
+            assert close(vector, tokens.mean(1) @ its.text_projection)
+        given = [make(borrowed=2, causal=causal).eval().pictures(states("ab")).implicit for causal in (True, False)]
+    assert not close(*given, 1e-3)
+
+
+def test_vectors_have_the_last_norm_and_tokens_have_not():
+    its = make(borrowed=2).backbone
+    x = states("ab")
+    with torch.no_grad():
+        vector, tokens = its.through_vision(x, 2, None)
+        for block in its.vision_blocks:
+            x = block(x)
+        assert close(vector, its.ln_post(x.mean(1)) @ its.vision_projection) and close(tokens, x @ its.vision_projection)
+        assert close(its.picture_vector(x), its.ln_post(x[:, 0]) @ its.vision_projection) and close(its.picture_tokens(x), tokens)
+        assert not close(its.ln_post(x), x, 0.1)
+
+
 def test_without_fusion_plain_vectors_stand_for_fused_ones():
     model = make(fuse=False)
     senses, pictures = model.senses(texts(model)), model.pictures(states("ab"))
@@ -628,8 +653,8 @@ def test_captions_and_the_visual_tests_text():
     assert photo_text("bat", "A Small mammal", stop=True) == 'A photo of "bat", a small mammal.'
     assert photo_text("fruit bat", "small mammal") == 'A photo of "fruit bat", small mammal' and photo_text("fruit bat") == 'A photo of "fruit bat"'
     model = make()
-    its = Record("r", "en", ("the", "fruit", "bat"), (1, 2), (Candidate("m", "Small mammal."), Candidate("c", "club")), ("m",))
-    found, expected = batch(model, [its]).captions, texts(model, ['A photo of "fruit bat", small mammal.', 'A photo of "fruit bat", club.'])
+    its = Record("r", "en", ("the", "x", "y"), (1, 2), (Candidate("m", "B c."), Candidate("c", "club")), ("m",))
+    found, expected = batch(model, [its]).captions, texts(model, ['A photo of "x y", b c.', 'A photo of "x y", club.'])
     assert torch.equal(found.ids, expected.ids) and torch.equal(found.end, expected.end)
 
 
