@@ -36,7 +36,7 @@ def _notes():
 
 
 def _train_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--preset", default="paper", help="paper (as its figure shows), code (as released, with its faults) or demo (small); default: paper")
+    p.add_argument("--preset", default="paper", help="paper (as its figure shows), code (as released, faults and all) or demo (small)")
     p.add_argument("--set", dest="settings", action="append", default=[], metavar="NAME=VALUE", help="change the configuration (may be repeated)")
     source = p.add_mutually_exclusive_group(required=True)
     source.add_argument("--records", type=Path, metavar="FILE.jsonl", help="train on records, packed into batches")
@@ -142,7 +142,6 @@ def polclip(o: argparse.Namespace) -> int:
 def _textual(o: argparse.Namespace) -> int:
     from ..analysis.wsd_scoring import score_groups
     from ..data.wsd import write_key
-    from ..language.wsd_baselines import choose
     from ..polclip.checkpoints import load_polclip
     from ..polclip.evaluate import textual_scores
     from ..polclip.records import read_records
@@ -150,8 +149,9 @@ def _textual(o: argparse.Namespace) -> int:
     records = list(read_records(o.records))
     scored = any(record.golds for record in records)
     if not (scored or (records and o.out)):
-        raise VwsdError("there is no record with a gold", where=o.records, remedy="Give records with golds; without, answers can only be written (--out).")
-    answers = {name: choose(records, scores) for name, scores in textual_scores(load_polclip(o.checkpoint)[0], records).items()}
+        raise VwsdError("there is no record with a gold", where=o.records, remedy="Give records with golds, or a file to write answers to (--out).")
+    answers = {name: {r.id: (r.candidates[int(its.argmax())].id,) for r, its in zip(records, rows)}
+               for name, rows in textual_scores(load_polclip(o.checkpoint)[0], records).items()}
     found = {name: score_groups(records, its) for name, its in answers.items()} if scored else {}
     if o.out:
         write_key(o.out, answers["sum"])
