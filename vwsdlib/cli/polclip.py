@@ -104,7 +104,8 @@ def _print_run(folder: Path) -> None:
 
     steps, tests = read_log(folder)
     its = steps[-1]
-    print(f"step {its['step']}, epoch {its['epoch'] + 1}: " + "  ".join(f"{k} {its[k]:.4f}" for k in ("loss", "sig", "w2s", "isg", "w2i") if k in its))
+    losses = "  ".join(f"{name} {its[name]:.4f}" for name in ("loss", "sig", "w2s", "isg", "w2i") if name in its)
+    print(f"step {its['step']}, epoch {its['epoch'] + 1}: {losses}")
     for test in tests:
         print(f"dev, epoch {test['epoch'] + 1}: " + "  ".join(f"{name} {value:.2f}" for name, value in test["dev"].items()))
     print("\n".join(str(folder / name) for name in ("best.safetensors", "last.safetensors") if (folder / name).exists()))

@@ -75,12 +75,14 @@ class PictureStates:
 
     def _in_passing(self, names: Sequence[str], held: Mapping[str, bytes] | None = None) -> np.ndarray:
         size = self._states.batch_size
-        look = self._store._encode_files if held is None else lambda some: self._states.encode_pixels(torch.cat([self._pixels(n, held[n]) for n in some]))
+        look = self._store._encode_files if held is None else lambda some: self._states.encode_pixels(torch.cat([self._pixels(n, held) for n in some]))
         rows = [look(names[start:start + size]) for start in range(0, len(names), size)]
         return np.concatenate([np.zeros((0, self._states.dim), np.float32), *rows]).astype(np.float16)   # as they would be kept
 
-    def _pixels(self, name: str, data: bytes) -> Tensor:
-        """[1, 3, h, w] of a picture's bytes, prepared or a picture file."""
+    def _pixels(self, name: str, held: Mapping[str, bytes]) -> Tensor:
+        """[1, 3, h, w] of a picture's bytes: prepared ones, or a picture file's."""
         from .published import load_pixels
 
-        return torch.from_numpy(load_pixels(name, data))[None] if name.endswith(".safetensors") else self._states.backbone.pixels([decode(data, name)[0]])
+        if name.endswith(".safetensors"):
+            return torch.from_numpy(load_pixels(name, held[name]))[None]
+        return self._states.backbone.pixels([decode(held[name], name)[0]])

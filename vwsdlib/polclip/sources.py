@@ -104,7 +104,7 @@ def held_states(states: Callable[..., Tensor]) -> Callable[[Sequence[str]], Tens
 def shard_source(folder: str | Path) -> Source:
     """Shards as `streaming.to_shards` writes them, packed by the configuration's budgets as they come; every process reads all of them.
 
-    Give their pictures' states by `held_states`. VwsdError for a folder without shards.
+    Their pictures' states are had by `held_states`. VwsdError for a folder without shards.
     """
     paths = sorted(Path(folder).glob("records-*.parquet"))
     if not paths:
