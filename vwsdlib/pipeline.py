@@ -25,7 +25,7 @@ from .results.predictions import code_sha256
 
 KEYS = ("about", "needs", "profiles", "minutes", "produces")                 # of one notebook in pipeline.yml
 SHORTHAND = {"tables": (".csv", ".md", ".tex"), "figures": (".png", ".pdf", ".json"),
-             **dict.fromkeys(("predictions", "measured", "translations"), (".jsonl", ".meta.json"))}
+             **dict.fromkeys(("predictions", "measured", "translations", "definitions"), (".jsonl", ".meta.json"))}
 DEFAULT_MINUTES = 60
 
 
@@ -226,9 +226,10 @@ def checkpoints_of(parameters: dict) -> list[str]:
     """Checkpoints that the encoders, segmenters and translators named by parameters read, in the table's order."""
     from .encoders.checkpoints import CHECKPOINTS
     from .encoders.registry import ENCODERS, SEGMENTERS
+    from .language.definitions import DEFINERS
     from .language.translate import TRANSLATORS
     names = [str(v).partition("@")[0] for value in parameters.values() for v in (value if isinstance(value, list) else [value])]
-    entries = [table[name] for name in names for table in (ENCODERS, SEGMENTERS, TRANSLATORS) if name in table]
+    entries = [table[name] for name in names for table in (ENCODERS, SEGMENTERS, TRANSLATORS, DEFINERS) if name in table]
     read = {key for entry in entries for key in getattr(entry, "checkpoints", None) or [getattr(entry, "model", "")]}
     return [key for key in CHECKPOINTS if key in read]
 

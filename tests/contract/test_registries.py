@@ -15,13 +15,17 @@ from vwsdlib.encoders.lite_twins import SIDES, VIEWS
 from vwsdlib.encoders.pretrained import RECIPES
 from vwsdlib.encoders.registry import ENCODERS, SEGMENTERS, Entry, entry, load_encoder, load_segmenter
 from vwsdlib.errors import VwsdError
+from vwsdlib.language.definitions import DEFINERS, INVENTORIES
 from vwsdlib.language.translate import TRANSLATORS
+from vwsdlib.polclip.config import PRESETS
+from vwsdlib.polclip.study import ABLATIONS, STUDIES
 from vwsdlib.paths import PACKAGE
 
 LINES = {**ENCODERS, **{f"segmenter {name}": it for name, it in SEGMENTERS.items()}}
 KINDS = {"encoder": ENCODERS, "dual": ENCODERS, "ladder": ENCODERS, "backbones": ENCODERS, "encoders": ENCODERS, "segmenter": SEGMENTERS,
          "further_segmenters": SEGMENTERS, "translator_it": TRANSLATORS, "translator_fa": TRANSLATORS, "more_it": TRANSLATORS, "more_fa": TRANSLATORS,
-         "statistics": STATISTICS, "dataset": SETS}
+         "statistics": STATISTICS, "dataset": SETS, "zero_shot": ENCODERS, "study": STUDIES, "preset": PRESETS, "ablations": ABLATIONS,
+         "definers": DEFINERS, "inventory": INVENTORIES}
 
 
 @pytest.mark.parametrize("name", LINES)

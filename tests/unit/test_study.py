@@ -97,8 +97,7 @@ def test_the_rehearsal_replays_the_batches_exactly_and_mixes_two_files_by_the_se
     config = make_config("paper", senses=3, pictures=4)                             # budgets change nothing
     batches = list(its.batches(config)(0))
     own = {kind: [b for b in batches if (b[0].set == "vwsd-kb") == (kind == "vwsd")] for kind in written}
-    assert own["semcor"] == written["semcor"] and its.per_epoch(config) == len(batches) == 6
-    assert own["vwsd"] == [[dataclasses.replace(r, set="vwsd-kb") for r in b] for b in written["vwsd"]]
+    assert own == written and its.per_epoch(config) == len(batches) == 6             # the code's preset treats phrases in its own way
     assert list(its.batches(config)(0)) == batches
     orders = {tuple(b[0].set for b in its.batches(make_config(seed=seed))(epoch)) for seed in range(4) for epoch in range(4)}
     assert len(orders) > 3

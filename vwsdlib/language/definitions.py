@@ -17,7 +17,7 @@ import numpy as np
 
 from ..data.emojiwsd.senses import senses
 from ..data.items import Item
-from ..data.wordnet import WordNet, lemma_form
+from ..data.wordnet import WordNet, lemma_form, load_wordnet
 from ..data.wsd import WsdItem
 from ..errors import VwsdError
 from ..paths import cache_dir
@@ -243,3 +243,6 @@ def emojiwsd_inventory() -> Inventory:
 
 def _english(look_up: Callable[[str], list[tuple[str, str]]]) -> Inventory:
     return lambda lemma, language: tuple(zip(*(look_up(lemma) if language == "en" else ()))) or ((), ())
+
+
+INVENTORIES: dict[str, Callable[[], Inventory]] = {"emojiwsd": emojiwsd_inventory, "wordnet": lambda: wordnet_inventory(load_wordnet())}

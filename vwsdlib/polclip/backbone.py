@@ -85,7 +85,7 @@ class ClipBackbone(nn.Module):
         self.token_embedding, self.position = nn.Embedding(text.vocab_size, self.width), nn.Embedding(self.length, self.width)
         self.text_blocks = nn.ModuleList(_block(text) for _ in range(text.num_hidden_layers))
         self.ln_final = nn.LayerNorm(self.width, text.layer_norm_eps)
-        self.register_buffer("text_projection", torch.zeros(self.width, self.dim))   # constant, and saved; the released code forgets it
+        self.register_buffer("text_projection", torch.zeros(self.width, self.dim))   # constant, as released
         self.class_embedding = nn.Parameter(torch.zeros(self.vision_width))
         self.patches = nn.Conv2d(3, self.vision_width, vision.patch_size, vision.patch_size, bias=False)
         self.vision_position = nn.Embedding(self.places, self.vision_width)
@@ -206,7 +206,7 @@ def load_backbone(config: Config) -> nn.Module:
         return LiteBackbone(config)
     from ..encoders.pretrained import RECIPES, load_encoder_parts
 
-    if config.backbone not in RECIPES or RECIPES[config.backbone].model != "CLIPModel" or RECIPES[config.backbone].tower:
-        able = [key for key, recipe in RECIPES.items() if recipe.model == "CLIPModel" and not recipe.tower]
+    able = [key for key, recipe in RECIPES.items() if recipe.model == "CLIPModel" and not recipe.tower and not recipe.override]   # positions for one size
+    if config.backbone not in able:
         raise VwsdError(f"{config.backbone!r} is no backbone", where="PolCLIP's configuration", remedy=f"Choose lite or a CLIP: {', '.join(able)}.")
     return ClipBackbone(*load_encoder_parts(config.backbone), config)

@@ -134,5 +134,5 @@ def picture_names(records: Sequence[Record]) -> list[str]:
 
 
 def candidates_of(records: Sequence[Record]) -> list[Candidate]:
-    """Each distinct candidate of records, in order of first use."""
-    return list({candidate.id: candidate for record in records for candidate in record.candidates}.values())
+    """One candidate for each distinct gloss of records, in order of first use: equal glosses tie, and an id may have several (languages, sets)."""
+    return list({candidate.gloss: candidate for record in records for candidate in record.candidates}.values())

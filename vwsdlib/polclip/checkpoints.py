@@ -56,8 +56,12 @@ def put(model: PolClip, tensors: dict[str, Tensor], where: object = "") -> None:
 
 
 def load_polclip(path: str | Path) -> tuple[PolClip, dict]:
-    """(model ready to be evaluated, about) from a checkpoint; the backbone it names must be at hand."""
+    """(model ready to be evaluated, about) from a checkpoint; the backbone it names must be at hand, with the very weights."""
     config, about, tensors = read_checkpoint(path)
     model = PolClip(config).eval()
+    mine, theirs = (its["weights_sha256"] for its in (model.backbone.identity(), about["facts"]["backbone"]))
+    if mine != theirs:
+        raise VwsdError(f"the checkpoint was trained on other weights of {config.backbone} ({theirs[:12]}, here {mine[:12]})", where=path,
+                        remedy="Fetch the weights it was trained on, or train again.")
     put(model, tensors, path)
     return model, about

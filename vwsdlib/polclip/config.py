@@ -90,11 +90,12 @@ class Config:
 
 PRESETS: dict[str, Config] = {
     "paper": Config(),
-    "code": Config(borrowed=2, roles="code", ema=0, strip_target=True, target_first=True, last_occurrence=True, drop_end=True, repack=False,
-                   count_pictures=False, drop_last=True, schedule="code", vision_rate=1.0, new_rate=1.0, clip=0),
+    "code": Config(borrowed=2, roles="code", ema=0.0, strip_target=True, target_first=True, last_occurrence=True, drop_end=True, repack=False,
+                   count_pictures=False, drop_last=True, schedule="code", vision_rate=1.0, new_rate=1.0, clip=0.0),
     # small enough to be trained many times in minutes on two cores; padding masked, as the lite encoder's text tower was trained
     "demo": Config(backbone="lite", borrowed=1, former_layers=1, fusion_layers=1, mlp=2, hidden=768, mask_pads=True, open_text=1, merge_duplicates=True,
-                   temperature=0.07, normalise_targets=True, senses=20, pictures=40, per_sense=2, epochs=2, rate=3e-4),
+                   temperature=0.07, normalise_targets=True, senses=20, pictures=40, per_sense=2, epochs=1, rate=1e-3, text_rate=0.02, vision_rate=0.02,
+                   new_rate=1.0, context="sentence", seed=0),
 }
 
 

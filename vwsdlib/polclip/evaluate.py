@@ -5,12 +5,15 @@ The released test adds plain and fused vectors although the plain ones are in no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
+from ..paths import quiet
 from .batches import Coder, Texts, candidates_of
 from .model import PolClip
 from .records import Candidate, Record
@@ -19,15 +22,16 @@ SCORES = ("plain", "fused", "sum")
 BATCH = 16
 
 
-def _encoded(count: int, size: int = BATCH) -> Iterator[slice]:
-    return (slice(start, start + size) for start in range(0, count, size))
+def _encoded(count: int, unit: str) -> Iterator[slice]:
+    starts = tqdm(range(0, count, BATCH), desc=f"PolCLIP: {unit}", leave=False, disable=True if count <= 4 * BATCH else quiet())
+    return (slice(start, start + BATCH) for start in starts)
 
 
 @torch.no_grad()
 def sense_vectors(model: PolClip, candidates: Sequence[Candidate]) -> tuple[Tensor, Tensor]:
     """(s, m) of candidates' glosses: [G, d] each, unit rows."""
     coder, glosses = Coder(model.backbone, model.config), [c.gloss for c in candidates]
-    found = [model.senses(_on(model, coder.texts(glosses[some]))) for some in _encoded(len(glosses))]
+    found = [model.senses(_on(model, coder.texts(glosses[some]))) for some in _encoded(len(glosses), "senses")]
     return torch.cat([f.plain for f in found]), torch.cat([f.fused for f in found])
 
 
@@ -35,7 +39,9 @@ def sense_vectors(model: PolClip, candidates: Sequence[Candidate]) -> tuple[Tens
 def picture_vectors(model: PolClip, names: Sequence[str], states: Callable[[Sequence[str]], Tensor]) -> tuple[Tensor, Tensor]:
     """(x, r) of pictures: [N, d] each, unit rows."""
     device = next(model.parameters()).device
-    found = [model.pictures(states(names[some]).to(device)) for some in _encoded(len(names))]
+    if not names:
+        return torch.zeros(0, model.backbone.dim, device=device), torch.zeros(0, model.backbone.dim, device=device)
+    found = [model.pictures(states(names[some]).to(device)) for some in _encoded(len(names), "pictures")]
     return torch.cat([f.plain for f in found]), torch.cat([f.fused for f in found])
 
 
@@ -43,14 +49,14 @@ def picture_vectors(model: PolClip, names: Sequence[str], states: Callable[[Sequ
 def text_vectors(model: PolClip, texts: Sequence[str]) -> Tensor:
     """Texts as a whole, [n, d] unit rows."""
     coder = Coder(model.backbone, model.config)
-    return torch.cat([model.read(_on(model, coder.texts(texts[some]))) for some in _encoded(len(texts))])
+    return torch.cat([model.read(_on(model, coder.texts(texts[some]))) for some in _encoded(len(texts), "texts")])
 
 
 @torch.no_grad()
 def context_vectors(model: PolClip, records: Sequence[Record]) -> Tensor:
     """u of records: targets in their contexts, [I, d] unit rows."""
     coder = Coder(model.backbone, model.config)
-    return torch.cat([model.context(_on(model, coder.contexts(records[some]))) for some in _encoded(len(records))])
+    return torch.cat([model.context(_on(model, coder.contexts(records[some]))) for some in _encoded(len(records), "contexts")])
 
 
 def _on(model: PolClip, texts: Texts) -> Texts:
@@ -61,23 +67,46 @@ def _on(model: PolClip, texts: Texts) -> Texts:
 def textual_scores(model: PolClip, records: Sequence[Record]) -> dict[str, list[np.ndarray]]:
     """Score of each candidate of each record: u.s (plain), u.m (fused) and their sum, from -2 to 2; {"plain": [[candidates], ...], ...}."""
     candidates = candidates_of(records)
-    place = {c.id: i for i, c in enumerate(candidates)}
-    s, m = sense_vectors(model, candidates)
-    plain, fused = ((context_vectors(model, records) @ v.T).cpu().numpy() for v in (s, m))                # [I, G] each
-    own = [[place[c.id] for c in record.candidates] for record in records]
-    rows = {"plain": [plain[i, its] for i, its in enumerate(own)], "fused": [fused[i, its] for i, its in enumerate(own)]}
-    return rows | {"sum": [a + b for a, b in zip(rows["plain"], rows["fused"])]}
+    place = {c.gloss: i for i, c in enumerate(candidates)}
+    own = [[place[c.gloss] for c in record.candidates] for record in records]
+    u, (s, m) = context_vectors(model, records), sense_vectors(model, candidates)     # [I, d], [G, d] each
+    plain, fused = ([(v[its] @ u[i]).cpu().numpy() for i, its in enumerate(own)] for v in (s, m))
+    return {"plain": plain, "fused": fused, "sum": [a + b for a, b in zip(plain, fused)]}
 
 
-def visual_scores(model: PolClip, texts: Sequence[str], candidates: Sequence[Sequence[str]], states: Callable[[Sequence[str]], Tensor]) -> dict[str, np.ndarray]:
-    """Scores of the ten pictures of each item under its text: t.x (plain), t.r (fused) and their sum; [n, 10] float32 each."""
+class Seen(NamedTuple):
+    """Pictures that were looked at: the row of each name, plain x and fused r [N, d]."""
+    place: dict[str, int]
+    plain: Tensor
+    fused: Tensor
+
+
+def look_at(model: PolClip, candidates: Iterable[Sequence[str]], states: Callable[[Sequence[str]], Tensor]) -> Seen:
+    """Every distinct picture of some items, each looked at once."""
     names = list(dict.fromkeys(name for ten in candidates for name in ten))
-    place = {name: i for i, name in enumerate(names)}
-    x, r = picture_vectors(model, names, states)
+    return Seen({name: i for i, name in enumerate(names)}, *picture_vectors(model, names, states))
+
+
+def visual_scores(model: PolClip, texts: Sequence[str], candidates: Sequence[Sequence[str]], states: Callable[[Sequence[str]], Tensor],
+                  seen: Seen | None = None) -> dict[str, np.ndarray]:
+    """Scores of the ten pictures of each item under its text: t.x (plain), t.r (fused) and their sum; [n, 10] float32 each.
+
+    seen: pictures looked at before, where several texts ask for the same ones.
+    """
+    place, *vectors = seen or look_at(model, candidates, states)
     t = text_vectors(model, texts)                                                    # [n, d]
     own = torch.tensor([[place[name] for name in ten] for ten in candidates], device=t.device)            # [n, 10]
-    plain, fused = (torch.einsum("nd,nkd->nk", t, v[own]).cpu().numpy() for v in (x, r))
+    plain, fused = (torch.einsum("nd,nkd->nk", t, v[own]).cpu().numpy() for v in vectors)
     return {"plain": plain, "fused": fused, "sum": plain + fused}
+
+
+def multimodal_record(model: PolClip, record: Record, states: Callable[[Sequence[str]], Tensor]) -> dict:
+    """A record's joint ranking and what is right in it: its first sense, its first picture, and whatever stands first of all."""
+    ranking = multimodal(model, record, states)
+    first = {kind: next(e["sense"] for e in ranking if e["kind"] == kind) for kind in ("sense", "picture")}
+    return {"id": record.id, "lemma": record.target.lower(), "sentence": record.sentence, "gold": record.golds[0],
+            "ranking": [{key: e[key] for key in ("kind", "sense", "score")} for e in ranking], "sense_right": first["sense"] in record.golds,
+            "picture_right": first["picture"] in record.golds, "first_right": ranking[0]["sense"] in record.golds}
 
 
 def multimodal(model: PolClip, record: Record, states: Callable[[Sequence[str]], Tensor], score: str = "sum") -> list[dict]:

@@ -9,18 +9,20 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from ..encoders.lite import CLASSES_KEPT, DIM, FEATURES, LiteEncoder, fixed_threads, to_pixels
+from ..encoders.lite import CLASSES_KEPT, DIM, FEATURES, IMAGE_BATCH, THREADS, WORKERS, LiteEncoder, fixed_threads, to_pixels
 from ..encoders.registry import load_encoder
 from .blocks import mean
 from .config import Config
 
 LENGTH, SEQUENCE, PREFIX_BATCH = 32, 12, 16      # tokens of a text at most; of a picture; texts that go through the frozen layers together
+KNOWN: dict[int, dict[tuple[int, ...], Tensor]] = {}   # frozen layers -> ids -> states: every model of a process reads a text through them once
 
 
 class LiteBackbone(nn.Module):
@@ -48,7 +50,7 @@ class LiteBackbone(nn.Module):
         self.head.load_state_dict({k: its[f"linear.{k}"] for k in ("weight", "bias")})
         self.register_buffer("centre", its["centre"].detach().clone())
         self._identity = lite.identity()
-        self._known: dict[tuple[int, ...], Tensor] = {}
+        self._known = KNOWN.setdefault(self.frozen_layers, {})
 
     def words(self, words: Sequence[str]) -> list[list[int]]:
         """Word-piece ids of each word by itself."""
@@ -95,19 +97,21 @@ class LiteBackbone(nn.Module):
         """224 px, squashed."""
         return torch.stack([to_pixels(image.convert("RGB")) for image in images])
 
-    @torch.no_grad()
     def frozen_look(self, pixels: Tensor) -> Tensor:
-        """Feature map and its mean, each place with its ConSE vector: four pictures at a time, so always the same bits."""
-        towers, out = self._towers[0], []
-        with fixed_threads():
-            for some in pixels.cpu().split(4):
-                batch = F.pad(some, (0, 0, 0, 0, 0, 0, 0, 4 - len(some)))
-                grid = towers.feature_map(batch).flatten(2).transpose(1, 2)           # [4, 49, 1280]
-                grid = torch.cat([grid.mean(1, keepdim=True), grid], 1)               # [4, 50, 1280]
-                top, which = towers.backbone._fc(grid).softmax(-1).topk(CLASSES_KEPT)                     # [4, 50, 50]
-                conse = F.normalize(torch.einsum("npk,npkd->npd", top, towers.class_texts[which]), dim=-1)
-                out.append(torch.cat([grid, conse], -1)[:len(some)])
-        return torch.cat(out)
+        """Feature map and its mean, each place with its ConSE vector: four pictures a batch and thread, so always the same bits."""
+        self._towers[0].class_texts                                                   # made once, before threads ask for it
+        with fixed_threads(), ThreadPoolExecutor(WORKERS) as pool:
+            return torch.cat(list(pool.map(self._look_at, pixels.cpu().split(IMAGE_BATCH))))
+
+    @torch.no_grad()
+    def _look_at(self, some: Tensor) -> Tensor:
+        torch.set_num_threads(THREADS)                                                # a new thread may start with another number
+        towers, batch = self._towers[0], F.pad(some, (0, 0, 0, 0, 0, 0, 0, IMAGE_BATCH - len(some)))
+        grid = towers.feature_map(batch).flatten(2).transpose(1, 2)                   # [4, 49, 1280]
+        grid = torch.cat([grid.mean(1, keepdim=True), grid], 1)                       # [4, 50, 1280]
+        top, which = towers.backbone._fc(grid).softmax(-1).topk(CLASSES_KEPT)         # [4, 50, 50]
+        conse = F.normalize(torch.einsum("npk,npkd->npd", top, towers.class_texts[which]), dim=-1)
+        return torch.cat([grid, conse], -1)[:len(some)]
 
     def look(self, states: Tensor) -> Tensor:
         """The convolutional tower is never trained."""

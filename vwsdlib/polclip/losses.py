@@ -15,7 +15,8 @@ def cross_entropy(queries: Tensor, keys: Tensor, positives: Tensor, temperature:
     queries [Q, d], keys [K, d], positives [Q, K]. Not divided by the number of positives unless `normalise`, as in the released code:
     five pictures weigh five times, and a query without a positive adds nothing.
     """
-    log_p = (queries @ keys.T / temperature).float().log_softmax(-1)                  # [Q, K]
+    with torch.autocast(queries.device.type, enabled=False):                          # half precision would round logits of 1 / 0.07 to 0.06
+        log_p = (queries.float() @ keys.float().T / temperature).log_softmax(-1)      # [Q, K]
     positives = positives.to(log_p.dtype)
     if normalise:
         positives = positives / positives.sum(1, keepdim=True).clamp(min=1)

@@ -46,12 +46,18 @@ class PolClip(nn.Module):
         super().__init__()
         self.config, self.backbone = config, backbone if backbone is not None else load_backbone(config)
         its = self.backbone
+        with torch.random.fork_rng(devices=[]):                                       # a run that starts again begins with the same weights
+            torch.default_generator.manual_seed(config.seed)
+            self._make(config, its)
+        self.target = _follower(its) if config.ema else None
+
+    def _make(self, config: Config, its: Backbone) -> None:
+        """What PolCLIP adds to the towers."""
         self.former = Former(its.width, config.former_layers, config.heads, config.mlp * its.width)
         self.to_vision = nn.Linear(its.width, its.vision_width)                       # sense tokens -> places of a picture
         self.to_text = nn.Linear(its.width, its.width)
         self.transfer = nn.Linear(its.places, its.sequence)                           # over the token axis: P places -> K tokens
         self.fusion = Fusion(its.width, config.fusion_layers, config.heads, config.mlp * its.width, config.hidden)
-        self.target = _follower(its) if config.ema else None
 
     # ------------------------------------------------------------------ vectors
 
@@ -144,22 +150,25 @@ class PolClip(nn.Module):
 
 
 def _follower(backbone: nn.Module) -> nn.Module:
-    """A copy whose trained parameters are its own and whose frozen ones are the backbone's; nothing of it is trained."""
-    shared = {id(p): p for p in backbone.parameters() if not p.requires_grad}
+    """A copy whose trained parameters are its own; frozen ones and all that is no weight (tokenizer, a lite backbone's towers) stay the backbone's."""
+    plain = [value for name, value in vars(backbone).items() if name not in vars(nn.Module())]
+    shared = {id(x): x for x in (*plain, *(p for p in backbone.parameters() if not p.requires_grad))}
     return copy.deepcopy(backbone, shared).requires_grad_(False)
 
 
 @torch.no_grad()
 def _shares(u: Tensor, m: Tensor, asks: Tensor, r: Tensor, batch: Batch, shown: Tensor) -> dict[str, Tensor]:
-    """Textual: arg max among an instance's own candidates; visual: arg max over all of the batch's pictures is of the sense, where it has any."""
+    """Textual: arg max among an instance's own candidates; visual: arg max over all of the batch's pictures is of the sense. Only of those that have an answer."""
     place = torch.arange(len(m), device=m.device)
     outside = (place < batch.own[:, :1]) | (place >= batch.own[:, 1:])                # [I, G]
     chosen = (u @ m.T).masked_fill(outside, -9).argmax(1)                             # [I]
-    shares = {"textual": batch.gold[torch.arange(len(u)), chosen].float().mean()}
-    if len(r):
-        found, asked = shown[torch.arange(len(asks)), (asks @ r.T).argmax(1)], shown.any(1)
-        shares["visual"] = found[asked].float().mean()
-    return shares
+    visual = _share(shown, (asks @ r.T).argmax(1)) if len(r) else u.new_tensor(torch.nan)
+    return {"textual": _share(batch.gold, chosen), "visual": visual}
+
+
+def _share(right: Tensor, chosen: Tensor) -> Tensor:
+    """Of the rows of right [n, k] that have something right, how many chose it; no number where there are none."""
+    return right.gather(1, chosen[:, None])[:, 0].sum() / right.any(1).sum()
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:

@@ -120,7 +120,7 @@ def read_raw(path: str | Path, roots: Mapping[str, str | Path], occurrence: str 
             raise VwsdError("candidate_image_path does not have the candidates in the order of candidate_labels", where, REFETCH)
         by_gloss = dict(zip(reversed(glosses), reversed(ids)))
         golds = _golds(item["gold_labels"], [by_gloss.get(text) for text in item.get("gold_gloss", ())], ids, where)
-        return _record(item, where, (pictures.paths(files[i], where) for i in ids), golds, occurrence, language)
+        return _record(item, where, (pictures.paths(files[i], where) for i in ids), golds, occurrence, language, set=_source(chain(*files.values())))
 
     yield from _read(path, parse)
     pictures.report()
@@ -187,10 +187,15 @@ def read_metadata(path: str | Path, roots: Mapping[str, str | Path], occurrence:
         files = (pictures.paths(item["total_candidate_image"][slice(*shown[g])], where) for g in range(*own))
         fields = {"token_id": f"{item['id']}.{i}", "word": word, "words": words, "sentence": sentence}
         fields |= {"candidate_labels": ids, "candidate_gloss": glosses}
-        return _record(fields, where, files, (ids[_within(gold, len(ids), where)],), occurrence, language)
+        return _record(fields, where, files, (ids[_within(gold, len(ids), where)],), occurrence, language, set=_source(item["total_candidate_image"]))
 
     yield from _read(path, parse)
     pictures.report()
+
+
+def _source(names: Iterable[str]) -> str:
+    """Which of the two corpora, told by its pictures' names: phrases of VWSD-KB were prepared in another way than SemCor's sentences."""
+    return "vwsd-kb" if any("pkl" in name for name in names) else "semcor"
 
 
 def _ids_of(glosses: Sequence[str]) -> list[str]:

@@ -41,21 +41,13 @@ def metadata_source(paths: Sequence[str | Path], roots: Mapping[str, str | Path]
     facts = {"batches": {path.name: _status(path).st_size for path in paths}, "missing": missing,
              "pictures": {kind: len(picture_names(folder)) for kind, folder in sorted(roots.items())}}
 
-    def read(path: Path) -> Iterator[list[Record]]:
-        return (_phrases(batch) if path.name.startswith("vwsd") else batch for batch in read_metadata(path, roots, missing=missing))
-
-    def batches(config: Config) -> Batches:
-        return lambda epoch: _mixed([read(path) for path in paths], counts(), Random(f"{config.seed} {epoch}"))
-
     def counts() -> list[int]:
         return [count_batches(path, roots, missing) for path in paths]
 
+    def batches(config: Config) -> Batches:
+        return lambda epoch: _mixed([read_metadata(path, roots, missing=missing) for path in paths], counts(), Random(f"{config.seed} {epoch}"))
+
     return Source(batches, lambda config: sum(counts()), facts)
-
-
-def _phrases(batch: list[Record]) -> list[Record]:
-    """Marked as phrases of the VWSD-KB, which the released code prepares in its own way."""
-    return [replace(record, set="vwsd-kb") for record in batch]
 
 
 def _mixed(streams: Sequence[Iterator], left: list[int], random: Random) -> Iterator:

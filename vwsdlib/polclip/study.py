@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
@@ -19,18 +19,22 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..data.sets import VwsdSet, load_set
+from ..data.wsd import WsdItem
 from ..errors import VwsdError, known
-from ..paths import PACKAGE, cache_dir, data_dir, quiet, sha256_bytes
+from ..paths import PACKAGE, cache_dir, data_dir, quiet, sha256_bytes, sha256_file
 from . import paper
-from .batches import photo_text
-from .checkpoints import read_checkpoint
+from .backbone import load_backbone
+from .batches import photo_text, picture_names
+from .checkpoints import put, read_checkpoint
 from .config import Config
-from .evaluate import textual_scores, visual_scores
+from .evaluate import look_at, textual_scores, visual_scores
 from .model import PolClip, count_parameters
 from .packing import pack
 from .pictures import PictureStates
 from .records import Record
 from .train import Batches, Data, Dev, read_log, train
+
+Defined = Mapping[str, Mapping[str, Sequence[str]]]   # language -> definer -> a definition for each item of the test set
 
 # name -> (what a reader calls it, changes of the configuration); each is compared with the full model of the same seed
 ABLATIONS: dict[str, tuple[str, dict]] = {
@@ -59,10 +63,20 @@ class Study:
     dev_records: list[Record]
     dev_set: VwsdSet | None
     test_records: list[Record]
-    test_sets: list[VwsdSet]
+    test_sets: list[VwsdSet]             # the first is the one that ablations are tested on
     facts: dict = field(default_factory=dict)
     per_epoch: Callable[[Config], int] | None = None   # how many batches an epoch, where they are streamed
     keep_states: bool = True             # pictures' frozen states go to disk (0.5 MB each with ViT-L/14)
+
+    def test_items(self) -> list[WsdItem]:
+        """The test contexts for those who know words alone."""
+        return [WsdItem(r.id, r.language, r.target.lower(), r.pos, r.words, r.span, tuple(c.id for c in r.candidates),
+                        tuple(c.gloss for c in r.candidates), r.golds, r.set) for r in self.test_records]
+
+    def answer(self, record: Record) -> dict:
+        """What an answer to a record is judged by: id, lemma, pos, set, golds, candidates."""
+        return {"id": record.id, "lemma": record.target.lower(), "pos": record.pos, "set": record.set, "golds": list(record.golds),
+                "candidates": [c.id for c in record.candidates]}
 
 
 @dataclass(frozen=True)
@@ -82,12 +96,29 @@ class Result:
 
     plan: Plan
     textual: dict[str, list[np.ndarray]]
-    visual: dict[tuple[str, str], dict[str, np.ndarray]]   # (language, split) -> plain, fused, sum [n, 10]
+    visual: dict[str, dict[str, np.ndarray]]   # language -> plain, fused, sum and sum+<definer> [n, 10]
     counts: dict
     steps: list[dict]
     tests: list[dict]
     best: dict | None
     checkpoint: Path
+    backbone: dict
+
+    def about(self) -> dict:
+        """The run for people and tables: name, what is changed, seed, counts, how long it was trained and which epoch was chosen."""
+        return {"run": self.plan.name, "label": self.plan.label, "group": self.plan.group, "seed": self.plan.config.seed, "changed": self.plan.changed,
+                **self.counts, "steps": len(self.steps), "epochs": self.plan.config.epochs, "best_epoch": self.best["epoch"] if self.best else None,
+                "config": json.loads(self.plan.config.to_json())}
+
+    def scores_of(self, i: int) -> dict[str, list[float]]:
+        """Scores of the i-th test record's candidates: plain, fused, sum."""
+        return {name: [float(str(x)) for x in np.asarray(found[i], np.float32)] for name, found in self.textual.items()}
+
+    def identity(self) -> dict:
+        """All that decides a score: the backbone's identity, with the trained weights and the configuration they were trained under."""
+        return {**{k: self.backbone[k] for k in ("processor", "dtype", "device")}, "model": f"PolCLIP on {self.backbone['model']}",
+                "revision": f"configuration {sha256_bytes(self.plan.config.to_json().encode())[:12]} on {self.backbone['revision']}",
+                "weights_sha256": sha256_file(self.checkpoint)}
 
 
 def plans(config: Config, seeds: Sequence[int], ablations: Sequence[str] = ()) -> list[Plan]:
@@ -104,28 +135,38 @@ def code() -> str:
     return sha256_bytes(b"\0".join(path.read_bytes() for path in sorted((PACKAGE / "polclip").glob("*.py"))))
 
 
-def run_all(study: str, plans: Sequence[Plan], workers: int = 1, **settings) -> Iterator[Result]:
+def run_all(study: str, plans: Sequence[Plan], workers: int = 1, defined: Defined = {}, **settings) -> Iterator[Result]:
     """Train and test every plan; what was trained before by the same code on the same data is only tested. Results in the order of the plans.
 
-    study: a name of STUDIES, with its `settings`. workers: processes side by side, each on one thread (for the CPU); 1 uses this process.
+    study: a name of STUDIES, with its `settings`. defined: what main runs are tested with besides, language -> definer -> a definition an item. workers: processes side by side, each on one thread (for the CPU); 1 uses this process.
     """
     bar = tqdm(total=len(plans), desc="PolCLIP runs", unit="run", disable=quiet())
     if workers == 1:
         for plan in plans:
-            yield run_one(study, plan, settings)
+            yield run_one(study, plan, settings, defined)
             bar.update()
         return
+    _warm(load_study(study, **settings), plans[0].config)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
-        for found in pool.map(run_one, [study] * len(plans), plans, [settings] * len(plans)):
+        for found in pool.map(run_one, [study] * len(plans), plans, [settings] * len(plans), [defined] * len(plans)):
             yield found
             bar.update()
+
+
+def _warm(study: Study, config: Config) -> None:
+    """States of all pictures, so that processes find them and do not compute them twice."""
+    if study.keep_states:
+        states, packed = PictureStates(load_backbone(config)), study.batches(config)(0)
+        names = [*chain.from_iterable(picture_names(batch) for batch in packed), *chain.from_iterable(chain.from_iterable(map(paths_of, study.test_sets)))]
+        for start in range(0, len(names := list(dict.fromkeys(names))), 256):
+            states(names[start:start + 256])
 
 
 def _one_thread() -> None:
     torch.set_num_threads(1)                                                          # threads that share two cores wait for each other
 
 
-def run_one(study: str, plan: Plan, settings: dict) -> Result:
+def run_one(study: str, plan: Plan, settings: dict, defined: Defined = {}) -> Result:
     """Train one plan to its end (or find it trained), choose the epoch on dev, and test it."""
     its = load_study(study, **settings)
     torch.manual_seed(plan.config.seed)                                               # what begins untrained
@@ -136,10 +177,18 @@ def run_one(study: str, plan: Plan, settings: dict) -> Result:
     train(model, data, folder, dev_of(its, states))
     checkpoint = folder / ("best.safetensors" if (folder / "best.safetensors").exists() else "last.safetensors")
     _, about, tensors = read_checkpoint(checkpoint)
-    _load(model, tensors, checkpoint)
+    put(model, tensors, checkpoint)
+    model.eval()
     textual = textual_scores(model, its.test_records) if its.test_records else {}
-    visual = {(d.language, d.split): visual_scores(model, [photo_text(i.phrase) for i in d.items], paths_of(d), states) for d in its.test_sets}
-    return Result(plan, textual, visual, count_parameters(model) | {"parts": parts_of(model)}, *read_log(folder), about.get("best"), checkpoint)
+    seen = look_at(model, chain.from_iterable(map(paths_of, its.test_sets)), states)
+    visual = {}
+    for data in its.test_sets if plan.group == "main" else its.test_sets[:1]:
+        texts = {"": [""] * len(data.items), **(defined.get(data.language, {}) if plan.group == "main" else {})}
+        found = {name: visual_scores(model, [photo_text(i.phrase, text) for i, text in zip(data.items, its_texts)], paths_of(data), states, seen)
+                 for name, its_texts in texts.items()}
+        visual[data.language] = found.pop("") | {f"sum+{name}": scores["sum"] for name, scores in found.items()}
+    return Result(plan, textual, visual, count_parameters(model) | {"parts": parts_of(model)}, *read_log(folder), about.get("best"), checkpoint,
+                  model.backbone.identity())
 
 
 def data_of(study: Study, config: Config, states: Callable[[Sequence[str]], Tensor]) -> Data:
@@ -149,13 +198,6 @@ def data_of(study: Study, config: Config, states: Callable[[Sequence[str]], Tens
     if not per_epoch:
         raise VwsdError("there is not one batch to train on", where=study.name, remedy="Give more records, or budgets that a batch can fill.")
     return Data(batches, per_epoch, states, study.facts)
-
-
-def _load(model: PolClip, tensors: dict, where: Path) -> None:
-    from .checkpoints import put
-
-    put(model, tensors, where)
-    model.eval()
 
 
 def run_folder(study: Study, plan: Plan, model: PolClip) -> Path:
@@ -218,7 +260,7 @@ def emojiwsd(unambiguous: int = 300) -> Study:
     chosen = tuple(item for item in dev.items if emoji.held_back(item.target))
     test = [load_set("emojiwsd", language, "test") for language in ("en", "it", "fa")]
     facts = {"study": "emojiwsd", "dev": dev.sha256, "senses": len({r.golds[0] for r in kept if r.golds[0] in lemmas}), "unambiguous": unambiguous, "records": digest(kept)}
-    return Study("emojiwsd", lambda config: packed(kept, config), [r for r in back if ".s" in r.id.rpartition(".")[2] or r.id.rpartition(".")[2].startswith("s")],
+    return Study("emojiwsd", lambda config: packed(kept, config), [r for r in back if r.id.rpartition(".")[2].startswith("s")],
                  dataclasses.replace(dev, items=chosen), emoji.sentence_records("test"), test, facts)
 
 

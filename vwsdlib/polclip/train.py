@@ -31,6 +31,7 @@ Batches = Callable[[int], Iterable[list[Record]]]      # epoch -> its batches, e
 Dev = Callable[[PolClip], dict[str, float]]            # scores on dev, percent; their mean chooses the best epoch
 TEXT = ("text_blocks", "ln_final", "text_projection")
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+SHARES = ("textual", "visual")
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ class _Run:
         from accelerate import Accelerator, DistributedDataParallelKwargs
 
         self.config, self.data, self.folder, self.dev = model.config, data, folder, dev
-        lonely = DistributedDataParallelKwargs(find_unused_parameters=len(self.config.losses) < len(LOSSES))   # without a loss some modules get no gradient
+        whole = len(self.config.losses) == len(LOSSES) and self.config.fuse          # without a loss or fusion some modules get no gradient
+        lonely = DistributedDataParallelKwargs(find_unused_parameters=not whole)
         try:
             self.its = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=self.config.precision, kwargs_handlers=[lonely])
         except ValueError as e:
@@ -131,8 +133,9 @@ class _Run:
             if f"exp_avg/{name}" in tensors:
                 self.optimizer.state[parameter] = {kind: tensors[f"{kind}/{name}"].to(parameter.device if kind != "step" else "cpu") for kind in MOMENTS}
         if self.its.is_main_process:
-            lines = [line for line in (self.folder / "log.jsonl").read_text(encoding="utf-8").splitlines() if _step_of(line) <= self.step]
-            write_text(self.folder / "log.jsonl", "".join(f"{line}\n" for line in lines))
+            log = self.folder / "log.jsonl"
+            lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+            write_text(log, "".join(f"{line}\n" for line in lines if _written_before(line, self.step, self.epoch)))
 
     def save(self, name: str) -> None:
         """Write `state` with all that resuming needs, `last` or `best` with the model alone; the first process writes, the others wait."""
@@ -166,6 +169,8 @@ class _Run:
                         return self.folder
                     if save_every and self.step % save_every == 0:
                         self.save("state")
+                if not self.in_epoch:
+                    raise VwsdError("there is not one batch to train on", where=self.folder, remedy="Look at the records: are any left after reading?")
                 self.end_of_epoch()
         return self.folder
 
@@ -175,22 +180,23 @@ class _Run:
         for entry in self.optimizer.param_groups:
             entry["lr"] = entry["scale"] * rate(self.config, self.epoch, done)
         mine = group[its.process_index * self.config.accumulate:][:self.config.accumulate]
-        sums: dict[str, Tensor] = {}
+        rows = []
         for place, records in enumerate(mine):
             batch = collate(records, self.coder, self.data.states(picture_names(records))).to(its.device)
-            with its.autocast(), _unless(place + 1 == len(mine), its, self.wrapped):
+            with _unless(place + 1 == len(mine), its, self.wrapped):
                 found = self.wrapped(batch)
                 its.backward(found["loss"] / len(mine))
-            sums = {key: sums.get(key, 0) + value.detach().float() / len(mine) for key, value in found.items()}
-        norm = its.clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf)
+            rows.append(torch.stack([value.detach().float() for value in found.values()]))
+        norm = float(its.clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf))
+        values = _means(list(found), its.gather(torch.stack(rows)))
+        if not math.isfinite(values["loss"]) or not (math.isfinite(norm) or its.scaler):             # fp16's scaler deals with gradients out of range
+            raise VwsdError(f"loss or gradient is no number at step {self.step + 1}", where=self.folder,
+                            remedy="Lower the rate, or use precision=no; the last state is kept.")
         self.stepper.step()
         self.stepper.zero_grad()
         self.model.follow()
-        values = dict(zip(sums, its.reduce(torch.stack(list(sums.values())), "mean").tolist()))
-        if not math.isfinite(values["loss"]):
-            raise VwsdError(f"the loss is no number at step {self.step + 1}", where=self.folder, remedy="Lower the rate, or use precision=no; the last state is kept.")
         self.step, self.in_epoch = self.step + 1, self.in_epoch + 1
-        self.log({"step": self.step, "epoch": self.epoch, "rate": rate(self.config, self.epoch, done), "norm": float(norm), **values})
+        self.log({"step": self.step, "epoch": self.epoch, "rate": rate(self.config, self.epoch, done), "norm": norm, **values})
         bar.update()
         bar.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
 
@@ -209,11 +215,19 @@ class _Run:
         self.save("state")
 
 
-def _step_of(line: str) -> int:
+def _means(names: list[str], every: Tensor) -> dict[str, float]:
+    """Means over the batches of a step, every [batches, losses and shares]; a share counts where it is a number, and is left out where it never is."""
+    values = {name: (column.nanmean() if name in SHARES else column.mean()).item() for name, column in zip(names, every.T)}
+    return {name: value for name, value in values.items() if name not in SHARES or not math.isnan(value)}
+
+
+def _written_before(line: str, step: int, epoch: int) -> bool:
+    """Is a line of the log older than a state? One cut off by a kill is not, nor the test on dev of an epoch that has yet to end."""
     try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
-        return 10**18                                                                 # cut off by a kill: goes
+        its = json.loads(line)
+    except ValueError:
+        return False
+    return its["step"] <= step and ("dev" not in its or its["epoch"] < epoch)
 
 
 def _unless(last: bool, accelerator, model):

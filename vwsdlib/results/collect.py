@@ -8,11 +8,12 @@ from functools import cached_property
 from pathlib import Path
 
 from ..data.sets import VwsdSet, load_set
+from ..data.wsd import WsdItem
 from ..errors import VwsdError
 from ..language.translate import read_translations
 from .measurements import Measurement, read_measurement
 from .predictions import Predictions, read_predictions
-from .rows import audit_rows, prediction_rows, truth_rows
+from .rows import answers_of, audit_rows, prediction_rows, truth_rows, wsd_rows
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,19 @@ class Collection:
         found += [row for p in self.predictions.values() for row in prediction_rows(p)]
         if "saliency_truth" in self.measured:
             found += truth_rows(self.measured["saliency_truth"])
+        if "wsd_answers" in self.measured:
+            found += wsd_rows(self.measured["wsd_answers"])
         return {row["id"]: row for row in found}
 
     @cached_property
     def measured(self) -> dict[str, Measurement]:
         """Name -> measurement, ordered by name."""
         return {m.name: m for m in map(read_measurement, self._files("measured/*.jsonl"))}
+
+    @cached_property
+    def answered(self) -> dict[tuple[str, str], tuple[list[WsdItem], dict[str, tuple[str, ...]]]]:
+        """Textual WSD: (system, score) -> (items, item id -> its answer); empty before notebook 06."""
+        return answers_of(self.measured["wsd_answers"]) if "wsd_answers" in self.measured else {}
 
     @cached_property
     def translations(self) -> dict[str, tuple[list[dict], dict]]:

@@ -11,9 +11,10 @@ from ..errors import VwsdError
 from .collect import Collection
 from .figures import FIGURES, write_figure
 from .predictions import code_sha256
-from .reported import VERDICTS, claims, reported
+from .reported import VERDICTS, claims, entries
 from .rows import to_jsonl
-from .tables import TABLES, claims_table, write_table
+from .tables import TABLES, Table, claims_table, write_table
+from .tables.polclip import SCORES, trained_runs
 
 FACTS = ("predictions", "audit", "measured", "translations")
 MADE_BY = ("code_sha256", "model", "revision", "weights_sha256", "processor", "image_variant", "dtype", "device", "limit")
@@ -53,7 +54,7 @@ def refresh_report(profile: str) -> tuple[Path, bool]:
     folder = paths.results_dir(profile)
     stamp = folder / ".stamps" / "report.json"
     inputs = [p for part in FACTS for p in sorted((folder / part).glob("*.*"))]
-    state = {"code": code_sha256(), "facts": {p.name: paths.sha256_file(p) for p in inputs}, "deviations": deviations(), "reported": reported()}
+    state = {"code": code_sha256(), "facts": {p.name: paths.sha256_file(p) for p in inputs}, "deviations": deviations(), "reported": entries()}
     made_of = paths.sha256_bytes(json.dumps(state, sort_keys=True).encode())
     try:
         if json.loads(stamp.read_text()) == {"made_of": made_of, "files": _derived(folder)}:
@@ -82,6 +83,7 @@ def provenance(c: Collection) -> dict:
 def report_text(c: Collection, facts: dict, tables: dict) -> str:
     """report.md for people."""
     parts = [f"# Report: profile {c.profile}\n", _scope(c)]
+    parts += _polclip(c, tables)
     parts += ["## Tables\n", *(made.markdown() for made in tables.values())]
     parts += ["## Figures\n", *(f"![{name.replace('_', ' ')}](figures/{name}.png)\n" for name in facts["figures"])]
     parts += ["## Claims\n", claims_table(facts["claims"]).markdown(), "Verdicts: " + "; ".join(f"**{k}** {v}" for k, v in VERDICTS.items()) + ".\n"]
@@ -97,6 +99,25 @@ def _scope(c: Collection) -> str:
         return "The papers' models on the official data. A verdict compares counts of items; CONSISTENT is not a reproduction.\n"
     return (f"These are results of the profile *{c.profile}*, on its own data with its own model. They are not the papers' experiments and are never compared "
             "with their numbers: every claim of the papers reads NOT RUN.\n")
+
+
+def _polclip(c: Collection, tables: dict[str, Table]) -> list[str]:
+    """What was trained, how it differs from the published configuration, and whether the gain is more than noise."""
+    if not (main := trained_runs(c)):
+        return []
+    from ..polclip.config import Config
+
+    published = json.loads(Config().to_json())
+    other = ", ".join(f"{key} {value} (there {published[key]})" for key, value in c.measured["polclip_runs"].meta["config"].items() if value != published[key] and key != "seed")
+    lines = [f"- {len(main)} models of the full configuration (seeds {', '.join(str(r['seed']) for r in main)}), {len(trained_runs(c, 'ablation'))} with something changed; "
+             f"{main[0]['steps']} steps in {main[0]['epochs']} epochs each.", f"- Not as in the paper's figure: {other or 'nothing'}."]
+    for name, metric, part in (("textual", "F1", "group"), ("visual_polclip", "hit@1", "language")):
+        rows = [r for r in (tables[name].rows if name in tables else ()) if r["system"] == SCORES["sum"] and "tests" in r]
+        for row in rows[:1] if name == "textual" else rows:
+            better, worse = (sum(t["p"] < 0.05 and sign * t["difference"] > 0 for t in row["tests"]) for sign in (1, -1))
+            lines.append(f"- {row[part]}: {metric} {row['value']:.1f} (n = {row['n']}), {row['difference']:+.1f} points against zero-shot; "
+                         f"better at p < 0.05 in {better} of {row['runs']} seeds, worse in {worse}.")
+    return ["## PolCLIP\n", *lines, ""]
 
 
 def _short(value: object) -> str:

@@ -32,12 +32,23 @@ VERDICTS = {
 
 
 @cache
-def reported() -> tuple[dict, ...]:
+def entries() -> tuple[dict, ...]:
     """All entries of results/reported.yml, in file order."""
     path = paths.root() / "results" / "reported.yml"
     if not path.exists():
         raise VwsdError("the reported values are missing", where=path, remedy="Run from a checkout of the project, or set VWSD_HOME to one.")
     return tuple(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def reported() -> tuple[dict, ...]:
+    """What the papers report: the entries that are not there for context."""
+    return tuple(entry for entry in entries() if entry["paper"] != "context")
+
+
+def published(group: str, n: int) -> list[tuple[dict, float]]:
+    """(entry, F1) of other published systems on a set of textual WSD, where it has as many items as theirs had."""
+    found = [(e, dict(zip(zip(e["sets"], e["n"]), map(float, e["value"].split())))) for e in entries() if e["paper"] == "context"]
+    return [(entry, scores[group, n]) for entry, scores in found if (group, n) in scores]
 
 
 def attainable(value: str, n: int, decimals: int) -> list[int]:

@@ -12,22 +12,25 @@ from collections.abc import Iterable
 
 from ..analysis.faithfulness import summarise
 from ..analysis.metrics import bootstrap_mrr, hits, mrr, percent, wilson
+from ..analysis.wsd_scoring import score_groups
+from ..data.wsd import SETS, WsdItem
 from ..errors import VwsdError
+from ..language.wsd_baselines import choose
 from .measurements import Measurement
 from .predictions import Predictions
 
 KEYS = {
-    "id": "run / metric: unique in the file",
-    "metric": "hit@1, mrr; of saliency maps pointing, rival, energy, iou (percent)",
+    "id": "run / metric: unique in the file; of textual WSD wsd.<system>[.<score>].<group>.<split>, a group being a set, ALL, a part of speech or items (all)",
+    "metric": "hit@1, mrr; of textual WSD f1; of saliency maps pointing, rival, energy, iou (percent)",
     "value": "full precision",
     "k": "items right; fractional for a rule that guesses among ties; null for mrr",
     "n": "items",
-    "ci_low": "lower end of the 95 % interval (Wilson for hit@1, percentile bootstrap for mrr, binomial range for chance)",
+    "ci_low": "lower end of the 95 % interval (Wilson for hit@1, percentile bootstrap for mrr and f1, binomial range for chance)",
     "ci_high": "upper end",
     "dataset": "name of the set",
     "language": "en, it, fa",
     "split": "test, dev, trial",
-    "variant": "which text or technique",
+    "variant": "which text or technique; of textual WSD which score of a trained model, else the system",
     "model": "checkpoint; none for rules that use no model",
     "revision": "of the checkpoint",
     "weights_sha256": "of the weights",
@@ -94,6 +97,34 @@ def truth_rows(m: Measurement) -> list[dict]:
             low, value, high = (scale * found[key] for key in ("ci_low", "value", "ci_high"))
             rows.append(check({"id": f"saliency.{model}.{method}.{m.meta['split']}/{metric}", "metric": metric, "value": float(value), "k": found["k"],
                                "n": found["n"], "ci_low": float(low), "ci_high": float(high), **{key: made[key] for key in FROM_META}}))
+    return rows
+
+
+def answers_of(m: Measurement) -> dict[tuple[str, str], tuple[list[WsdItem], dict[str, tuple[str, ...]]]]:
+    """(system, score) -> (items, item id -> its answer) of the measurement `wsd_answers`; the score of a baseline is "" and ties go to the earlier candidate."""
+    found, source = defaultdict(lambda: ([], [])), {name: corpus for corpus, name in SETS.items()}
+    for r in m.records:
+        item = WsdItem(r["id"], m.meta["language"], r["lemma"], r["pos"], (), (0, 0), tuple(r["candidates"]), (), tuple(r["golds"]), source.get(r["set"], r["set"]))
+        for score, values in r["scores"].items():
+            found[r["system"], score][0].append(item)
+            found[r["system"], score][1].append(values)
+    return {key: (items, choose(items, scores)) for key, (items, scores) in found.items()}
+
+
+def wsd_id(system: str, score: str, group: str, split: str) -> str:
+    """Id of a row of textual WSD."""
+    return f"{'.'.join(filter(None, ('wsd', system, score, group, split)))}/f1"
+
+
+def wsd_rows(m: Measurement) -> list[dict]:
+    """F1 of every system, score and group (score_groups) of the measurement `wsd_answers`; its meta may name each system's model in `identities`."""
+    rows = []
+    for (system, score), (items, answers) in answers_of(m).items():
+        made = {**{key: m.meta.get(key, "") for key in FROM_META}, **NO_MODEL, "seed": m.meta["seed"], **m.meta.get("identities", {}).get(system, {}),
+                "variant": score or system}
+        for g in score_groups(items, answers):
+            rows.append(check({"id": wsd_id(system, score, g["group"], m.meta["split"]), "metric": "f1", "value": g["f1"], "k": round(g["recall"] * g["total"] / 100),
+                               "n": g["total"], "ci_low": g["ci_low"], "ci_high": g["ci_high"], **{key: made[key] for key in FROM_META}}))
     return rows
 
 

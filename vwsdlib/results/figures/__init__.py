@@ -121,4 +121,4 @@ def _picture(ax: plt.Axes, data: VwsdSet, name: str, gold: bool, left: float, to
     ax.add_patch(Rectangle((left + 0.04, top + 0.04), 0.92, 0.92, facecolor="none", zorder=3, **edge))
 
 
-from . import baseline, clipseg, multilingual, saliency  # noqa: E402, F401  (they register their figures)
+from . import baseline, clipseg, multilingual, polclip, saliency  # noqa: E402, F401  (they register their figures)

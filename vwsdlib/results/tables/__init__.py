@@ -126,4 +126,4 @@ def claims_table(made: list[dict]) -> Table:
                  [{**claim, "ci": None if claim["ci_low"] is None else f"{claim['ci_low']:.1f} to {claim['ci_high']:.1f}"} for claim in made])
 
 
-from . import baseline, clipseg, multilingual, saliency  # noqa: E402, F401  (they register their tables)
+from . import baseline, clipseg, multilingual, polclip, saliency  # noqa: E402, F401  (they register their tables)
