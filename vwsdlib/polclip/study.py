@@ -255,7 +255,7 @@ def parts_of(model: PolClip) -> dict[str, list[int]]:
 
 
 def emojiwsd(unambiguous: int = 300) -> Study:
-    """The demo: EmojiWSD's dev senses by sentence and phrase, and unambiguous emoji; tested on lemmas that were never seen, nor their drawings."""
+    """The demo: EmojiWSD's dev senses by their sentences, and unambiguous emoji; tested on lemmas that were never seen, nor their drawings."""
     from . import emoji
 
     kept, back = emoji.demo_records(unambiguous)
@@ -264,7 +264,7 @@ def emojiwsd(unambiguous: int = 300) -> Study:
     chosen = tuple(item for item in dev.items if emoji.held_back(item.target))
     test = [load_set("emojiwsd", language, "test") for language in ("en", "it", "fa")]
     facts = {"study": "emojiwsd", "dev": dev.sha256, "senses": len({r.golds[0] for r in kept if r.golds[0] in lemmas}), "unambiguous": unambiguous, "records": digest(kept)}
-    return Study("emojiwsd", lambda config: packed(kept, config), [r for r in back if r.id.rpartition(".")[2].startswith("s")],
+    return Study("emojiwsd", lambda config: packed(kept, config), back,
                  dataclasses.replace(dev, items=chosen), emoji.sentence_records("test"), test, facts)
 
 
