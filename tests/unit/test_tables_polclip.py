@@ -376,6 +376,15 @@ def test_the_architecture_is_that_of_the_configuration(emojiwsd, tmp_path):
     assert any("captions" in t for t in paper) and not any("captions" in t for t in code)
 
 
+def test_the_map_tells_the_two_spaces_apart(everything, tmp_path):
+    records = everything.facts.measured["polclip_map"].records
+    measure(tmp_path, "polclip_map", [r for r in records if (r["kind"], r["lemma"]) != ("fused gloss", "bat")])
+    plain, fused = FIGURES["sense_map"](Collection("demo", tmp_path))[0].axes
+    named = [{text.get_text() for text in ax.texts} for ax in (plain, fused)]
+    assert named[0] == {r["sense"] for r in records} and named[1] == {r["sense"] for r in records if r["lemma"] != "bat"}
+    assert len(plain.images) == len(fused.images) == len([r for r in records if r["kind"] == "picture"])
+
+
 def test_levels_of_knowing_nothing(emojiwsd, tmp_path):
     def levels(config):
         write_runs(tmp_path, config), write_training(tmp_path)
@@ -410,7 +419,8 @@ def test_the_report_says_what_was_trained_and_whether_it_is_more_than_noise(ever
     assert (f"all items: F1 {row['value']:.1f} (n = {N}), {row['difference']:+.1f} points against zero-shot; "
             f"better at p < 0.05 in {better} of 3 seeds, worse in 0.") in section
     clear = {**systems(), **{(f"seed{s}", "sum"): np.arange(N) < 4 for s in SEEDS}, ("sentence encoder", ""): np.arange(N) < 30}
-    write_runs(tmp_path / "worse" / "demo"), write_visual(tmp_path / "worse" / "demo", ("en",)), write_answers(tmp_path / "worse" / "demo", clear)
+    write_runs(tmp_path / "worse" / "demo"), write_visual(tmp_path / "worse" / "demo", ("en",)), write_answers(tmp_path / "worse" / "demo", clear, ("SE2", "SE3"))
     monkeypatch.setenv("VWSD_RESULTS", str(tmp_path / "worse"))
-    assert "-65.0 points against zero-shot; better at p < 0.05 in 0 of 3 seeds, worse in 3." in (write_report("demo") / "report.md").read_text()
+    other = (write_report("demo") / "report.md").read_text().split("## Tables")[0]
+    assert "-65.0 points against zero-shot; better at p < 0.05 in 0 of 3 seeds, worse in 3." in other and other.count(": F1") == 1   # of all sets together
     assert section.count("hit@1") == 2 and "GlossBERT" not in text and "wsd.seed0.sum.items.test/f1" in (tmp_path / "rows.jsonl").read_text()
