@@ -30,14 +30,14 @@ from vwsdlib.results.tables.polclip import SCORES, over_seeds
 
 SEEDS = (0, 1, 2)
 CHANGES = {"no-sig": "without SIG", "no-fusion": "without fusion", "k2": "2 borrowed blocks", "readout-eot": "read-out at the end token", "no-ema": "targets do not follow"}
-PARTS = {"text tower": 1000, "vision tower": 2000, "former": 300, "to vision": 40, "to text": 50, "transfer": 6, "fusion": 700}
+PARTS = {"text tower": [1000, 400], "vision tower": [2000, 4], "former": [300, 300], "to vision": [40, 40], "to text": [50, 50], "transfer": [6, 6], "fusion": [700, 700]}
 TABLES_HERE = ["polclip_model", "textual", "visual_polclip", "polclip_ablations", "multimodal", "multimodal_examples"]
 FIGURES_HERE = ["architecture", "polclip_training", "polclip_scores", "polclip_ablations", "polclip_attention", "sense_map"]
 
 
 def write_runs(folder, config=None, changes=CHANGES):
     """Records of three seeds and of one ablation a change, under the demo's configuration."""
-    fact = {"parameters": sum(PARTS.values()), "tensors": 99, "trained": 1500, "trained_tensors": 60, "steps": 60, "epochs": 3, "best_epoch": 2,
+    fact = {"parameters": sum(n for n, _ in PARTS.values()) + 404, "tensors": 99, "trained": 1500, "trained_tensors": 60, "steps": 60, "epochs": 3, "best_epoch": 2,
             "parts": PARTS}
     records = [{"run": f"seed{s}", "label": "PolCLIP", "group": "main", "seed": s, "changed": "", **fact} for s in SEEDS]
     records += [{"run": run, "label": f"PolCLIP {about}", "group": "ablation", "seed": 0, "changed": about, **fact} for run, about in changes.items()]
@@ -326,8 +326,9 @@ def test_ablations_are_tested_against_the_same_seed(emojiwsd, tmp_path):
 def test_parts_and_rankings(emojiwsd, tmp_path):
     write_runs(tmp_path), write_shown(tmp_path)
     rows = {r["part"]: r for r in made(tmp_path, "polclip_model").rows}
-    assert (rows["both towers"]["parameters"], rows["both towers"]["trained"]) == (3000, 1500 - 1096)
-    assert rows["the model"]["parameters"] == 4096 and rows["fusion"]["trained"] == 700 and rows["text tower"]["trained"] is None
+    followers = rows["followers of what is trained in the towers"]
+    assert (followers["parameters"], followers["trained"]) == (404, 0) and rows["text tower"]["trained"] == 400
+    assert rows["the model"]["parameters"] == 4500 and rows["fusion"]["trained"] == 700 and rows["the model"]["trained"] == 1500
     senses_, pictures, first = made(tmp_path, "multimodal").rows
     assert [(r["k"], r["n"], r["value"]) for r in (senses_, pictures, first)] == [(10, 20, 50.0)] * 3
     assert tuple(r["chance"] for r in (senses_, pictures, first)) == (50, pytest.approx(50 * (1 / 3 + 2 / 3)), pytest.approx(50 * (2 / 5 + 3 / 5)))

@@ -112,10 +112,10 @@ def polclip_model(c: Collection) -> Table | None:
     if not (main := trained_runs(c)):
         return None
     of = main[0]
-    added = {name: n for name, n in of["parts"].items() if not name.endswith("tower")}
-    rows = [{"part": name, "parameters": n, "trained": added.get(name)} for name, n in of["parts"].items()]
-    rows += [{"part": "both towers", "parameters": sum(of["parts"].values()) - sum(added.values()), "trained": of["trained"] - sum(added.values())},
-             {"part": "the model", **{key: of[key] for key in ("parameters", "trained", "tensors", "trained_tensors")}}]
+    rows = [{"part": name, "parameters": n, "trained": trained} for name, (n, trained) in of["parts"].items()]
+    if lag := of["parameters"] - sum(row["parameters"] for row in rows):
+        rows.append({"part": "followers of what is trained in the towers", "parameters": lag, "trained": 0})
+    rows.append({"part": "the model", **{key: of[key] for key in ("parameters", "trained", "tensors", "trained_tensors")}})
     columns = (Column("part", "Part"), Column("parameters", "Parameters", ",d"), Column("trained", "trained", ",d"),
                Column("tensors", "Tensors", ",d"), Column("trained_tensors", "trained", ",d"))
     return Table("polclip_model", f"PolCLIP's parts; borrowed blocks count once, with their tower ({set_title(c)})", columns, rows)
