@@ -70,7 +70,7 @@ def textual_scores(model: PolClip, records: Sequence[Record]) -> dict[str, list[
     place = {c.gloss: i for i, c in enumerate(candidates)}
     own = [[place[c.gloss] for c in record.candidates] for record in records]
     u, (s, m) = context_vectors(model, records), sense_vectors(model, candidates)     # [I, d], [G, d] each
-    plain, fused = ([(v[its] @ u[i]).cpu().numpy() for i, its in enumerate(own)] for v in (s, m))
+    plain, fused = ([(v[its] * u[i]).sum(1).cpu().numpy() for i, its in enumerate(own)] for v in (s, m))   # row by row: equal vectors tie
     return {"plain": plain, "fused": fused, "sum": [a + b for a, b in zip(plain, fused)]}
 
 
@@ -103,7 +103,7 @@ def visual_scores(model: PolClip, texts: Sequence[str], candidates: Sequence[Seq
 def multimodal_record(model: PolClip, record: Record, states: Callable[[Sequence[str]], Tensor]) -> dict:
     """A record's joint ranking and what is right in it: its first sense, its first picture, and whatever stands first of all."""
     ranking = multimodal(model, record, states)
-    first = {kind: next(e["sense"] for e in ranking if e["kind"] == kind) for kind in ("sense", "picture")}
+    first = {kind: next((e["sense"] for e in ranking if e["kind"] == kind), None) for kind in ("sense", "picture")}
     return {"id": record.id, "lemma": record.target.lower(), "sentence": record.sentence, "gold": record.golds[0],
             "ranking": [{key: e[key] for key in ("kind", "sense", "score")} for e in ranking], "sense_right": first["sense"] in record.golds,
             "picture_right": first["picture"] in record.golds, "first_right": ranking[0]["sense"] in record.golds}

@@ -104,6 +104,8 @@ class _Run:
             self.its = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=self.config.precision, kwargs_handlers=[lonely])
         except ValueError as e:
             raise VwsdError(f"precision {self.config.precision!r} cannot be had here: {e}", remedy="Choose precision=no or bf16.") from e
+        if self.config.precision != "no" and not self.its.native_amp:                 # Accelerate would go on in single precision and not say so
+            raise VwsdError(f"precision {self.config.precision!r} cannot be had on this device ({self.its.device})", remedy="Choose precision=no or bf16.")
         self.model, self.coder = model.to(self.its.device).train(), Coder(model.backbone, model.config)
         self.optimizer = make_optimizer(model)
         self.wrapped, self.stepper = self.its.prepare(model, self.optimizer)
