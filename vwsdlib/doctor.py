@@ -59,6 +59,20 @@ def _official_data() -> list[dict]:
     return [row for split in ("test", "trial") for row in check_official(split)]   # trial: mixing weights are chosen on it
 
 
+def _polclip_data() -> list[dict]:
+    """What notebook 06 wants under the paper's profile: the published batches, and WordNet for definitions."""
+    from .data.wordnet import wordnet_folder
+    from .polclip.paper import required
+
+    rows = []
+    for name, look in (("polclip_data", required), ("wordnet", wordnet_folder)):
+        try:
+            rows.append({"check": name, "state": "OK", "what": f"{name.replace('_', ' ')} in {look()}", "remedy": ""})
+        except VwsdError as e:
+            rows.append({"check": name, "state": "MISSING", "what": f"{e.what} [{e.where}]", "remedy": e.remedy})
+    return rows
+
+
 def _rehearsal_data() -> list[dict]:
     from .data.sets import rehearsal_record
 
@@ -67,7 +81,7 @@ def _rehearsal_data() -> list[dict]:
     return [{"check": "rehearsal_data", "state": "OK", "what": f"rehearsal data: {built}", "remedy": ""}]
 
 
-NEEDED_DATA: dict[str, tuple[Callable[[], list[dict]], ...]] = {"paper": (_official_data,), "rehearsal": (_rehearsal_data,)}
+NEEDED_DATA: dict[str, tuple[Callable[[], list[dict]], ...]] = {"paper": (_official_data, _polclip_data), "rehearsal": (_rehearsal_data,)}
 
 
 def _examine(function: Callable[[], str]) -> dict:

@@ -25,7 +25,7 @@ from .results.predictions import code_sha256
 
 KEYS = ("about", "needs", "profiles", "minutes", "produces")                 # of one notebook in pipeline.yml
 SHORTHAND = {"tables": (".csv", ".md", ".tex"), "figures": (".png", ".pdf", ".json"),
-             **dict.fromkeys(("predictions", "measured", "translations"), (".jsonl", ".meta.json"))}
+             **dict.fromkeys(("predictions", "measured", "translations", "definitions"), (".jsonl", ".meta.json"))}
 DEFAULT_MINUTES = 60
 
 

@@ -48,3 +48,18 @@ def wordnet():
         return load_wordnet(wordnet_folder())
     except VwsdError as e:
         pytest.skip(str(e))
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory):
+    """Folder of checkpoints, as in VWSD_MODELS, with the rehearsal's tiny ViT-L/14 alone."""
+    import torch
+
+    from vwsdlib.rehearsal.models import CHECKPOINTS, MAKERS
+
+    folder = tmp_path_factory.mktemp("models")
+    target = folder / CHECKPOINTS["clip-vit-l14"].repo
+    target.mkdir(parents=True)
+    torch.manual_seed(0)
+    MAKERS["clip-vit-l14"](target)
+    return folder

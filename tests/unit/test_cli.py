@@ -151,8 +151,8 @@ def test_doctor_names_what_the_paper_profile_needs(nothing_fetched, capsys):
     assert code == 1 and line == "[MISSING] clip-vit-b32 openai/clip-vit-base-patch32 608 MB  ->  vwsd fetch models --only clip-vit-b32"
     assert "[MISSING] en.test.data.v1.1.txt  ->  vwsd fetch vwsd --split test" in out and "[MISSING] pictures of en trial" in out
     _, out, _ = run(capsys, "doctor", "--profile", "paper", "--json")
-    found = [c for c in json.loads(out) if c["state"] == "MISSING"]
-    assert len(found) == len(doctor.needed("paper")) + 8 + 4 and all(set(c) == {"check", "state", "what", "remedy"} and c["remedy"] for c in found)
+    found = [c for c in json.loads(out) if c["state"] == "MISSING" and c["check"] != "wordnet"]   # which may be installed
+    assert len(found) == len(doctor.needed("paper")) + 8 + 4 + 1 and all(set(c) == {"check", "state", "what", "remedy"} and c["remedy"] for c in found)
     its = nothing_fetched / "VWSD_MODELS" / CHECKPOINTS["clip-vit-b32"].repo
     its.mkdir(parents=True)
     (its / "model.safetensors").write_bytes(b"x" * 2_000_000)

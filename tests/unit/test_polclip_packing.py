@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from vwsdlib.errors import VwsdError
-from vwsdlib.polclip.packing import pack, shares
+from vwsdlib.polclip.packing import pack
 from vwsdlib.polclip.records import Candidate, Record
 
 
@@ -149,15 +149,3 @@ def test_a_record_without_candidates_is_named():
     with pytest.raises(VwsdError, match="without candidates") as e:
         list(pack([make("empty", [], golds=())]))
     assert e.value.where == "empty"
-
-
-@pytest.mark.parametrize("world", [1, 2, 3, 4, 7, 12])
-def test_shares_are_even_and_lose_nothing(world):
-    batches = [[i] for i in range(10)]
-    taken = [list(shares(iter(batches), rank, world)) for rank in range(world)]
-    assert len({len(t) for t in taken}) == 1
-    counts = Counter(b[0] for t in taken for b in t)
-    assert set(counts) == set(range(10)) and sum(counts.values()) == -(-10 // world) * world and max(counts.values()) <= 2
-    assert [t[0] for t in taken] == (batches + batches)[:world]
-    with pytest.raises(VwsdError, match="process 2 of 2"):
-        list(shares(batches, 2, 2))

@@ -30,14 +30,15 @@ from vwsdlib.results.tables.polclip import SCORES, over_seeds
 
 SEEDS = (0, 1, 2)
 CHANGES = {"no-sig": "without SIG", "no-fusion": "without fusion", "k2": "2 borrowed blocks", "readout-eot": "read-out at the end token", "no-ema": "targets do not follow"}
-PARTS = {"text tower": 1000, "vision tower": 2000, "former": 300, "to vision": 40, "to text": 50, "transfer": 6, "fusion": 700}
+PARTS = {"text tower": [1000, 400], "vision tower": [2000, 4], "former": [300, 300], "to vision": [40, 40], "to text": [50, 50], "transfer": [6, 6], "fusion": [700, 700]}
 TABLES_HERE = ["polclip_model", "textual", "visual_polclip", "polclip_ablations", "multimodal", "multimodal_examples"]
 FIGURES_HERE = ["architecture", "polclip_training", "polclip_scores", "polclip_ablations", "polclip_attention", "sense_map"]
 
 
 def write_runs(folder, config=None, changes=CHANGES):
     """Records of three seeds and of one ablation a change, under the demo's configuration."""
-    fact = {"parameters": sum(PARTS.values()), "tensors": 99, "trained": 1500, "trained_tensors": 60, "steps": 60, "epochs": 3, "best_epoch": 2, "parts": PARTS}
+    fact = {"parameters": sum(n for n, _ in PARTS.values()) + 404, "tensors": 99, "trained": 1500, "trained_tensors": 60, "steps": 60, "epochs": 3, "best_epoch": 2,
+            "parts": PARTS}
     records = [{"run": f"seed{s}", "label": "PolCLIP", "group": "main", "seed": s, "changed": "", **fact} for s in SEEDS]
     records += [{"run": run, "label": f"PolCLIP {about}", "group": "ablation", "seed": 0, "changed": about, **fact} for run, about in changes.items()]
     measure(folder, "polclip_runs", records, config=dataclasses.asdict(config or make_config("demo")), backbone=RandomEncoder().identity())
@@ -197,9 +198,8 @@ def test_rows_of_textual_wsd(emojiwsd, tmp_path):
 
 
 def test_ties_go_to_the_earlier_candidate_and_an_item_without_any_is_unanswered(tmp_path):
-    base = {"system": "lesk", "lemma": "bat", "pos": "NOUN", "set": "SE2"}
-    lines = [{**base, "id": "a", "golds": ["x"], "candidates": ["x", "y"], "scores": {"": [1.0, 1.0]}}, {**base, "id": "b", "golds": ["y"], "candidates": ["x", "y"], "scores": {"": [1.0, 1.0]}},
-             {**base, "id": "c", "golds": ["z"], "candidates": [], "scores": {"": []}}]
+    base = {"system": "lesk", "lemma": "bat", "pos": "NOUN", "set": "SE2", "candidates": ["x", "y"], "scores": {"": [1.0, 1.0]}}
+    lines = [{**base, "id": "a", "golds": ["x"]}, {**base, "id": "b", "golds": ["y"]}, {**base, "id": "c", "golds": ["z"], "candidates": [], "scores": {"": []}}]
     row = {r["id"]: r for r in wsd_rows(write_measurement(tmp_path, "wsd_answers", lines, language="en", split="test", seed=0))}["wsd.lesk.SE2.test/f1"]
     assert (row["k"], row["n"], row["value"]) == (1, 3, pytest.approx(100 * 2 * 1 / (2 + 3)))
 
@@ -266,7 +266,8 @@ def test_visual_runs_are_tested_against_the_same_text(emojiwsd, tmp_path):
         assert part(row, wanted) == wanted and part(row, wrong) != wrong
         central = sorted(row["tests"], key=lambda t: t["difference"])[1]
         lost, won, p = mcnemar(right["lite", other, language], mine[row["tests"].index(central)])
-        assert (central["ci_low"], central["ci_high"], central["p"]) == (*paired_interval(lost, won, N), p)
+        low, high = paired_interval(lost, won, N)
+        assert central["p"] == p and row["difference_ci"] == (f"{low:.1f} to {high:.1f}" if low < 0 else f"{low:.1f}–{high:.1f}")
     assert rows[1]["system"] == "lite, zero-shot: “A photo of …”" and rows[1]["value"] == pytest.approx(100 * right["lite", "photo", "en"].mean())
     assert rows[3]["mrr"] == pytest.approx(np.mean([Collection("demo", tmp_path).rows[f"polclip-seed{s}.plain.en.test/mrr"]["value"] for s in SEEDS]))
 
@@ -325,13 +326,16 @@ def test_ablations_are_tested_against_the_same_seed(emojiwsd, tmp_path):
 def test_parts_and_rankings(emojiwsd, tmp_path):
     write_runs(tmp_path), write_shown(tmp_path)
     rows = {r["part"]: r for r in made(tmp_path, "polclip_model").rows}
-    assert (rows["both towers"]["parameters"], rows["both towers"]["trained"]) == (3000, 1500 - 1096) and rows["the model"]["parameters"] == 4096 and rows["fusion"]["trained"] == 700
+    followers = rows["followers of what is trained in the towers"]
+    assert (followers["parameters"], followers["trained"]) == (404, 0) and rows["text tower"]["trained"] == 400
+    assert rows["the model"]["parameters"] == 4500 and rows["fusion"]["trained"] == 700 and rows["the model"]["trained"] == 1500
     senses_, pictures, first = made(tmp_path, "multimodal").rows
     assert [(r["k"], r["n"], r["value"]) for r in (senses_, pictures, first)] == [(10, 20, 50.0)] * 3
-    assert (senses_["chance"], pictures["chance"], first["chance"]) == (50, pytest.approx(50 * (1 / 3 + 2 / 3)), pytest.approx(50 * (2 / 5 + 3 / 5)))
+    assert tuple(r["chance"] for r in (senses_, pictures, first)) == (50, pytest.approx(50 * (1 / 3 + 2 / 3)), pytest.approx(50 * (2 / 5 + 3 / 5)))
     low, high = wilson(10, 20)
     assert first["ci"] == f"{low:.1f}–{high:.1f}" and len(made(tmp_path, "multimodal_examples").rows) == 5
-    measure(tmp_path, "multimodal", [{**r, "ranking": [e for e in r["ranking"] if e["kind"] == "sense"]} for r in Collection("demo", tmp_path).measured["multimodal"].records])
+    records = Collection("demo", tmp_path).measured["multimodal"].records
+    measure(tmp_path, "multimodal", [{**r, "ranking": [e for e in r["ranking"] if e["kind"] == "sense"]} for r in records])
     assert [r["what"] for r in made(tmp_path, "multimodal").rows] == ["best of the senses", "first of all, sense or picture"]        # nothing was asked of pictures
 
 
@@ -366,9 +370,20 @@ def test_the_architecture_is_that_of_the_configuration(emojiwsd, tmp_path):
     paper = texts_of(FIGURES["architecture"](Collection("demo", tmp_path))[0])
     write_runs(tmp_path, make_config("code", losses=("w2s", "isg", "w2i"), w2i_query="target"))
     code = texts_of(FIGURES["architecture"](Collection("demo", tmp_path))[0])
-    assert sum("last 4 blocks" in t for t in paper) == sum("last 2 blocks" in t for t in code) == 2 and sum("EMA 0.995" in t for t in paper) == sum("stop-grad" in t for t in code) == 2
+    assert sum("last 4 blocks" in t for t in paper) == sum("last 2 blocks" in t for t in code) == 2
+    assert sum("EMA 0.995" in t for t in paper) == sum("stop-grad" in t for t in code) == 2
     assert [t for t in paper if t in ("Q", "K, V")] == ["Q", "K, V", "Q", "K, V"] and [t for t in code if t in ("Q", "K, V")] == ["Q", "K, V", "K, V", "Q"]
-    assert "SIG\nwhich pictures\n(off)" in code and not any("(off)" in t for t in paper) and any("captions" in t for t in paper) and not any("captions" in t for t in code)
+    assert "SIG\nwhich pictures\n(off)" in code and not any("(off)" in t for t in paper)
+    assert any("captions" in t for t in paper) and not any("captions" in t for t in code)
+
+
+def test_the_map_tells_the_two_spaces_apart(everything, tmp_path):
+    records = everything.facts.measured["polclip_map"].records
+    measure(tmp_path, "polclip_map", [r for r in records if (r["kind"], r["lemma"]) != ("fused gloss", "bat")])
+    plain, fused = FIGURES["sense_map"](Collection("demo", tmp_path))[0].axes
+    named = [{text.get_text() for text in ax.texts} for ax in (plain, fused)]
+    assert named[0] == {r["sense"] for r in records} and named[1] == {r["sense"] for r in records if r["lemma"] != "bat"}
+    assert len(plain.images) == len(fused.images) == len([r for r in records if r["kind"] == "picture"])
 
 
 def test_levels_of_knowing_nothing(emojiwsd, tmp_path):
@@ -376,7 +391,7 @@ def test_levels_of_knowing_nothing(emojiwsd, tmp_path):
         write_runs(tmp_path, config), write_training(tmp_path)
         return FIGURES["polclip_training"](Collection("demo", tmp_path))[1]["uniform"]
 
-    assert levels(make_config("demo")) == {"w2s": pytest.approx(np.log(20)), "isg": pytest.approx(np.log(20)), "sig": pytest.approx(np.log(40)), "w2i": pytest.approx(np.log(40))}
+    assert levels(make_config("demo")) == {name: pytest.approx(np.log(20 if name in ("w2s", "isg") else 40)) for name in ("sig", "w2s", "isg", "w2i")}
     assert levels(make_config("paper")) == {k: v for k, v in uniform(50, 5).items() if k in ("w2s", "isg")}      # a sense may have fewer than five pictures
     assert levels(make_config("demo", pictures=30)) == {}
 
@@ -398,8 +413,15 @@ def test_the_report_says_what_was_trained_and_whether_it_is_more_than_noise(ever
     monkeypatch.setattr("vwsdlib.results.report.FIGURES", {})
     text = (write_report("demo", tmp_path) / "report.md").read_text()
     section = text.split("## PolCLIP")[1].split("## Tables")[0]
-    assert "3 models of the full configuration (seeds 0, 1, 2), 5 with something changed" in section and "borrowed 1 (there 4)" in section and "roles" not in section
+    assert "3 models of the full configuration (seeds 0, 1, 2), 5 with something changed" in section
+    assert "borrowed 1 (there 4)" in section and "roles" not in section
     row = next(r for r in TABLES["textual"](everything.facts).rows if r["system"] == SCORES["sum"])
     better = sum(t["p"] < 0.05 and t["difference"] > 0 for t in row["tests"])
-    assert f"all items: F1 {row['value']:.1f} (n = {N}), {row['difference']:+.1f} points against zero-shot; better at p < 0.05 in {better} of 3 seeds, worse in 0." in section
+    assert (f"all items: F1 {row['value']:.1f} (n = {N}), {row['difference']:+.1f} points against zero-shot; "
+            f"better at p < 0.05 in {better} of 3 seeds, worse in 0.") in section
+    clear = {**systems(), **{(f"seed{s}", "sum"): np.arange(N) < 4 for s in SEEDS}, ("sentence encoder", ""): np.arange(N) < 30}
+    write_runs(tmp_path / "worse" / "demo"), write_visual(tmp_path / "worse" / "demo", ("en",)), write_answers(tmp_path / "worse" / "demo", clear, ("SE2", "SE3"))
+    monkeypatch.setenv("VWSD_RESULTS", str(tmp_path / "worse"))
+    other = (write_report("demo") / "report.md").read_text().split("## Tables")[0]
+    assert "-65.0 points against zero-shot; better at p < 0.05 in 0 of 3 seeds, worse in 3." in other and other.count(": F1") == 1   # of all sets together
     assert section.count("hit@1") == 2 and "GlossBERT" not in text and "wsd.seed0.sum.items.test/f1" in (tmp_path / "rows.jsonl").read_text()

@@ -36,7 +36,7 @@ def _notes():
 
 
 def _train_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--preset", default="paper", help="paper (as its figure shows), code (as released, with its faults) or demo (small); default: paper")
+    p.add_argument("--preset", default="paper", help="paper (as its figure shows), code (as released, faults and all) or demo (small)")
     p.add_argument("--set", dest="settings", action="append", default=[], metavar="NAME=VALUE", help="change the configuration (may be repeated)")
     source = p.add_mutually_exclusive_group(required=True)
     source.add_argument("--records", type=Path, metavar="FILE.jsonl", help="train on records, packed into batches")
@@ -104,7 +104,8 @@ def _print_run(folder: Path) -> None:
 
     steps, tests = read_log(folder)
     its = steps[-1]
-    print(f"step {its['step']}, epoch {its['epoch'] + 1}: " + "  ".join(f"{k} {its[k]:.4f}" for k in ("loss", "sig", "w2s", "isg", "w2i") if k in its))
+    losses = "  ".join(f"{name} {its[name]:.4f}" for name in ("loss", "sig", "w2s", "isg", "w2i") if name in its)
+    print(f"step {its['step']}, epoch {its['epoch'] + 1}: {losses}")
     for test in tests:
         print(f"dev, epoch {test['epoch'] + 1}: " + "  ".join(f"{name} {value:.2f}" for name, value in test["dev"].items()))
     print("\n".join(str(folder / name) for name in ("best.safetensors", "last.safetensors") if (folder / name).exists()))
@@ -142,7 +143,6 @@ def polclip(o: argparse.Namespace) -> int:
 def _textual(o: argparse.Namespace) -> int:
     from ..analysis.wsd_scoring import score_groups
     from ..data.wsd import write_key
-    from ..language.wsd_baselines import choose
     from ..polclip.checkpoints import load_polclip
     from ..polclip.evaluate import textual_scores
     from ..polclip.records import read_records
@@ -150,8 +150,9 @@ def _textual(o: argparse.Namespace) -> int:
     records = list(read_records(o.records))
     scored = any(record.golds for record in records)
     if not (scored or (records and o.out)):
-        raise VwsdError("there is no record with a gold", where=o.records, remedy="Give records with golds; without, answers can only be written (--out).")
-    answers = {name: choose(records, scores) for name, scores in textual_scores(load_polclip(o.checkpoint)[0], records).items()}
+        raise VwsdError("there is no record with a gold", where=o.records, remedy="Give records with golds, or a file to write answers to (--out).")
+    answers = {name: {r.id: (r.candidates[int(its.argmax())].id,) for r, its in zip(records, rows)}
+               for name, rows in textual_scores(load_polclip(o.checkpoint)[0], records).items()}
     found = {name: score_groups(records, its) for name, its in answers.items()} if scored else {}
     if o.out:
         write_key(o.out, answers["sum"])

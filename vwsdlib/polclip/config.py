@@ -109,6 +109,11 @@ def make_config(preset: str = "paper", **changes: object) -> Config:
     base = PRESETS[preset]
     for name, value in changes.items():
         kind = type(getattr(base, name))
+        if kind is float and isinstance(value, str):                                  # YAML takes 1e-4 for a text
+            try:
+                value = changes[name] = float(value)
+            except ValueError:
+                pass
         if kind is not type(value) and not (kind is float and type(value) is int) and not (kind is tuple and isinstance(value, list)):
             raise VwsdError(f"{name} takes {kind.__name__}, not {value!r}", where="PolCLIP's configuration", remedy=f"Give a value like {getattr(base, name)!r}.")
     return dataclasses.replace(base, **changes)

@@ -75,17 +75,3 @@ def _shuffled(records: Iterable[Record], random: Random, buffer: int) -> Iterato
         window[at] = record
     random.shuffle(window)
     yield from window
-
-
-def shares(batches: Iterable[list[Record]], rank: int, world: int) -> Iterator[list[Record]]:
-    """The batches that process `rank` of `world` takes: every world-th one, all processes the same number.
-
-    Where the batches do not divide evenly, the last round is filled up from the first round, so that no process waits for another: up to
-    world - 1 batches are seen twice in an epoch, none is lost. Every process packs the same batches by itself and takes its own.
-    """
-    if not 0 <= rank < world:
-        raise VwsdError(f"process {rank} of {world}", "shares", "Processes count from 0.")
-    batches, first = iter(batches), []
-    while group := list(islice(batches, world)):
-        first = first or group
-        yield group[rank] if rank < len(group) else first[(rank - len(group)) % len(first)]

@@ -24,8 +24,15 @@ TEST, UEF = "all_twsd_test_data.json", "ALL.data.xml"
 
 
 def training(folder: Path, train: str = "all", missing: str = "error") -> Source:
-    """The published batches: "all", or "ie_semcor" alone. VwsdError names whatever is not in the folder, sizes and where it is to be had."""
-    kinds = TRAIN[known("training data", train, TRAIN)]
+    """The published batches: "all", or "ie_semcor" alone. VwsdError as `required` raises it."""
+    required(folder, train)
+    kinds = TRAIN[train]
+    return metadata_source([folder / METADATA[kind] for kind in kinds], {kind: folder / PICTURES[kind] for kind in kinds}, missing)
+
+
+def required(folder: Path | None = None, train: str = "all") -> Path:
+    """The folder of published files, by default `data/polclip`; VwsdError names whatever is not there, sizes and where it is to be had."""
+    kinds, folder = TRAIN[known("training data", train, TRAIN)], folder or data_dir() / "polclip"
     needed = [name for kind in kinds for name in (METADATA[kind], f"{PICTURES[kind]}/")]
     lost = [name for name in needed if not (folder / name).exists()]
     lost += [f"{TEST} (or {UEF} in {data_dir() / 'wsd'})"] if not (folder / TEST).exists() and framework() is None else []
@@ -33,7 +40,7 @@ def training(folder: Path, train: str = "all", missing: str = "error") -> Source
         raise VwsdError(f"PolCLIP's data are not here, missing: {', '.join(lost)}", where=folder,
                         remedy=f"The paper's repository, github.com/CharlesYang030/PolCLIP, links {' and '.join(SIZES[kind] for kind in kinds)}; "
                                "make the pictures safetensors with `vwsd convert pictures SOURCE TARGET`.")
-    return metadata_source([folder / METADATA[kind] for kind in kinds], {kind: folder / PICTURES[kind] for kind in kinds}, missing)
+    return folder
 
 
 def framework() -> Path | None:

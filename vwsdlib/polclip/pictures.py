@@ -66,16 +66,23 @@ class PictureStates:
     def __call__(self, names: Sequence[str], held: Mapping[str, bytes] | None = None) -> Tensor:
         """[N, P, v] float32. `held`: bytes of pictures that are no files, as a stream brings them."""
         if held:
-            rows = self._states.encode_images([decode(held[name], name)[0] for name in names])
+            rows = self._in_passing(names, held)
         elif self.keep:
             rows = self._store.images(names)
         else:
             rows = self._in_passing(names)
         return torch.from_numpy(np.asarray(rows, np.float32)).reshape(len(names), self.backbone.places, self.backbone.vision_width)
 
-    def _in_passing(self, names: Sequence[str]) -> np.ndarray:
+    def _in_passing(self, names: Sequence[str], held: Mapping[str, bytes] | None = None) -> np.ndarray:
         size = self._states.batch_size
-        rows = [self._store._encode_files(names[start:start + size]) for start in range(0, len(names), size)]
+        look = self._store._encode_files if held is None else lambda some: self._states.encode_pixels(torch.cat([self._pixels(n, held) for n in some]))
+        rows = [look(names[start:start + size]) for start in range(0, len(names), size)]
         return np.concatenate([np.zeros((0, self._states.dim), np.float32), *rows]).astype(np.float16)   # as they would be kept
 
+    def _pixels(self, name: str, held: Mapping[str, bytes]) -> Tensor:
+        """[1, 3, h, w] of a picture's bytes: prepared ones, or a picture file's."""
+        from .published import load_pixels
 
+        if name.endswith(".safetensors"):
+            return torch.from_numpy(load_pixels(name, held[name]))[None]
+        return self._states.backbone.pixels([decode(held[name], name)[0]])

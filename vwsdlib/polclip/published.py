@@ -252,13 +252,16 @@ def convert_json(source: str | Path, target: str | Path, kind: str, roots: Mappi
     return write_records(target, tqdm(records, desc=Path(source).name, unit=" records", disable=quiet()))
 
 
-def load_pixels(path: str | Path) -> np.ndarray:
-    """[3, 224, 224] float32: a picture as CLIP's preprocessing leaves it, from a safetensors file with one tensor; VwsdError where it is not that."""
+def load_pixels(path: str | Path, data: bytes | None = None) -> np.ndarray:
+    """[3, 224, 224] float32: a picture as CLIP's preprocessing leaves it, from a safetensors file with one tensor; VwsdError where it is not that.
+
+    data: the file's bytes, where it is no file of its own; `path` then only names it.
+    """
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    from safetensors.numpy import load, load_file
 
     try:
-        tensors = load_file(path)
+        tensors = load_file(path) if data is None else load(data)
     except (SafetensorError, OSError, TypeError, KeyError) as e:  # the last two for types that numpy lacks
         raise VwsdError(f"the tensor cannot be read: {e}", path, "Delete the file and convert it again.") from None
     return _pixels(tensors, path).astype(np.float32)

@@ -41,14 +41,11 @@ def metadata_source(paths: Sequence[str | Path], roots: Mapping[str, str | Path]
     facts = {"batches": {path.name: _status(path).st_size for path in paths}, "missing": missing,
              "pictures": {kind: len(picture_names(folder)) for kind, folder in sorted(roots.items())}}
 
-    def read(path: Path) -> Iterator[list[Record]]:
-        return read_metadata(path, roots, missing=missing)
-
-    def batches(config: Config) -> Batches:
-        return lambda epoch: _mixed([read(path) for path in paths], counts(), Random(f"{config.seed} {epoch}"))
-
     def counts() -> list[int]:
         return [count_batches(path, roots, missing) for path in paths]
+
+    def batches(config: Config) -> Batches:
+        return lambda epoch: _mixed([read_metadata(path, roots, missing=missing) for path in paths], counts(), Random(f"{config.seed} {epoch}"))
 
     return Source(batches, lambda config: sum(counts()), facts)
 
@@ -99,7 +96,7 @@ def held_states(states: Callable[..., Tensor]) -> Callable[[Sequence[str]], Tens
 def shard_source(folder: str | Path) -> Source:
     """Shards as `streaming.to_shards` writes them, packed by the configuration's budgets as they come; every process reads all of them.
 
-    Give their pictures' states by `held_states`. VwsdError for a folder without shards.
+    Their pictures' states are had by `held_states`. VwsdError for a folder without shards.
     """
     paths = sorted(Path(folder).glob("records-*.parquet"))
     if not paths:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -125,7 +126,8 @@ def plans(config: Config, seeds: Sequence[int], ablations: Sequence[str] = ()) -
     """The full model under each seed, then each ablation under the first."""
     main = [Plan(f"seed{seed}", "PolCLIP", "main", "", dataclasses.replace(config, seed=seed)) for seed in seeds]
     for name in ablations:
-        known("ablation", name, ABLATIONS)
+        if dataclasses.replace(config, **ABLATIONS[known("ablation", name, ABLATIONS)][1]) == config:
+            raise VwsdError(f"the ablation {name!r} changes nothing under this configuration", remedy="Leave it out: its row would be a copy of the full model's.")
     return main + [Plan(name, "PolCLIP", "ablation", ABLATIONS[name][0], dataclasses.replace(config, seed=seeds[0], **ABLATIONS[name][1])) for name in ablations]
 
 
@@ -174,7 +176,9 @@ def run_one(study: str, plan: Plan, settings: dict, defined: Defined = {}) -> Re
     states = PictureStates(model.backbone, its.keep_states)
     data = data_of(its, plan.config, states)
     folder = run_folder(its, plan, model)
-    train(model, data, folder, dev_of(its, states))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):     # a worker whose kernel was killed ends its run; who comes after waits, and finds it
+        train(model, data, folder, dev_of(its, states))
     checkpoint = folder / ("best.safetensors" if (folder / "best.safetensors").exists() else "last.safetensors")
     _, about, tensors = read_checkpoint(checkpoint)
     put(model, tensors, checkpoint)
@@ -251,7 +255,7 @@ def parts_of(model: PolClip) -> dict[str, list[int]]:
 
 
 def emojiwsd(unambiguous: int = 300) -> Study:
-    """The demo: EmojiWSD's dev senses by sentence and phrase, and unambiguous emoji; tested on lemmas that were never seen, nor their drawings."""
+    """The demo: EmojiWSD's dev senses by their sentences, and unambiguous emoji; tested on lemmas that were never seen, nor their drawings."""
     from . import emoji
 
     kept, back = emoji.demo_records(unambiguous)
@@ -260,7 +264,7 @@ def emojiwsd(unambiguous: int = 300) -> Study:
     chosen = tuple(item for item in dev.items if emoji.held_back(item.target))
     test = [load_set("emojiwsd", language, "test") for language in ("en", "it", "fa")]
     facts = {"study": "emojiwsd", "dev": dev.sha256, "senses": len({r.golds[0] for r in kept if r.golds[0] in lemmas}), "unambiguous": unambiguous, "records": digest(kept)}
-    return Study("emojiwsd", lambda config: packed(kept, config), [r for r in back if r.id.rpartition(".")[2].startswith("s")],
+    return Study("emojiwsd", lambda config: packed(kept, config), back,
                  dataclasses.replace(dev, items=chosen), emoji.sentence_records("test"), test, facts)
 
 

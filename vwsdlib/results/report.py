@@ -108,8 +108,10 @@ def _polclip(c: Collection, tables: dict[str, Table]) -> list[str]:
     from ..polclip.config import Config
 
     published = json.loads(Config().to_json())
-    other = ", ".join(f"{key} {value} (there {published[key]})" for key, value in c.measured["polclip_runs"].meta["config"].items() if value != published[key] and key != "seed")
-    lines = [f"- {len(main)} models of the full configuration (seeds {', '.join(str(r['seed']) for r in main)}), {len(trained_runs(c, 'ablation'))} with something changed; "
+    changed = {key: value for key, value in c.measured["polclip_runs"].meta["config"].items() if key != "seed" and value != published[key]}
+    other = ", ".join(f"{key} {value} (there {published[key]})" for key, value in changed.items())
+    seeds = ", ".join(str(r["seed"]) for r in main)
+    lines = [f"- {len(main)} models of the full configuration (seeds {seeds}), {len(trained_runs(c, 'ablation'))} with something changed; "
              f"{main[0]['steps']} steps in {main[0]['epochs']} epochs each.", f"- Not as in the paper's figure: {other or 'nothing'}."]
     for name, metric, part in (("textual", "F1", "group"), ("visual_polclip", "hit@1", "language")):
         rows = [r for r in (tables[name].rows if name in tables else ()) if r["system"] == SCORES["sum"] and "tests" in r]

@@ -20,7 +20,7 @@ from .measurements import Measurement
 from .predictions import Predictions
 
 KEYS = {
-    "id": "run / metric: unique in the file; of textual WSD wsd.<system>[.<score>].<group>.<split>, a group being a set, ALL, a part of speech or items (all)",
+    "id": "run / metric: unique in the file; of textual WSD the run is wsd.<system>[.<score>].<set, ALL, part of speech or items>.<split>",
     "metric": "hit@1, mrr; of textual WSD f1; of saliency maps pointing, rival, energy, iou (percent)",
     "value": "full precision",
     "k": "items right; fractional for a rule that guesses among ties; null for mrr",
@@ -101,10 +101,11 @@ def truth_rows(m: Measurement) -> list[dict]:
 
 
 def answers_of(m: Measurement) -> dict[tuple[str, str], tuple[list[WsdItem], dict[str, tuple[str, ...]]]]:
-    """(system, score) -> (items, item id -> its answer) of the measurement `wsd_answers`; the score of a baseline is "" and ties go to the earlier candidate."""
+    """(system, score) -> (items, item id -> its answer) of the measurement `wsd_answers`; a baseline's score is "", of equals the earlier wins."""
     found, source = defaultdict(lambda: ([], [])), {name: corpus for corpus, name in SETS.items()}
     for r in m.records:
-        item = WsdItem(r["id"], m.meta["language"], r["lemma"], r["pos"], (), (0, 0), tuple(r["candidates"]), (), tuple(r["golds"]), source.get(r["set"], r["set"]))
+        item = WsdItem(r["id"], m.meta["language"], r["lemma"], r["pos"], (), (0, 0), tuple(r["candidates"]), (), tuple(r["golds"]),
+                       source.get(r["set"], r["set"]))
         for score, values in r["scores"].items():
             found[r["system"], score][0].append(item)
             found[r["system"], score][1].append(values)
@@ -123,8 +124,9 @@ def wsd_rows(m: Measurement) -> list[dict]:
         made = {**{key: m.meta.get(key, "") for key in FROM_META}, **NO_MODEL, "seed": m.meta["seed"], **m.meta.get("identities", {}).get(system, {}),
                 "variant": score or system}
         for g in score_groups(items, answers):
-            rows.append(check({"id": wsd_id(system, score, g["group"], m.meta["split"]), "metric": "f1", "value": g["f1"], "k": round(g["recall"] * g["total"] / 100),
-                               "n": g["total"], "ci_low": g["ci_low"], "ci_high": g["ci_high"], **{key: made[key] for key in FROM_META}}))
+            found = {"id": wsd_id(system, score, g["group"], m.meta["split"]), "metric": "f1", "value": g["f1"], "n": g["total"]}
+            rows.append(check({**found, "k": round(g["recall"] * g["total"] / 100), "ci_low": g["ci_low"], "ci_high": g["ci_high"],
+                               **{key: made[key] for key in FROM_META}}))
     return rows
 
 

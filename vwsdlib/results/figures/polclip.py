@@ -12,15 +12,15 @@ from matplotlib.patches import FancyBboxPatch
 from ...data.pictures import load_picture
 from ..collect import Collection
 from ..tables import polclip as tables
-from . import BLACK, BLUE, GREEN, GREY, ORANGE, RED, SKY, Drawn, figure, finish
+from . import BLACK, BLUE, GREEN, GREY, ORANGE, RED, SKY, Drawn, figure, finish, spans
 
 PURPLE = "#CC79A7"
 
 
 def _box(ax: plt.Axes, x: float, y: float, w: float, h: float, text: str, colour: str, dashed: bool = False) -> None:
     """A box around its centre (x, y) in the drawing's units."""
-    ax.add_patch(FancyBboxPatch((x - w / 2, y - h / 2), w, h, boxstyle="round,pad=0,rounding_size=0.8", facecolor=colour + ("22" if colour != "#FFFFFF" else ""),
-                                edgecolor=colour if colour != "#FFFFFF" else GREY, lw=1.4, ls="--" if dashed else "-"))
+    ax.add_patch(FancyBboxPatch((x - w / 2, y - h / 2), w, h, boxstyle="round,pad=0,rounding_size=0.8", facecolor=colour + "22",
+                                edgecolor=colour, lw=1.4, ls="--" if dashed else "-"))
     ax.text(x, y, text, ha="center", va="center", fontsize=9, linespacing=1.25)
 
 
@@ -29,11 +29,12 @@ def _arrow(ax: plt.Axes, *points: tuple[float, float], text: str = "", at: float
     ax.plot(*zip(*points[:-1]), color="#444444", lw=1.1)
     ax.annotate("", points[-1], points[-2], arrowprops={"arrowstyle": "-|>", "color": "#444444", "lw": 1.1, "shrinkA": 0, "shrinkB": 0})
     if text:
-        ax.text(at, points[-2][1], text, ha="center", va="center", fontsize=9, style="italic", bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8})
+        ax.text(at, points[-2][1], text, ha="center", va="center", fontsize=9, style="italic",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8})
 
 
-def _blocks(n: int, kind: str = "") -> str:
-    return f"{n} {kind}block{'s' if n > 1 else ''}" if n != 1 else f"{kind}block"
+def _blocks(n: int) -> str:
+    return f"{n} blocks" if n > 1 else "block"
 
 
 @figure
@@ -46,20 +47,21 @@ def architecture(c: Collection) -> Drawn | None:
     ax = fig.add_axes((0.005, 0.07, 0.99, 0.87), xlim=(0, 114), ylim=(0, 100))
     ax.set_axis_off()
     _towers(ax, its)
-    for name, y, up, other, colour, roles in (("SIG", 75, 84.5, "vision", ORANGE, ("Q", "K, V")),
-                                              ("ISG", 25, 15.5, "text", BLUE, ("Q", "K, V") if its["roles"] == "figure" else ("K, V", "Q"))):
+    roles = {"SIG": ("Q", "K, V"), "ISG": ("Q", "K, V") if its["roles"] == "figure" else ("K, V", "Q")}
+    layers = f"{its['fusion_layers']} cross-\nattention layer" + ("s" if its["fusion_layers"] > 1 else "")
+    for name, y, up, other, colour in (("SIG", 75, 84.5, "vision", ORANGE), ("ISG", 25, 15.5, "text", BLUE)):
         _box(ax, 47.5, y, 12, 7.5, f"former\n{_blocks(its['former_layers'])}, shared", GREEN)
         _box(ax, 65.5, y, 19, 9, f"{name}: linear map,\nthen last {_blocks(its['borrowed'])} of the\n{other} tower, borrowed", colour)
-        _box(ax, 88, up, 17, 9, f"fusion: {its['fusion_layers']} cross-\nattention {'layer' if its['fusion_layers'] == 1 else 'layers'},\nread out: {its['readout']}", PURPLE)
+        _box(ax, 88, up, 17, 9, f"fusion: {layers},\nread out: {its['readout']}", PURPLE)
         _arrow(ax, (53.5, y), (56, y))
-        _arrow(ax, (40.2, y), (40.2, up), (79.5, up), text=roles[0], at=57)
-        _arrow(ax, (75, y), (88, y), (88, up - 4.5 if up > y else up + 4.5), text=roles[1], at=82.5)
+        _arrow(ax, (40.2, y), (40.2, up), (79.5, up), text=roles[name][0], at=57)
+        _arrow(ax, (75, y), (88, y), (88, up - 4.5 if up > y else up + 4.5), text=roles[name][1], at=82.5)
     _losses(ax, its)
-    ax.text(57, 50, f"{len(its['losses'])} softmax losses over the batch, temperature {its['temperature']:g}; at test a sense scores u·s + u·m, a picture t·x + t·r  "
-            "(s, x: the towers' own vectors; t: the text)", ha="center", va="center", fontsize=8.5, color="#444444")
+    ax.text(57, 50, f"{len(its['losses'])} softmax losses over the batch, temperature {its['temperature']:g}; at test a sense scores u·s + u·m, "
+            "a picture t·x + t·r  (s, x: the towers' own vectors; t: the text)", ha="center", va="center", fontsize=8.5, color="#444444")
     finish(fig, "PolCLIP: senses get an implicit picture, pictures an implicit sense, each is fused with what it was made of", c,
-           "Boxes of one colour share weights; dashed: no gradient. Q asks, K and V are asked. u: target in its context; a: implicit picture of a sense; m: sense, fused; "
-           "b: implicit sense of a picture; r: picture, fused; c: caption; x̃, s̃: what is aimed at.")
+           "Boxes of one colour share weights; dashed: no gradient. Q asks, K and V are asked. u: target in its context; "
+           "a: implicit picture of a sense; m: sense, fused; b: implicit sense of a picture; r: picture, fused; c: caption; x̃, s̃: targets.")
     return fig, its
 
 
@@ -67,11 +69,13 @@ def _towers(ax: plt.Axes, its: dict) -> None:
     """What goes in, and the tower that reads it, from the top."""
     asks = "captions:\nword, gloss" if its["w2i_query"] == "caption" else "target in its\ncontext"
     followers = f"following (EMA {its['ema']:g})" if its["ema"] else "stop-gradient"
-    text, vision = (f"{name} tower\n" + (f"last {_blocks(n)} trained" if n else "blocks frozen") for name, n in (("text", its["open_text"]), ("vision", its["open_vision"])))
-    for y, given, tower, colour, still in ((93, "target in its\ncontext", text, BLUE, False), (75, "glosses", text, BLUE, False),
-                                           (56, "pictures", f"vision tower,\n{followers}", ORANGE, True), (44, "glosses", f"text tower,\n{followers}", BLUE, True),
-                                           (25, "pictures", vision, ORANGE, False), (7, asks, text, BLUE, False)):
-        _box(ax, 6, y, 11, 7, given, "#FFFFFF")
+    opened = {name: f"last {_blocks(its[f'open_{name}'])} trained" if its[f"open_{name}"] else "blocks frozen" for name in ("text", "vision")}
+    text, vision = (f"{name} tower\n{state}" for name, state in opened.items())
+    lanes = ((93, "target in its\ncontext", text, BLUE, False), (75, "glosses", text, BLUE, False),
+             (56, "pictures", f"vision tower,\n{followers}", ORANGE, True), (44, "glosses", f"text tower,\n{followers}", BLUE, True),
+             (25, "pictures", vision, ORANGE, False), (7, asks, text, BLUE, False))
+    for y, given, tower, colour, still in lanes:
+        _box(ax, 6, y, 11, 7, given, GREY)
         _box(ax, 21.5, y, 15.5, 7.5, tower, colour, still)
         _arrow(ax, (11.5, y), (13.75, y))
     _box(ax, 35.2, 25, 7.6, 7.5, "places →\ntokens", GREY)
@@ -85,8 +89,8 @@ def _losses(ax: plt.Axes, its: dict) -> None:
         on = name in its["losses"]
         _box(ax, 107, y, 12.5, 14, f"{name.upper()}\n{words}" + ("" if on else "\n(off)"), RED if on else GREY, not on)
     asks = "c" if its["w2i_query"] == "caption" else "u"
-    for text, *points in (("u", (29.25, 93)), ("m", (96.5, 85.5)), ("a", (65.5, 70.5), (65.5, 65)), ("x̃", (29.25, 57)), ("s̃", (29.25, 43)), ("b", (65.5, 29.5), (65.5, 35)),
-                          ("r", (96.5, 14.5)), (asks, (29.25, 7))):
+    for text, *points in (("u", (29.25, 93)), ("m", (96.5, 85.5)), ("a", (65.5, 70.5), (65.5, 65)), ("x̃", (29.25, 57)), ("s̃", (29.25, 43)),
+                          ("b", (65.5, 29.5), (65.5, 35)), ("r", (96.5, 14.5)), (asks, (29.25, 7))):
         _arrow(ax, *points, (100.75, points[-1][1]), text=text, at=98.2 if text in "mr" else 96)
 
 
@@ -95,8 +99,9 @@ def polclip_training(c: Collection) -> Drawn | None:
     """The four losses and the shares right in a batch over training: seeds as light lines, their smoothed mean, the dev items as points."""
     if "polclip_training" not in c.measured:
         return None
-    records, runs = c.measured["polclip_training"].records, list(dict.fromkeys(r["run"] for r in c.measured["polclip_training"].records))
-    steps, dev, drawn = [r for r in records if "dev" not in r], [r for r in records if "dev" in r], {}
+    records = c.measured["polclip_training"].records
+    runs, drawn = list(dict.fromkeys(r["run"] for r in records)), {}
+    steps, dev = [r for r in records if "dev" not in r], [r for r in records if "dev" in r]
     fig, axes = plt.subplots(2, 3, figsize=(11, 5.4), sharex=True, layout="constrained")
     levels = _uniform(c)
     for ax, key in zip(axes.ravel(), ("sig", "w2s", "textual", "isg", "w2i", "visual")):
@@ -112,8 +117,10 @@ def polclip_training(c: Collection) -> Drawn | None:
             ax.axhline(levels[key], color=RED, ls="--", lw=1.2, label="knowing nothing, full batch")
         if share:
             for i, run in enumerate(runs):
-                ends = [(r["step"] + (i - (len(runs) - 1) / 2) * 0.025 * len(common), r["dev"][key]) for r in dev if r["run"] == run and key in r["dev"]]
-                ax.plot(*zip(*ends) if ends else ((), ()), "os^Dv"[i % 5], color=ORANGE, mec=BLACK, mew=0.6, ms=6, ls="", label="dev, a mark a seed" if i == 0 else None)
+                ends = [(r["step"], r["dev"][key]) for r in dev if r["run"] == run and key in r["dev"]]
+                beside = (i - (len(runs) - 1) / 2) * 0.025 * len(common)                # or the seeds' marks would cover each other
+                ax.plot([x + beside for x, _ in ends], [y for _, y in ends], "os^Dv"[i % 5], color=ORANGE, mec=BLACK, mew=0.6, ms=6,
+                        label="dev, a mark a seed" if i == 0 else None)
             ax.set(ylim=(0, 103), ylabel="right, percent")
         ax.set(title=f"{key}: right in the batch, and on dev" if share else f"loss {key.upper()}", xlabel="step" if ax in axes[1] else "")
         drawn[key] = {run: list(line.values()) for run, line in lines.items()}
@@ -138,9 +145,10 @@ def _uniform(c: Collection) -> dict[str, float]:
 def polclip_scores(c: Collection) -> Drawn | None:
     """Textual F1 and visual hit@1: what was not trained in grey, PolCLIP's three scores in blue; a circle a seed, the interval of the middle one."""
     words, pictures = tables.textual(c), tables.visual_polclip(c)
-    panels = [(f"Textual, {words.rows[0]['group']}", "F1", [r for r in words.rows if r["group"] == words.rows[0]["group"] and "seeds" in r])] if words else []
-    for language in dict.fromkeys(r["language"] for r in pictures.rows) if pictures else ():
-        panels.append((f"Visual, {language}", "hit@1", [r for r in pictures.rows if r["language"] == language]))
+    group = words.rows[0]["group"] if words else ""
+    panels = [(f"Textual, {group}", "F1", [r for r in words.rows if r["group"] == group and "seeds" in r])] if words else []
+    panels += [(f"Visual, {language}", "hit@1", [r for r in pictures.rows if r["language"] == language])
+               for language in dict.fromkeys(r["language"] for r in (pictures.rows if pictures else ()))]
     if not panels:
         return None
     deep, high = -(-len(panels) // 2), max(len(rows) for *_, rows in panels)
@@ -149,11 +157,12 @@ def polclip_scores(c: Collection) -> Drawn | None:
         for y, row in enumerate(rows):
             trained, middle = "spread" in row or row["system"].startswith("PolCLIP"), row["middle"]
             ax.barh(y, row["value"], height=0.66, color=SKY if trained else "#C8C8C8")
-            ax.errorbar(middle["value"], y, xerr=[[max(0, middle["value"] - middle["ci_low"])], [max(0, middle["ci_high"] - middle["value"])]], color=BLACK, capsize=3, lw=1)
+            ax.errorbar(middle["value"], y, xerr=spans(middle), color=BLACK, capsize=3, lw=1)
             at = np.linspace(-0.2, 0.2, len(row["seeds"])) if trained else ()
             ax.plot(row["seeds"][:len(at)], y + np.array(at), "o", ms=5, mfc="white", mec=BLUE, mew=1.3, zorder=3)
             ax.text(max(middle["ci_high"], *row["seeds"]) + 1.5, y, f"{row['value']:.1f}", va="center", fontsize=8)
-        ax.set(yticks=range(len(rows)), yticklabels=[textwrap.fill(r["system"].replace("A photo of …", "A\u00a0photo\u00a0of\u00a0…"), 32) for r in rows], ylim=(len(rows) - 0.4, -0.6), xlim=(0, 112), xticks=range(0, 101, 20),
+        names = [textwrap.fill(r["system"].replace("A photo of …", "A\u00a0photo\u00a0of\u00a0…"), 32) for r in rows]
+        ax.set(yticks=range(len(rows)), yticklabels=names, ylim=(len(rows) - 0.4, -0.6), xlim=(0, 112), xticks=range(0, 101, 20),
                xlabel=f"{metric}, percent (95 % interval)", title=f"{title} (n = {rows[0]['n']})")
         ax.tick_params(axis="y", labelsize=8.5)
         ax.grid(axis="y", visible=False)
@@ -175,13 +184,13 @@ def polclip_ablations(c: Collection) -> Drawn | None:
         for y, row in enumerate(rows):
             if central := row.get(f"{key}_central"):
                 colour, marker = (BLUE, "o") if row["trained"] == "yes" else (ORANGE, "s")
-                arms = [[max(0, central["difference"] - central["ci_low"])], [max(0, central["ci_high"] - central["difference"])]]
+                arms = spans({**central, "value": central["difference"]})
                 ax.errorbar(central["difference"], y, xerr=arms, fmt=marker, color=colour, capsize=3, ms=6)
                 ax.plot([t["difference"] for t in row[f"{key}_tests"]], np.full(len(row[f"{key}_tests"]), y - 0.26), "|", color=BLACK, ms=6, mew=1.2)
         ax.axvline(0, color=GREY, ls="--", lw=1)
         n = next((r[f"{key}_n"] for r in rows if f"{key}_n" in r), 0)
-        ax.set(title=f"{name} (n = {n})", xlabel="points against the full model (95 % interval)", yticks=range(len(rows)), yticklabels=[r["change"] for r in rows],
-               ylim=(len(rows) - 0.4, -0.7))
+        ax.set(title=f"{name} (n = {n})", xlabel="points against the full model (95 % interval)", yticks=range(len(rows)),
+               yticklabels=[r["change"] for r in rows], ylim=(len(rows) - 0.4, -0.7))
     for marker, colour, name in (("o", BLUE, "trained anew"), ("s", ORANGE, "the same models, scored otherwise"), ("|", BLACK, "a seed")):
         axes[0].plot([], [], marker, color=colour, label=name)
     fig.legend(fontsize=8, frameon=False, loc="outside upper right", ncol=3)
@@ -198,8 +207,8 @@ def polclip_attention(c: Collection) -> Drawn | None:
     some = m.records[:4]
     shown = [m.maps[r["map"]] for r in some]
     shown = [a[:, :1 + np.flatnonzero(a.max(0) > 0).max()] for a in shown]              # places of padding get nothing
-    fig, axes = plt.subplots(-(-len(some) // 2), min(2, len(some)), figsize=(11, 0.9 + -(-len(some) // 2) * (1.2 + 0.17 * max(map(len, shown)))), squeeze=False,
-                             layout="constrained")
+    deep, high = -(-len(some) // 2), 1.2 + 0.17 * max(map(len, shown))
+    fig, axes = plt.subplots(deep, min(2, len(some)), figsize=(11, 0.9 + deep * high), squeeze=False, layout="constrained")
     for ax, r, a in zip(axes.ravel(), some, shown):
         drawn = ax.imshow(a, cmap="viridis", vmin=0, vmax=max(b.max() for b in shown), aspect="auto", interpolation="nearest")
         ax.set(yticks=range(len(r["tokens"])), yticklabels=r["tokens"], xlabel="generated place")
@@ -221,10 +230,10 @@ def sense_map(c: Collection) -> Drawn | None:
     m, wide, high = c.measured["polclip_map"], 5.3, 5.2
     data, colours = c.data(m.meta), dict(zip(dict.fromkeys(r["lemma"] for r in m.records), (BLUE, ORANGE, GREEN, PURPLE, BLACK, RED) * 9))
     fig = plt.figure(figsize=(2 * wide + 0.4, high + 1.15))
-    for i, (title, kinds) in enumerate((("plain: the towers' own vectors", ("gloss", "picture")), ("fused with what was generated", ("fused gloss", "fused picture")))):
-        records = [r for r in m.records if r["kind"] in kinds]
-        ax = fig.add_axes(((0.1 + i * (wide + 0.2)) / fig.get_figwidth(), 0.5 / fig.get_figheight(), wide / fig.get_figwidth(), high / fig.get_figheight()),
-                          xlim=(0, wide), ylim=(0, high), xticks=(), yticks=(), title=title)
+    for i, (title, fused) in enumerate((("plain: the towers' own vectors", False), ("fused with what was generated", True))):
+        records = [r for r in m.records if r["kind"].startswith("fused") == fused]
+        w, h = fig.get_size_inches()
+        ax = fig.add_axes(((0.1 + i * (wide + 0.2)) / w, 0.5 / h, wide / w, high / h), xticks=(), yticks=(), title=title)
         ax.spines[:].set(visible=True, color="#DDDDDD")
         if records:
             _scatter(ax, records, data, colours, np.array([wide, high]))
@@ -247,8 +256,8 @@ def _scatter(ax: plt.Axes, records: list[dict], data, colours: dict[str, str], r
             picture = load_picture(path, truncated="keep").image
             picture.thumbnail((96, 96))
             ax.imshow(picture, extent=(x - w / 2 + 0.03, x + w / 2 - 0.03, y - h / 2 + 0.03, y + h / 2 - 0.03), aspect="auto", zorder=3)
-        ax.add_patch(FancyBboxPatch((x - w / 2 + 0.03, y - h / 2 + 0.03), w - 0.06, h - 0.06, boxstyle="round,pad=0.02", facecolor="white", edgecolor=colours[r["lemma"]],
-                                    lw=1.3, zorder=2))
+        ax.add_patch(FancyBboxPatch((x - w / 2 + 0.03, y - h / 2 + 0.03), w - 0.06, h - 0.06, boxstyle="round,pad=0.02", facecolor="white",
+                                    edgecolor=colours[r["lemma"]], lw=1.3, zorder=2))
         if not r["picture"]:
             ax.text(x, y, r["sense"], ha="center", va="center", fontsize=8, zorder=4)
     ax.set(xlim=(0, room[0]), ylim=(0, room[1]))
