@@ -34,7 +34,8 @@ class Letters:
 
 
 def _tower(width, layers, heads, act):
-    return SimpleNamespace(hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=2 * width, hidden_act=act, layer_norm_eps=1e-5)
+    return SimpleNamespace(hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=2 * width, hidden_act=act,
+                           layer_norm_eps=1e-5)
 
 
 def _layer(name, width):
@@ -50,14 +51,16 @@ def clip(layers=2, act="quick_gelu", seed=1):
     text.vocab_size, text.max_position_embeddings, vision.image_size, vision.patch_size = 300, LENGTH, 28, 14
     shapes = {"text_model.embeddings.token_embedding.weight": (300, WIDTH), "text_model.embeddings.position_embedding.weight": (LENGTH, WIDTH),
               "vision_model.embeddings.class_embedding": (VISION,), "vision_model.embeddings.patch_embedding.weight": (VISION, 3, 14, 14),
-              "vision_model.embeddings.position_embedding.weight": (PLACES, VISION), "text_projection.weight": (WIDTH, WIDTH), "visual_projection.weight": (WIDTH, VISION)}
+              "vision_model.embeddings.position_embedding.weight": (PLACES, VISION), "text_projection.weight": (WIDTH, WIDTH),
+              "visual_projection.weight": (WIDTH, VISION)}
     for name, width in (("text_model.final_layer_norm", WIDTH), ("vision_model.pre_layrnorm", VISION), ("vision_model.post_layernorm", VISION)):
         shapes |= {f"{name}.weight": (width,), f"{name}.bias": (width,)}
     for i in range(layers):
         shapes |= _layer(f"text_model.encoder.layers.{i}", WIDTH) | _layer(f"vision_model.encoder.layers.{i}", VISION)
     g = torch.Generator().manual_seed(seed)
-    weights = {name: torch.randn(shape, generator=g) * (0.5 if "embedding" in name else 1.5 * shape[-1] ** -0.5 if len(shape) > 1 else 0.1) for name, shape in shapes.items()}
-    weights = {name: w + 1 if "norm" in name and name.endswith("weight") else w for name, w in weights.items()}
+    loud = {name: 0.5 if "embedding" in name else 1.5 * shape[-1] ** -0.5 if len(shape) > 1 else 0.1 for name, shape in shapes.items()}
+    weights = {name: torch.randn(shape, generator=g) * loud[name] + ("norm.weight" in name or "norm1.weight" in name or "norm2.weight" in name)
+               for name, shape in shapes.items()}
     return SimpleNamespace(config=SimpleNamespace(text_config=text, vision_config=vision, projection_dim=WIDTH), state_dict=lambda: weights)
 
 

@@ -1,4 +1,4 @@
-"""PolCLIP's scores at test against loops, ties and rankings; states of pictures; the lite encoder as backbone gives the lite encoder's own cosines."""
+"""PolCLIP's scores at test against loops, ties and rankings; states of pictures; the lite backbone gives the lite encoder's own cosines."""
 
 import numpy as np
 import polclip_tiny
@@ -84,7 +84,8 @@ def test_an_id_with_two_glosses_is_scored_by_each_records_own(model):
     def asked(i, gloss):
         return Record(f"r{i}", "en", ("the", "bat"), (1, 1), (Candidate("same", gloss), Candidate("else", "stick")), ("same",))
     both = textual_scores(model, [asked(0, "small mammal"), asked(1, "piccolo mammifero")])
-    assert [row[0] for row in both["plain"]] == pytest.approx([textual_scores(model, [asked(0, g)])["plain"][0][0] for g in ("small mammal", "piccolo mammifero")], abs=1e-5)
+    alone = [textual_scores(model, [asked(0, gloss)])["plain"][0][0] for gloss in ("small mammal", "piccolo mammifero")]
+    assert [row[0] for row in both["plain"]] == pytest.approx(alone, abs=1e-5)
     assert abs(both["plain"][0][0] - both["plain"][1][0]) > 1e-3
 
 
@@ -130,11 +131,11 @@ def test_senses_and_pictures_in_one_ranking(model, score):
     ranking = multimodal(model, its, states, score)
     u = one_context(model, its)
     single = {"plain": lambda v: u @ v[0], "fused": lambda v: u @ v[1], "sum": lambda v: u @ v[0] + u @ v[1]}[score]
-    raw = {"sense": {c.id: single(one_sense(model, c.gloss)) for c in its.candidates}, "picture": {n: single(one_picture(model, n)) for n in ("a", "b1", "c1")}}
+    raw = {"sense": {c.id: single(one_sense(model, c.gloss)) for c in its.candidates},
+           "picture": {n: single(one_picture(model, n)) for n in ("a", "b1", "c1")}}
     expected = {(kind, k): (v - np.mean(list(them.values()))) / np.std(list(them.values())) for kind, them in raw.items() for k, v in them.items()}
     assert {(e["kind"], e["id"]): e["score"] for e in ranking} == pytest.approx(expected, abs=1e-3)
     assert [e["score"] for e in ranking] == sorted((e["score"] for e in ranking), reverse=True)
-    assert {e["id"]: e["sense"] for e in ranking} == {"m1": "m1", "c1": "c1", "a": "m1", "b1": "m1"} | {e["id"]: e["sense"] for e in ranking if e["kind"] == "picture"}
     assert {(e["id"], e["sense"]) for e in ranking if e["kind"] == "picture"} == {("a", "m1"), ("b1", "m1"), ("c1", "c1")}
 
 
@@ -261,8 +262,9 @@ def test_training_changes_the_model_and_not_the_lite_encoder(on_lite, encoder, t
 
 def test_lite_targets_share_towers_and_what_is_known(on_lite):
     model = on_lite(ema=0.9, hidden=64)
-    assert model.target._towers is model.backbone._towers and model.target._prefix is model.backbone._prefix and model.target._known is model.backbone._known
-    assert model.target.text_blocks[0] is not model.backbone.text_blocks[0] and model.target.tokenizer is model.backbone.tokenizer
+    for name in ("_towers", "_prefix", "_known", "tokenizer"):
+        assert getattr(model.target, name) is getattr(model.backbone, name)
+    assert model.target.text_blocks[0] is not model.backbone.text_blocks[0]
 
 
 def test_there_is_no_dropout_on_the_lite_backbone(on_lite):

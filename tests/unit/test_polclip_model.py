@@ -1,4 +1,4 @@
-"""PolCLIP's model: the published sizes without weights, the towers against transformers, read-outs, losses, gradients, borrowed and frozen parts, texts."""
+"""PolCLIP's model: published sizes without weights, towers against transformers, read-outs, losses, gradients, borrowed and frozen parts."""
 
 import functools
 import itertools
@@ -13,7 +13,7 @@ from polclip_tiny import BATCHES, PLACES, VISION, WIDTH, Letters, backbone, data
 
 from vwsdlib.errors import VwsdError
 from vwsdlib.polclip import backbone as backbones
-from vwsdlib.polclip import losses
+from vwsdlib.polclip import blocks, losses
 from vwsdlib.polclip.backbone import ClipBackbone, load_backbone
 from vwsdlib.polclip.batches import Coder, Texts, collate, photo_text, picture_names
 from vwsdlib.polclip.config import LOSSES, PRESETS, Config, make_config
@@ -78,8 +78,8 @@ def test_published_sizes_as_released():
     model = published("code")
     counted = count_parameters(model)
     assert (counted["parameters"], counted["tensors"], counted["trained"]) == (474_101_914, 528, 132_919_706)
-    assert per_part(model) == {"vision": (303_966_208, 788_480), "text": (123_060_480, 85_056_000), "former": (14_175_744,) * 2, "to_vision": (787_456,) * 2,
-                               "to_text": (590_592,) * 2, "transfer": (19_866,) * 2, "fusion": (31_501_568,) * 2}
+    assert per_part(model) == {"vision": (303_966_208, 788_480), "text": (123_060_480, 85_056_000), "former": (14_175_744,) * 2,
+                               "to_vision": (787_456,) * 2, "to_text": (590_592,) * 2, "transfer": (19_866,) * 2, "fusion": (31_501_568,) * 2}
     assert model.target is None and tuple(model.backbone.text_projection.shape) == (768, 768) and not model.backbone.text_projection.requires_grad
 
 
@@ -120,8 +120,8 @@ def checkpoints(tmp_path_factory):
     from vwsdlib.rehearsal.models import MAKERS, _clip
 
     folder = tmp_path_factory.mktemp("models")
-    for repo, make_one in ((CHECKPOINTS["clip-vit-l14"].repo, MAKERS["clip-vit-l14"]), (CHECKPOINTS["openclip-h14"].repo, _clip(224, 14, "gelu", dim=32)),
-                           (CHECKPOINTS["clip-vit-b32"].repo, MAKERS["clip-vit-b32"])):
+    makers = {key: MAKERS[key] for key in ("clip-vit-l14", "clip-vit-b32")} | {"openclip-h14": _clip(224, 14, "gelu", dim=32)}
+    for repo, make_one in ((CHECKPOINTS[key].repo, maker) for key, maker in makers.items()):
         (folder / repo).mkdir(parents=True)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(len(repo))
@@ -170,7 +170,7 @@ def test_swapped_queries_and_keys_are_seen(checkpoints, monkeypatch):
 
 
 def test_the_other_activation_is_seen(checkpoints, monkeypatch):
-    monkeypatch.setattr(backbones, "_block", lambda c: backbones.Block(c.hidden_size, c.num_attention_heads, c.intermediate_size, "gelu", c.layer_norm_eps))
+    monkeypatch.setitem(blocks.ACTIVATIONS, "quick_gelu", F.gelu)
     assert min(against_transformers("clip-vit-l14")) > 1e-4
 
 
@@ -345,7 +345,8 @@ def test_losses_agree_with_double_loops(temperature, normalise, merge):
 
 def test_models_losses_are_the_formulas_on_its_vectors():
     """Sense ids that stand in two records, several golds: what collate puts into the targets, by loops over the records themselves."""
-    two = [record(1, golds=("c1", "m1")), Record("x", "en", ("a", "bat"), (1, 1), (Candidate("m1", "mammal, differently", ("q",)), Candidate("z", "none")), ("m1",))]
+    other = Record("x", "en", ("a", "bat"), (1, 1), (Candidate("m1", "mammal, differently", ("q",)), Candidate("z", "none")), ("m1",))
+    two = [record(1, golds=("c1", "m1")), other]
     ids, golds = ["m1", "c1", "m1", "z"], [("c1", "m1"), ("m1",)]
     owner = [0, 0, 1, 2]
     for merge, several, query in itertools.product((False, True), (False, True), ("caption", "target")):
@@ -512,8 +513,8 @@ def test_training_leaves_the_frozen_alone_and_changes_the_rest(tmp_path):
     follows = {f"target.{name.removeprefix('backbone.')}" for name in trained if name.startswith("backbone.")}
     changed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
     assert changed == trained | follows
-    assert {part_of(name) for name in trained} == {"text_blocks.1", "ln_final", "vision_blocks", "ln_post", "vision_projection", "former", "to_vision", "to_text",
-                                                   "transfer", "fusion"}
+    assert {part_of(name) for name in trained} == {"text_blocks.1", "ln_final", "vision_blocks", "ln_post", "vision_projection", "former",
+                                                   "to_vision", "to_text", "transfer", "fusion"}
     assert {name.split(".")[2] for name in trained if "vision_blocks" in name} == {"1"}
     assert all(torch.equal(b, buffers[name]) for name, b in model.named_buffers())
 
@@ -627,7 +628,8 @@ def test_long_glosses_keep_their_end_unless_the_fault_is_asked_for():
     assert close(one[0], other[0]) and close(one[0], one[1])                          # every long text reads the same
 
 
-@pytest.mark.parametrize(("phrase", "target", "left"), [("andromeda tree", "andromeda", "t"), ("bank erosion", "bank", "erosio"), ("river bank", "bank", "river")])
+@pytest.mark.parametrize(("phrase", "target", "left"), [("andromeda tree", "andromeda", "t"), ("bank erosion", "bank", "erosio"),
+                                                      ("river bank", "bank", "river")])
 def test_strip_target_takes_letters_for_a_word(phrase, target, left):
     words = tuple(phrase.split())
     at = words.index(target)
@@ -680,7 +682,8 @@ def test_presets_and_misspelt_names():
     assert (code.borrowed, code.roles, code.ema, code.clip, PRESETS["paper"].borrowed, PRESETS["paper"].roles) == (2, "code", 0.5, 1.0, 4, "figure")
     assert Config(**json.loads(code.to_json())) == code
     for wrong, said in (({"temprature": 1}, "Did you mean 'temperature'"), ({"ema": "high"}, "ema takes float"), ({"roles": "both"}, "figure, code"),
-                        ({"losses": ["sgi"]}, "sig, w2s"), ({"ema": 1.0}, "ema in"), ({"senses": 0}, "above 0"), ({"repack": 1}, "repack takes bool")):
+                        ({"losses": ["sgi"]}, "sig, w2s"), ({"ema": 1.0}, "ema in"), ({"senses": 0}, "above 0"),
+                        ({"repack": 1}, "repack takes bool")):
         with pytest.raises(VwsdError, match=said):
             make_config("code", **wrong)
     with pytest.raises(VwsdError, match="Did you mean 'paper'"):

@@ -1,4 +1,4 @@
-"""PolCLIP's training loop: rates, groups, resuming to the bit (stopped and killed), two processes, selection on dev, refusals, overfitting to the floor."""
+"""PolCLIP's training loop: rates, groups, resuming to the bit (stopped, killed), two processes, selection on dev, refusals, overfitting."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def dev_scores(scores):
 
 
 def run(folder, stops=(0,), dev=None, batches=BATCHES, save_every=1, **changes):
-    """A run stopped as if killed after so many steps of each call (0: to the end), the last one not saved; each call with a new model, the last one returned."""
+    """A run stopped as if killed after so many steps of each call (0: to the end), the last one not saved; each call has a new model; the last."""
     for stop in stops:
         model = make(**{"epochs": 2, **changes})
         train(model, data(batches), folder, dev, save_every=save_every, stop_after=stop)
@@ -64,7 +64,8 @@ def files(folder):
 
 
 def test_the_twenty_rates_of_the_released_schedule():
-    expected = [6.70e-6, 2.5e-5, 5e-5, 7.5e-5, 9.33e-5, 1e-4, 9.33e-5, 7.5e-5, 5e-5, 2.5e-5, 6.70e-6, 0, 6.70e-6, 2.5e-5, 5e-5, 7.5e-5, 9.33e-5, 1e-4, 9.33e-5, 7.5e-5]
+    expected = [6.70e-6, 2.5e-5, 5e-5, 7.5e-5, 9.33e-5, 1e-4, 9.33e-5, 7.5e-5, 5e-5, 2.5e-5, 6.70e-6, 0,
+                6.70e-6, 2.5e-5, 5e-5, 7.5e-5, 9.33e-5, 1e-4, 9.33e-5, 7.5e-5]
     config = make_config("code")
     assert config.epochs == 20 and [rate(config, e) for e in range(20)] == pytest.approx(expected, rel=1e-3, abs=1e-12)
     assert rate(config, 3, 0.9) == rate(config, 3)
@@ -98,7 +99,8 @@ def test_rates_reach_the_optimizer(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, *a, **k: seen.append([g["lr"] for g in self.param_groups]) or step(self, *a, **k))
     run(tmp_path)
     expected = [rate(make_config(epochs=2, rate=1e-3), e, k / 5) for e in range(2) for k in range(5)]
-    assert seen == [pytest.approx([r, r / 2, r / 2]) for r in expected] and [line["rate"] for line in read_log(tmp_path)[0]] == pytest.approx(expected)
+    assert seen == [pytest.approx([r, r / 2, r / 2]) for r in expected]
+    assert [line["rate"] for line in read_log(tmp_path)[0]] == pytest.approx(expected)
 
 
 def test_a_step_is_adamw_on_the_clipped_mean_gradient(tmp_path):
