@@ -51,7 +51,8 @@ def architecture(c: Collection) -> Drawn | None:
     layers = f"{its['fusion_layers']} cross-\nattention layer" + ("s" if its["fusion_layers"] > 1 else "")
     for name, y, up, other, colour in (("SIG", 75, 84.5, "vision", ORANGE), ("ISG", 25, 15.5, "text", BLUE)):
         _box(ax, 47.5, y, 12, 7.5, f"former\n{_blocks(its['former_layers'])}, shared", GREEN)
-        _box(ax, 65.5, y, 19, 9, f"{name}: linear map,\nthen last {_blocks(its['borrowed'])} of the\n{other} tower, borrowed", colour)
+        lent = "the head" if (its["backbone"], other) == ("lite", "vision") else f"last {_blocks(its['borrowed'])}"      # a convolutional tower has no blocks to lend
+        _box(ax, 65.5, y, 19, 9, f"{name}: linear map,\nthen {lent} of the\n{other} tower, borrowed", colour)
         _box(ax, 88, up, 17, 9, f"fusion: {layers},\nread out: {its['readout']}", PURPLE)
         _arrow(ax, (53.5, y), (56, y))
         _arrow(ax, (40.2, y), (40.2, up), (79.5, up), text=roles[name][0], at=57)
@@ -71,7 +72,7 @@ def _towers(ax: plt.Axes, its: dict) -> None:
     followers = f"following (EMA {its['ema']:g})" if its["ema"] else "stop-gradient"
     opened = {name: f"last {_blocks(its[f'open_{name}'])} trained" if its[f"open_{name}"] else "blocks frozen" for name in ("text", "vision")}
     text, vision = (f"{name} tower\n{state}" for name, state in opened.items())
-    lanes = ((93, "target in its\ncontext", text, BLUE, False), (75, "glosses", text, BLUE, False),
+    lanes = ((93, "target in its\ncontext" if its["context"] == "span" else "the target's\nsentence", text, BLUE, False), (75, "glosses", text, BLUE, False),
              (56, "pictures", f"vision tower,\n{followers}", ORANGE, True), (44, "glosses", f"text tower,\n{followers}", BLUE, True),
              (25, "pictures", vision, ORANGE, False), (7, asks, text, BLUE, False))
     for y, given, tower, colour, still in lanes:
