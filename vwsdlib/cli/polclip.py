@@ -71,7 +71,6 @@ def train(o: argparse.Namespace) -> int:
     from ..polclip.train import train as run
 
     config, its = make_config(o.preset, **parse_settings(o.settings)), _study(o)
-    torch.manual_seed(config.seed)                                                    # what begins untrained
     model = PolClip(config)
     states = held_states(PictureStates(model.backbone, its.keep_states))
     run(model, study.data_of(its, config, states), o.out, study.dev_of(its, states), o.save_every)

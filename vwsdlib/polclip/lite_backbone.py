@@ -43,6 +43,8 @@ class LiteBackbone(nn.Module):
         self.frozen_layers = max(0, len(bert.encoder.layer) - config.open_text)
         self._prefix = [(bert.embeddings, bert.encoder.layer[:self.frozen_layers])]
         self.text_blocks = nn.ModuleList(_copy(layer) for layer in bert.encoder.layer[self.frozen_layers:])
+        lent = max(0, self.frozen_layers - max(0, config.borrowed - config.open_text))
+        self.lent = nn.ModuleList(_copy(layer).requires_grad_(False) for layer in bert.encoder.layer[lent:self.frozen_layers])   # borrowed, not trained
         self.ln_post = nn.LayerNorm(FEATURES)
         self.head = nn.Linear(FEATURES, DIM)
         self.gate = nn.Parameter(its["gate"].detach().clone())
@@ -136,7 +138,7 @@ class LiteBackbone(nn.Module):
 
     def through_text(self, x: Tensor, last: int, causal: bool) -> tuple[Tensor, Tensor]:
         """The last layers, trained or not; the vector is read out as a text's."""
-        for block in [*self._prefix[0][1], *self.text_blocks][-last:]:
+        for block in [*self.lent, *self.text_blocks][-last:]:
             x = block(x)
         return F.normalize(x.mean(1), dim=-1) - self.centre, x
 

@@ -171,7 +171,6 @@ def _one_thread() -> None:
 def run_one(study: str, plan: Plan, settings: dict, defined: Defined = {}) -> Result:
     """Train one plan to its end (or find it trained), choose the epoch on dev, and test it."""
     its = load_study(study, **settings)
-    torch.manual_seed(plan.config.seed)                                               # what begins untrained
     model = PolClip(plan.config)
     states = PictureStates(model.backbone, its.keep_states)
     data = data_of(its, plan.config, states)

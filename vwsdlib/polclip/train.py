@@ -241,5 +241,6 @@ def _unless(last: bool, accelerator, model):
 
 def read_log(folder: str | Path) -> tuple[list[dict], list[dict]]:
     """(lines of steps, lines of tests on dev) of a run."""
-    lines = [json.loads(line) for line in (Path(folder) / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    text = (Path(folder) / "log.jsonl").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]   # one that a kill cut off is none
     return [line for line in lines if "dev" not in line], [line for line in lines if "dev" in line]

@@ -112,7 +112,7 @@ def _polclip(c: Collection, tables: dict[str, Table]) -> list[str]:
     other = ", ".join(f"{key} {value} (there {published[key]})" for key, value in changed.items())
     seeds = ", ".join(str(r["seed"]) for r in main)
     lines = [f"- {len(main)} models of the full configuration (seeds {seeds}), {len(trained_runs(c, 'ablation'))} with something changed; "
-             f"{main[0]['steps']} steps in {main[0]['epochs']} epochs each.", f"- Not as in the paper's figure: {other or 'nothing'}."]
+             f"{main[0]['steps']} steps each, epochs: {main[0]['epochs']}.", f"- Not as in the paper's figure: {other or 'nothing'}."]
     for name, metric, part in (("textual", "F1", "group"), ("visual_polclip", "hit@1", "language")):
         rows = [r for r in (tables[name].rows if name in tables else ()) if r["system"] == SCORES["sum"] and "tests" in r]
         for row in rows[:1] if name == "textual" else rows:

@@ -113,7 +113,7 @@ def polclip_training(c: Collection) -> Drawn | None:
         common = sorted(set.intersection(*map(set, lines.values())))
         window = max(1, len(common) // 25)
         means = np.convolve([fmean(line[s] for line in lines.values()) for s in common], np.ones(window) / window, "valid") if common else ()
-        ax.plot(common[window - 1:], means, color=BLUE, lw=1.8, label=f"mean of seeds and {window} steps")
+        ax.plot(common[window - 1:], means, color=BLUE, lw=1.8, label="mean of seeds" + (f" and {window} steps" if window > 1 else ""))
         if key in levels:
             ax.axhline(levels[key], color=RED, ls="--", lw=1.2, label="knowing nothing, full batch")
         if share:
@@ -125,8 +125,9 @@ def polclip_training(c: Collection) -> Drawn | None:
             ax.set(ylim=(0, 103), ylabel="right, percent")
         ax.set(title=f"{key}: right in the batch, and on dev" if share else f"loss {key.upper()}", xlabel="step" if ax in axes[1] else "")
         drawn[key] = {run: list(line.values()) for run, line in lines.items()}
-    axes[0, 0].legend(fontsize=8, frameon=False, loc="upper right")
-    axes[0, 2].legend(*(some[-1:] for some in axes[0, 2].get_legend_handles_labels()), fontsize=8, frameon=False, loc="lower right")
+    named = dict(zip(*(some[::-1] for some in axes[0, 0].get_legend_handles_labels()))) | dict(zip(*axes[0, 2].get_legend_handles_labels()))
+    named = {text: line for line, text in named.items()}                              # each name once
+    fig.legend(named.values(), named, fontsize=8, frameon=False, loc="outside upper right", ncol=len(named))
     finish(fig, f"Training, {len(runs)} seed{'s' if len(runs) > 1 else ''}", c)
     return fig, {**drawn, "dev": dev, "uniform": levels}
 
