@@ -250,10 +250,10 @@ def parts_of(model: PolClip) -> dict[str, list[int]]:
     return {part: [count, trained[part]] for part, count in parts.items()}
 
 
-# ---------------------------------------------------------------- the studies there are
+# ---------------------------------------------------------------- the studies there are; `limit`: only the first so many items of each test set
 
 
-def emojiwsd(unambiguous: int = 300) -> Study:
+def emojiwsd(unambiguous: int = 300, limit: int = 0) -> Study:
     """The demo: EmojiWSD's dev senses by their sentences, and unambiguous emoji; tested on lemmas that were never seen, nor their drawings."""
     from . import emoji
 
@@ -261,10 +261,10 @@ def emojiwsd(unambiguous: int = 300) -> Study:
     lemmas = {s.id: s.lemma for s in emoji.senses()}
     dev = load_set("emojiwsd", "en", "dev")
     chosen = tuple(item for item in dev.items if emoji.held_back(item.target))
-    test = [load_set("emojiwsd", language, "test") for language in ("en", "it", "fa")]
+    test = [load_set("emojiwsd", language, "test").head(limit) for language in ("en", "it", "fa")]
     facts = {"study": "emojiwsd", "dev": dev.sha256, "senses": len({r.golds[0] for r in kept if r.golds[0] in lemmas}), "unambiguous": unambiguous, "records": digest(kept)}
     return Study("emojiwsd", lambda config: packed(kept, config), back,
-                 dataclasses.replace(dev, items=chosen), emoji.sentence_records("test"), test, facts)
+                 dataclasses.replace(dev, items=chosen), emoji.sentence_records("test")[:limit or None], test, facts)
 
 
 def packed(records: Sequence[Record], config: Config) -> Callable[[int], list[list[Record]]]:
@@ -278,17 +278,17 @@ def digest(records: Sequence[Record]) -> str:
     return sha256_bytes("\n".join(lines).encode())
 
 
-def published(train: str = "all", missing: str = "error") -> Study:
+def published(train: str = "all", missing: str = "error", limit: int = 0) -> Study:
     """The paper: published batches replayed ("all", or "ie_semcor" alone), tested on the textual sets and on V-WSD in three languages.
 
     Epochs are chosen on SE07 and on V-WSD's trial items. The paper's test includes SE07, so it is tested on all the same, though it is no longer unseen.
     missing="drop" leaves out pictures that are not there. VwsdError names the files that are missing, their sizes and where they are to be had.
     """
-    return _paper("published", data_dir() / "polclip", train, missing, "vwsd", 0)
+    return dataclasses.replace(_paper("published", data_dir() / "polclip", train, missing, "vwsd", limit), keep_states=False)
 
 
-def rehearsal(limit: int = 40) -> Study:
-    """The paper's study in small: made-up batches in the published layout, the first `limit` items of each of the rehearsal's sets."""
+def rehearsal(limit: int = 0) -> Study:
+    """The paper's study in small: made-up batches in the published layout, and the rehearsal's sets."""
     from ..rehearsal.polclip import make_polclip, polclip_folder
 
     return _paper("rehearsal", make_polclip(polclip_folder()), "all", "error", "rehearsal", limit)
@@ -296,10 +296,10 @@ def rehearsal(limit: int = 40) -> Study:
 
 def _paper(name: str, folder: Path, train: str, missing: str, sets: str, limit: int) -> Study:
     source, test = paper.training(folder, train, missing), paper.textual(folder)
-    dev, trial = [record for record in test if record.set == "SE07"], load_set(sets, "en", "trial").head(limit)
+    dev, trial = [record for record in test if record.set == "SE07"], load_set(sets, "en", "trial")
     shown = [load_set(sets, language, "test").head(limit) for language in ("en", "it", "fa")]
     facts = {"study": name, "train": train, **source.facts, "dev": {"textual": digest(dev), "visual": trial.sha256}}
-    return Study(name, source.batches, dev, trial, test, shown, facts, source.per_epoch, keep_states=False)
+    return Study(name, source.batches, dev, trial, test[:limit or None], shown, facts, source.per_epoch)
 
 
 STUDIES: dict[str, Callable[..., Study]] = {"emojiwsd": emojiwsd, "published": published, "rehearsal": rehearsal}
