@@ -193,6 +193,7 @@ def polclip_ablations(c: Collection) -> Drawn | None:
         n = next((r[f"{key}_n"] for r in rows if f"{key}_n" in r), 0)
         ax.set(title=f"{name} (n = {n})", xlabel="points against the full model (95 % interval)", yticks=range(len(rows)),
                yticklabels=[r["change"] for r in rows], ylim=(len(rows) - 0.4, -0.7))
+        ax.xaxis.set_major_locator(plt.MaxNLocator(6, steps=[1, 2, 5, 10]))
     for marker, colour, name in (("o", BLUE, "trained anew"), ("s", ORANGE, "the same models, scored otherwise"), ("|", BLACK, "a seed")):
         axes[0].plot([], [], marker, color=colour, label=name)
     fig.legend(fontsize=8, frameon=False, loc="outside upper right", ncol=3)
