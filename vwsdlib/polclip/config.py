@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from ..errors import VwsdError
 
 LOSSES = ("sig", "w2s", "isg", "w2i")
-CHOICES = {"roles": ("figure", "code"), "readout": ("first", "eot", "mean"), "w2i_query": ("caption", "target"), "context": ("span", "sentence"), "schedule": ("clean", "code"),
-           "precision": ("no", "bf16", "fp16")}
+CHOICES = {"roles": ("figure", "code"), "readout": ("first", "eot", "mean"), "w2i_query": ("caption", "target"),
+           "context": ("span", "sentence"), "schedule": ("clean", "code"), "precision": ("no", "bf16", "fp16")}
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
-"""What PolCLIP learns from in the demo: EmojiWSD's dev senses, and emoji that stand in no sense. Test lemmas and their drawings are never among them."""
+"""What PolCLIP learns from in the demo: EmojiWSD's dev senses, and emoji that stand in no sense; never a test lemma or its drawings."""
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 from collections import defaultdict
 from hashlib import sha256
 from pathlib import Path
@@ -15,7 +16,7 @@ from ..data.emojiwsd.senses import sense_emoji, senses
 from ..data.wsd import WsdItem, read_emojiwsd
 from ..encoders.lite import training_emoji
 from ..paths import atomic, data_dir, quiet
-from .records import Candidate, Record
+from .records import Candidate, Record, from_wsd
 
 
 def held_back(lemma: str) -> bool:
@@ -40,8 +41,7 @@ def tagged(split: str) -> list[WsdItem]:
 def sentence_records(split: str) -> list[Record]:
     """Tagged sentences with glosses and drawings of each sense."""
     pictures = sense_pictures()
-    return [Record(item.id, "en", item.tokens, item.span, tuple(Candidate(c, gloss, tuple(pictures[c])) for c, gloss in zip(item.candidates, item.glosses)),
-                   item.golds, item.pos, "emojiwsd") for item in tagged(split)]
+    return [dataclasses.replace(record, set="emojiwsd") for record in from_wsd(tagged(split), pictures)]
 
 
 def unambiguous_records(count: int) -> list[Record]:
@@ -55,7 +55,8 @@ def unambiguous_records(count: int) -> list[Record]:
         pictures = tuple(str(_drawn(e, style, folder)) for style in STYLES)
         gloss = f"{its.name}, {its.subgroup.replace('-', ' ')}"
         words = tuple(its.name.split())
-        found.append(Record(f"emoji.{its.name}", "en", words, (0, len(words) - 1), (Candidate(f"emoji.{its.name}", gloss, pictures),), (f"emoji.{its.name}",), "NOUN", "emoji"))
+        only = Candidate(f"emoji.{its.name}", gloss, pictures)
+        found.append(Record(only.id, "en", words, (0, len(words) - 1), (only,), (only.id,), "NOUN", "emoji"))
     return found
 
 

@@ -150,7 +150,7 @@ class PolClip(nn.Module):
 
 
 def _follower(backbone: nn.Module) -> nn.Module:
-    """A copy whose trained parameters are its own; frozen ones and all that is no weight (tokenizer, a lite backbone's towers) stay the backbone's."""
+    """A copy whose trained parameters are its own; frozen ones and all that is no weight (tokenizer, towers) stay the backbone's."""
     plain = [value for name, value in vars(backbone).items() if name not in vars(nn.Module())]
     shared = {id(x): x for x in (*plain, *(p for p in backbone.parameters() if not p.requires_grad))}
     return copy.deepcopy(backbone, shared).requires_grad_(False)
@@ -158,7 +158,7 @@ def _follower(backbone: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def _shares(u: Tensor, m: Tensor, asks: Tensor, r: Tensor, batch: Batch, shown: Tensor) -> dict[str, Tensor]:
-    """Textual: arg max among an instance's own candidates; visual: arg max over all of the batch's pictures is of the sense. Only of those that have an answer."""
+    """Textual: arg max among an instance's own candidates; visual: arg max over all of the batch's pictures. Only of those that have an answer."""
     place = torch.arange(len(m), device=m.device)
     outside = (place < batch.own[:, :1]) | (place >= batch.own[:, 1:])                # [I, G]
     chosen = (u @ m.T).masked_fill(outside, -9).argmax(1)                             # [I]

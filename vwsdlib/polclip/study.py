@@ -127,8 +127,9 @@ def plans(config: Config, seeds: Sequence[int], ablations: Sequence[str] = ()) -
     main = [Plan(f"seed{seed}", "PolCLIP", "main", "", dataclasses.replace(config, seed=seed)) for seed in seeds]
     for name in ablations:
         if dataclasses.replace(config, **ABLATIONS[known("ablation", name, ABLATIONS)][1]) == config:
-            raise VwsdError(f"the ablation {name!r} changes nothing under this configuration", remedy="Leave it out: its row would be a copy of the full model's.")
-    return main + [Plan(name, "PolCLIP", "ablation", ABLATIONS[name][0], dataclasses.replace(config, seed=seeds[0], **ABLATIONS[name][1])) for name in ablations]
+            raise VwsdError(f"the ablation {name!r} changes nothing under this configuration", remedy="Leave it out: its row would copy the full model's.")
+    return main + [Plan(name, "PolCLIP", "ablation", changed, dataclasses.replace(config, seed=seeds[0], **changes))
+                   for name, (changed, changes) in ((name, ABLATIONS[name]) for name in ablations)]
 
 
 @cache
@@ -140,7 +141,8 @@ def code() -> str:
 def run_all(study: str, plans: Sequence[Plan], workers: int = 1, defined: Defined = {}, **settings) -> Iterator[Result]:
     """Train and test every plan; what was trained before by the same code on the same data is only tested. Results in the order of the plans.
 
-    study: a name of STUDIES, with its `settings`. defined: what main runs are tested with besides, language -> definer -> a definition an item. workers: processes side by side, each on one thread (for the CPU); 1 uses this process.
+    study: a name of STUDIES, with its `settings`. defined: what main runs are tested with besides, language -> definer -> a definition an item.
+    workers: processes side by side, each on one thread (for the CPU); 1 uses this process.
     """
     bar = tqdm(total=len(plans), desc="PolCLIP runs", unit="run", disable=quiet())
     if workers == 1:
@@ -159,8 +161,9 @@ def _warm(study: Study, config: Config) -> None:
     """States of all pictures, so that processes find them and do not compute them twice."""
     if study.keep_states:
         states, packed = PictureStates(load_backbone(config)), study.batches(config)(0)
-        names = [*chain.from_iterable(picture_names(batch) for batch in packed), *chain.from_iterable(chain.from_iterable(map(paths_of, study.test_sets)))]
-        for start in range(0, len(names := list(dict.fromkeys(names))), 256):
+        tested = chain.from_iterable(chain.from_iterable(map(paths_of, study.test_sets)))
+        names = list(dict.fromkeys([*chain.from_iterable(map(picture_names, packed)), *tested]))
+        for start in range(0, len(names), 256):
             states(names[start:start + 256])
 
 
@@ -258,18 +261,19 @@ def emojiwsd(unambiguous: int = 300, limit: int = 0) -> Study:
     from . import emoji
 
     kept, back = emoji.demo_records(unambiguous)
-    lemmas = {s.id: s.lemma for s in emoji.senses()}
     dev = load_set("emojiwsd", "en", "dev")
     chosen = tuple(item for item in dev.items if emoji.held_back(item.target))
     test = [load_set("emojiwsd", language, "test").head(limit) for language in ("en", "it", "fa")]
-    facts = {"study": "emojiwsd", "dev": dev.sha256, "senses": len({r.golds[0] for r in kept if r.golds[0] in lemmas}), "unambiguous": unambiguous, "records": digest(kept)}
+    facts = {"study": "emojiwsd", "senses": len({r.golds for r in kept if r.set == "emojiwsd"}), "unambiguous": unambiguous, "records": digest(kept),
+             "dev": dev.sha256}
     return Study("emojiwsd", lambda config: packed(kept, config), back,
                  dataclasses.replace(dev, items=chosen), emoji.sentence_records("test")[:limit or None], test, facts)
 
 
 def packed(records: Sequence[Record], config: Config) -> Callable[[int], list[list[Record]]]:
     """epoch -> its batches under a configuration's budgets."""
-    return lambda epoch: list(pack(records, config.senses, config.pictures, config.per_sense, config.seed, epoch, config.drop_last, config.count_pictures))
+    its = config
+    return lambda epoch: list(pack(records, its.senses, its.pictures, its.per_sense, its.seed, epoch, its.drop_last, its.count_pictures))
 
 
 def digest(records: Sequence[Record]) -> str:

@@ -133,7 +133,8 @@ class _Run:
             self.its.scaler.load_state_dict(about["scaler"])
         for name, parameter in self.model.named_parameters():
             if f"exp_avg/{name}" in tensors:
-                self.optimizer.state[parameter] = {kind: tensors[f"{kind}/{name}"].to(parameter.device if kind != "step" else "cpu") for kind in MOMENTS}
+                where = {"step": "cpu"}
+                self.optimizer.state[parameter] = {kind: tensors[f"{kind}/{name}"].to(where.get(kind, parameter.device)) for kind in MOMENTS}
         if self.its.is_main_process:
             log = self.folder / "log.jsonl"
             lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
@@ -146,7 +147,8 @@ class _Run:
             more = {}
             if name == "state":
                 about |= {"scaler": self.its.scaler.state_dict()} if self.its.scaler is not None else {}
-                more = {f"{kind}/{n}": self.optimizer.state[p][kind] for n, p in self.model.named_parameters() if p in self.optimizer.state for kind in MOMENTS}
+                known = [(n, self.optimizer.state[p]) for n, p in self.model.named_parameters() if p in self.optimizer.state]
+                more = {f"{kind}/{n}": state[kind] for n, state in known for kind in MOMENTS}
             write_checkpoint(self.folder / f"{name}.safetensors", self.model, about, more)
         self.its.wait_for_everyone()
 
@@ -218,7 +220,7 @@ class _Run:
 
 
 def _means(names: list[str], every: Tensor) -> dict[str, float]:
-    """Means over the batches of a step, every [batches, losses and shares]; a share counts where it is a number, and is left out where it never is."""
+    """Means over the batches of a step, every [batches, losses and shares]; of shares, over those that are numbers, if there are any."""
     values = {name: (column.nanmean() if name in SHARES else column.mean()).item() for name, column in zip(names, every.T)}
     return {name: value for name, value in values.items() if name not in SHARES or not math.isnan(value)}
 
