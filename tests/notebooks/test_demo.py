@@ -14,7 +14,7 @@ from vwsdlib import paths, pipeline
 
 NOTEBOOKS = ["01_data", "02_clip_baseline", "03_clipseg", "04_multilingual", "05_saliency", "06_polclip"]
 FEW = [word for setting in ("crops=60", "seeds=2", "scenes=8", "scene_crops=16", "steps=4",                                    # notebook 05 in a minute
-                            "training_seeds=[0, 1]", "ablations=[no-sig, no-fusion]", "settings={unambiguous: 40}", "contexts=12")   # and 06
+                            "training_seeds=[0]", "ablations=[no-sig]", "settings={unambiguous: 40}", "contexts=12")   # and 06
        for word in ("--set", setting)]
 
 
@@ -103,7 +103,7 @@ def test_a_second_run_runs_nothing_and_leaves_every_byte(demo):
     assert run.returncode == 0 and run.stdout.count("up to date") == len(NOTEBOOKS)
     assert {p: p.read_bytes() for p in (demo[0] / "demo").rglob("*") if p.is_file() and p.name != ".lock.pid"} == {p: b for p, b in before.items() if p.name != ".lock.pid"}
     states = [line.split()[1:3] for line in vwsd("status", results=demo[0]).stdout.splitlines()]
-    assert [state for state, _ in states] == ["done"] * (len(NOTEBOOKS) - 2) + ["stale"] * 2 and states[-1] == ["stale", "parameters"]  # 05 and 06, by FEW
+    assert [state for state, _ in states] == ["done"] * (len(NOTEBOOKS) - 2) + ["stale"] * 2 and all(why.startswith("parameters") for _, why in states[-2:])  # 05 and 06, by FEW
 
 
 def test_report_check_agrees(demo):
