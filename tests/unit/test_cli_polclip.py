@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +104,7 @@ def test_shards_are_trained_on_with_pictures_and_prepared_pixels(home, published
     ({"--preset": "papr"}, "Did you mean 'paper'"), ({"--set": "rats=1"}, "Did you mean 'rate'"), ({"--set": "rate"}, "name=value"), ({"--records": "no.jsonl"}, "no.jsonl"),
     ({"--records": None, "--study": "emojiwds"}, "'emojiwsd'"), ({"--records": None, "--study": "emojiwsd", "--dev-records": "train.jsonl"}, "--dev-records"),
     ({"--pictures": "semcor=x"}, "--pictures"), ({"--records": None, "--shards": "no"}, "no shards"), ({"--records": None, "--metadata": "no.json"}, "no.json"),
-    ({"--records": "empty.jsonl"}, "not one batch"), ({"--records": None, "--metadata": "no.json", "--pictures": "semcr=x"}, "'semcor'"),
+    ({"--records": "empty.jsonl"}, "not one batch"), ({"--set": "heads=0"}, "out of range"), ({"--set": "hidden=-1"}, "out of range"), ({"--records": None, "--metadata": "no.json", "--pictures": "semcr=x"}, "'semcor'"),
 ], ids=lambda v: v if isinstance(v, str) else None)
 def test_bad_input_of_train_is_named(change, words, home, capsys):
     Path("empty.jsonl").write_text("")
@@ -135,6 +136,19 @@ def test_textual_scores_agree_with_the_answers_that_are_written(trained, publish
     code, out, _ = vwsd(capsys, *arguments)
     lines = [line.split() for line in out.splitlines()]
     assert lines[0] == ["group", "n", "plain", "fused", "sum"] and lines[-1] == ["items", "48", *(f"{found[name][-1]['f1']:.2f}" for name in found)]
+
+
+def test_a_record_without_candidates_stays_unanswered(trained, capsys):
+    first, *others = read_records("train.jsonl")
+    write_records("holed.jsonl", [replace(r, golds=()) for r in (replace(first, candidates=(), golds=()), *others)])
+    assert vwsd(capsys, "polclip", "--checkpoint", trained, "--records", "holed.jsonl", "--out", "a.key.txt")[0] == 0
+    assert [line.split()[0] for line in Path("a.key.txt").read_text().splitlines()] == [r.id for r in others]
+
+
+def test_a_finished_run_whose_log_was_deleted_is_still_done(trained, capsys):
+    Path("run/log.jsonl").unlink()
+    code, out, _ = vwsd(capsys, "train", "--records", "train.jsonl", *TINY, "--set", "epochs=1", "--out", "run")
+    assert code == 0 and out.splitlines() == ["run/last.safetensors"]
 
 
 def test_records_without_golds_are_answered_and_not_scored(trained, capsys):
@@ -225,6 +239,11 @@ def test_bad_input_of_define_is_named(change, words, sentences, capsys, monkeypa
     chosen = {"--data": "trial.data.txt", "--definer": "lesk", "--out": "x.jsonl", **change}
     code, out, err = vwsd(capsys, "define", *(part for pair in chosen.items() for part in pair))
     assert code == 2 and words in err and out == "" and not Path("x.jsonl").exists()
+
+
+def test_tagged_sentences_take_no_inventory(sentences, capsys):
+    code, _, err = vwsd(capsys, "define", "--wsd", "x.data.xml", "--inventory", "emojiwsd", "--definer", "lesk", "--out", "a.jsonl")
+    assert code == 2 and "--inventory does not go with --wsd" in err and not Path("a.jsonl").exists()
 
 
 def test_every_definer_is_named_in_the_help(capsys):

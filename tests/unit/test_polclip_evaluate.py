@@ -295,3 +295,9 @@ def test_frozen_parts_of_lite_give_the_same_bits_in_any_company(on_lite, picture
 
 def test_lite_is_found_by_its_name(on_lite):
     assert type(load_backbone(make_config("demo"))).__name__ == "LiteBackbone"
+
+
+def test_the_lite_backbone_takes_a_batch_without_pictures(on_lite):
+    backbone = load_backbone(make_config("demo"))
+    vectors, tokens = backbone.through_text(torch.zeros(0, 5, lite.DIM), 1, True)
+    assert vectors.shape[0] == tokens.shape[0] == 0

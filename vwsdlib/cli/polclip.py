@@ -102,9 +102,9 @@ def _print_run(folder: Path) -> None:
     from ..polclip.train import read_log
 
     steps, tests = read_log(folder)
-    its = steps[-1]
-    losses = "  ".join(f"{name} {its[name]:.4f}" for name in ("loss", "sig", "w2s", "isg", "w2i") if name in its)
-    print(f"step {its['step']}, epoch {its['epoch'] + 1}: {losses}")
+    for its in steps[-1:]:                                                            # none where the log of a finished run was deleted
+        losses = "  ".join(f"{name} {its[name]:.4f}" for name in ("loss", "sig", "w2s", "isg", "w2i") if name in its)
+        print(f"step {its['step']}, epoch {its['epoch'] + 1}: {losses}")
     for test in tests:
         print(f"dev, epoch {test['epoch'] + 1}: " + "  ".join(f"{name} {value:.2f}" for name, value in test["dev"].items()))
     print("\n".join(str(folder / name) for name in ("best.safetensors", "last.safetensors") if (folder / name).exists()))
@@ -150,7 +150,7 @@ def _textual(o: argparse.Namespace) -> int:
     scored = any(record.golds for record in records)
     if not (scored or (records and o.out)):
         raise VwsdError("there is no record with a gold", where=o.records, remedy="Give records with golds, or a file to write answers to (--out).")
-    answers = {name: {r.id: (r.candidates[int(its.argmax())].id,) for r, its in zip(records, rows)}
+    answers = {name: {r.id: (r.candidates[int(its.argmax())].id,) if r.candidates else () for r, its in zip(records, rows)}
                for name, rows in textual_scores(load_polclip(o.checkpoint)[0], records).items()}
     found = {name: score_groups(records, its) for name, its in answers.items()} if scored else {}
     if o.out:
@@ -218,6 +218,8 @@ def define(o: argparse.Namespace) -> int:
     inventory = inventories[known("inventory", o.inventory, inventories)]
     known("definer", o.definer, definitions.DEFINERS)
     known("ending of --out", o.out.suffix, (".jsonl",))
+    if o.wsd and o.inventory != "wordnet":
+        raise VwsdError("--inventory does not go with --wsd, whose senses are WordNet's", remedy="See vwsd define --help.")
     items = list(read_uef(o.wsd)) if o.wsd else definitions.as_wsd_items(read_items(o.data), inventory())
     found = definitions.define(o.definer, items)
     lines = [{"id": item_id, "definition": text} for item_id, text in zip(found.ids, found.texts)]

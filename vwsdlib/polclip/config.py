@@ -80,7 +80,8 @@ class Config:
                 raise VwsdError(f"{name} cannot be {getattr(self, name)!r}", where="PolCLIP's configuration", remedy=f"Choose one of: {', '.join(choices)}.")
         if not self.losses or set(self.losses) - set(LOSSES):
             raise VwsdError(f"losses cannot be {self.losses!r}", where="PolCLIP's configuration", remedy=f"Name at least one of: {', '.join(LOSSES)}.")
-        if not 0 <= self.ema < 1 or self.temperature <= 0 or min(self.borrowed, self.senses, self.pictures, self.per_sense, self.epochs, self.accumulate) < 1:
+        if not 0 <= self.ema < 1 or self.temperature <= 0 or min(self.borrowed, self.heads, self.mlp, self.hidden, self.senses, self.pictures,
+                                                                     self.per_sense, self.epochs, self.accumulate) < 1:
             raise VwsdError("a number is out of range", where="PolCLIP's configuration", remedy="ema in [0, 1); temperature, counts and budgets above 0.")
 
     def to_json(self) -> str:

@@ -138,7 +138,7 @@ class LiteBackbone(nn.Module):
 
     def through_text(self, x: Tensor, last: int, causal: bool) -> tuple[Tensor, Tensor]:
         """The last layers, trained or not; the vector is read out as a text's."""
-        for block in [*self.lent, *self.text_blocks][-last:]:
+        for block in [*self.lent, *self.text_blocks][-last:] if len(x) else ():       # BERT's cannot take a batch of nothing
             x = block(x)
         return F.normalize(x.mean(1), dim=-1) - self.centre, x
 
