@@ -693,3 +693,16 @@ def test_presets_and_misspelt_names():
 def test_the_tiny_clip_is_what_these_tests_take_it_for():
     its = make().backbone
     assert (its.width, its.vision_width, its.places, its.length) == (WIDTH, VISION, PLACES, 20)
+
+
+@pytest.mark.parametrize("changes", [{"rate": float("nan")}, {"rate": -1.0}, {"open_text": -1}, {"temperature": 0.0}, {"ema": 1.0}, {"borrowed": 0}])
+def test_a_number_out_of_range_is_refused(changes):
+    with pytest.raises(VwsdError, match="out of range"):
+        make_config("paper", **changes)
+
+
+def test_a_text_from_the_command_line_becomes_a_rate_or_a_loss():
+    its = make_config("paper", rate="1e-4", losses="sig")
+    assert its.rate == 1e-4 and its.losses == ("sig",)
+    with pytest.raises(VwsdError, match="rate takes float"):
+        make_config("paper", rate="fast")

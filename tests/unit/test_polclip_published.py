@@ -115,7 +115,7 @@ def test_missing_pictures_are_an_error_or_reported_once(write, roots):
     path = write([SEMCOR, SEMCOR | {"token_id": "t2"}])
     with pytest.raises(VwsdError, match="no picture file for bn1_0.pt") as e:
         next(read_raw(path, roots))
-    assert "convert_tensors" in e.value.remedy and "drop" in e.value.remedy and e.value.where.endswith("item 1")
+    assert "vwsd convert pictures" in e.value.remedy and "drop" in e.value.remedy and e.value.where.endswith("item 1")
     with pytest.warns(UserWarning, match=r"1 pictures are missing .*bn1_0.pt.*item 1") as warned:
         records = list(read_raw(path, roots, missing="drop"))
     assert len(warned) == 1 and [len(c.pictures) for c in records[1].candidates] == [1, 1, 0]

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import VwsdError, known
+from ..paths import sha256_file
 from . import _say, command
 from .files import print_scores, read_set
 
@@ -18,6 +19,8 @@ KINDS = "folders of the converted pictures: semcor=DIR vwsd=DIR (vwsd: names wit
 
 def _roots(pairs: list[str] | None) -> dict[str, Path]:
     found = dict(pair.partition("=")[::2] for pair in pairs or ())
+    if bare := [kind for kind, folder in found.items() if not folder]:
+        raise VwsdError(f"--pictures {bare[0]} names no folder", remedy=f"Write KIND=DIR, {KINDS}.")
     return {known("kind of pictures", kind, ("semcor", "vwsd")): Path(folder) for kind, folder in found.items()}
 
 
@@ -225,7 +228,8 @@ def define(o: argparse.Namespace) -> int:
     lines = [{"id": item_id, "definition": text} for item_id, text in zip(found.ids, found.texts)]
     if blank := [line["id"] for line in lines if not line["definition"]]:
         print(f"note: {len(blank)} of {len(lines)} items stay without a definition, {blank[0]!r} the first", file=sys.stderr)
-    print(write_records(o.out.with_suffix(""), lines, found.facts))
+    asked = {"inventory": "wordnet" if o.wsd else o.inventory, "data_sha256": sha256_file(o.wsd or o.data)}
+    print(write_records(o.out.with_suffix(""), lines, {**found.facts, **asked}))
     return 0
 
 
@@ -246,6 +250,8 @@ def corpus(o: argparse.Namespace) -> int:
     from ..data.wsd import read_uef
     from ..language.corpus import finetune_facts, write_corpus
 
+    if o.limit < 0:
+        raise VwsdError("--limit is below 0", remedy="Give the number of lines; 0 or nothing for all.")
     with _notes():
         write_corpus(o.out, read_uef(o.data, o.gold), o.limit)
     _say(finetune_facts(o.out))

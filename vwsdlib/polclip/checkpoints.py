@@ -15,7 +15,7 @@ from ..paths import write_bytes
 from .config import Config
 from .model import PolClip
 
-AGAIN = "Delete the file; training goes on from the one before, or starts again."
+AGAIN = "Copy it again from where it was trained, or train again; without a whole state.safetensors a run starts anew."
 
 
 def own_tensors(model: PolClip) -> dict[str, Tensor]:
@@ -34,6 +34,8 @@ def write_checkpoint(path: Path, model: PolClip, about: dict, more: dict[str, Te
 
 def read_checkpoint(path: str | Path) -> tuple[Config, dict, dict[str, Tensor]]:
     """(configuration, about, tensors by name) of a checkpoint; VwsdError where it is damaged or no checkpoint of PolCLIP."""
+    if Path(path).is_dir():
+        raise VwsdError("this is a folder, a checkpoint file is needed", where=path, remedy="Give the file in it: best.safetensors or last.safetensors.")
     try:
         with safe_open(path, "pt") as f:
             header = f.metadata() or {}

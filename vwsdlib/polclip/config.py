@@ -80,9 +80,10 @@ class Config:
                 raise VwsdError(f"{name} cannot be {getattr(self, name)!r}", where="PolCLIP's configuration", remedy=f"Choose one of: {', '.join(choices)}.")
         if not self.losses or set(self.losses) - set(LOSSES):
             raise VwsdError(f"losses cannot be {self.losses!r}", where="PolCLIP's configuration", remedy=f"Name at least one of: {', '.join(LOSSES)}.")
-        if not 0 <= self.ema < 1 or self.temperature <= 0 or min(self.borrowed, self.heads, self.mlp, self.hidden, self.senses, self.pictures,
-                                                                     self.per_sense, self.epochs, self.accumulate) < 1:
-            raise VwsdError("a number is out of range", where="PolCLIP's configuration", remedy="ema in [0, 1); temperature, counts and budgets above 0.")
+        counts = (self.borrowed, self.heads, self.mlp, self.hidden, self.senses, self.pictures, self.per_sense, self.epochs, self.accumulate)
+        if not (0 <= self.ema < 1 and self.temperature > 0 and self.rate > 0 and min(counts) > 0 and min(self.open_text, self.open_vision) >= 0):
+            raise VwsdError("a number is out of range", where="PolCLIP's configuration",
+                            remedy="ema in [0, 1); temperature, rate, counts and budgets above 0; open blocks not below 0.")
 
     def to_json(self) -> str:
         """The configuration as JSON, fields in order."""
@@ -110,6 +111,8 @@ def make_config(preset: str = "paper", **changes: object) -> Config:
     base = PRESETS[preset]
     for name, value in changes.items():
         kind = type(getattr(base, name))
+        if kind is tuple and isinstance(value, str):                                  # one loss, named without brackets
+            value = changes[name] = (value,)
         if kind is float and isinstance(value, str):                                  # YAML takes 1e-4 for a text
             try:
                 value = changes[name] = float(value)

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..errors import VwsdError
 from . import losses
 from .backbone import Backbone, load_backbone
 from .batches import Batch, Texts
@@ -53,6 +54,8 @@ class PolClip(nn.Module):
 
     def _make(self, config: Config, its: Backbone) -> None:
         """What PolCLIP adds to the towers."""
+        if its.width % config.heads:
+            raise VwsdError(f"{config.heads} heads do not divide the width {its.width}", where="PolCLIP's configuration", remedy="Choose heads=8 or another divisor.")
         self.former = Former(its.width, config.former_layers, config.heads, config.mlp * its.width)
         self.to_vision = nn.Linear(its.width, its.vision_width)                       # sense tokens -> places of a picture
         self.to_text = nn.Linear(its.width, its.width)

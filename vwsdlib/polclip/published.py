@@ -30,7 +30,7 @@ from .records import Candidate, Record, checked, write_records
 T = TypeVar("T")
 SUFFIXES = (".safetensors", ".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")  # the first that is there is taken
 SHAPE = (3, 224, 224)
-CONVERT = 'Convert the pictures (polclip.published.convert_tensors), or read with missing="drop".'
+CONVERT = 'Convert the pictures (vwsd convert pictures), or read without them (--missing drop; in Python missing="drop").'
 CLASSES = {re.sub(r"\D", "", name).zfill(2)[-2:]: short for name, short in SETS.items()}  # "02" -> SE2, ..., "15" -> SE15
 
 
@@ -50,7 +50,7 @@ class Pictures:
     def _find(self, name: str, where: str) -> str | None:
         kind, bare = "vwsd" if "pkl" in name else "semcor", re.split(r"[\\/]", name)[-1]  # published paths are Windows' or others'
         if kind not in self.roots:
-            raise VwsdError(f"no folder is given for pictures of kind {kind!r}, as {bare}", where, f"Give roots={{{kind!r}: folder}}.")
+            raise VwsdError(f"no folder is given for pictures of kind {kind!r}, as {bare}", where, f"Name its folder: --pictures {kind}=DIR (in Python roots={{{kind!r}: folder}}).")
         present = self._names(self.roots[kind])
         if found := present.get(bare) or present.get(Path(bare).stem):
             return os.path.join(self.roots[kind], found)
@@ -70,7 +70,7 @@ class Pictures:
 def _names_of(root: str | Path) -> dict[str, str]:
     """File names in a folder by name and by stem."""
     if not Path(root).is_dir():
-        raise VwsdError("no such folder of pictures", root, "Give in `roots` the folders that hold the converted pictures.")
+        raise VwsdError("no such folder of pictures", root, "Name the folder that holds the converted pictures: --pictures KIND=DIR (in Python `roots`).")
     names = [n for n in os.listdir(root) if n.lower().endswith(SUFFIXES)]
     names.sort(key=lambda n: (SUFFIXES.index(Path(n).suffix.lower()), n), reverse=True)  # what comes last wins
     return {Path(n).stem: n for n in names} | {n: n for n in names}

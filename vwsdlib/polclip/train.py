@@ -195,7 +195,7 @@ class _Run:
         values = _means(list(found), its.gather(torch.stack(rows)))
         if not math.isfinite(values["loss"]) or not (math.isfinite(norm) or its.scaler):             # fp16's scaler deals with gradients out of range
             raise VwsdError(f"loss or gradient is no number at step {self.step + 1}", where=self.folder,
-                            remedy="Lower the rate, or use precision=no; the last state is kept.")
+                            remedy="Lower the rate, or use precision=no; what was saved before stays.")
         self.stepper.step()
         self.stepper.zero_grad()
         self.model.follow()
