@@ -301,7 +301,7 @@ def test_no_number_is_refused_before_the_step_and_the_last_state_kept(tmp_path, 
     if where == "gradient":
         model.to_text.weight.register_hook(lambda gradient: gradient * torch.nan)
     its = data()
-    with pytest.raises(VwsdError, match="no number at step 4.*last state is kept"):
+    with pytest.raises(VwsdError, match="no number at step 4.*saved before stays"):
         train(model, Data(its.batches, its.per_epoch, poisoned, its.facts), tmp_path, save_every=1)
     assert files(tmp_path)[:2] == before[:2] and digest(model) == good
 
@@ -377,7 +377,7 @@ def test_damaged_checkpoints_are_refused(tmp_path, harm):
         path.write_bytes({"cut": whole[:len(whole) // 2], "noise": b"\xff" * 64 + whole[64:], "empty": b""}[harm])
     with pytest.raises(VwsdError, match="not a whole checkpoint") as e:
         run(tmp_path)
-    assert "Delete the file" in e.value.remedy and str(path) in str(e.value)
+    assert "Copy it again" in e.value.remedy and str(path) in str(e.value)
 
 
 def test_a_checkpoint_goes_back_into_its_own_model_alone(tmp_path, monkeypatch):
