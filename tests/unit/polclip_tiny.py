@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 import torch
 
 from vwsdlib.polclip.backbone import ClipBackbone
@@ -21,6 +22,15 @@ from vwsdlib.polclip.train import Data, train
 
 START, END, LENGTH, PLACES, WIDTH, VISION = 298, 299, 20, 5, 32, 48
 SMALL = {"former_layers": 1, "fusion_layers": 1, "hidden": 32, "heads": 4, "mlp": 2, "borrowed": 1, "rate": 1e-3, "open_text": 1}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """For every test of a file that imports it: last bits depend on the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 class Letters:

@@ -5,7 +5,7 @@ import polclip_tiny
 import pytest
 import torch
 from PIL import Image
-from polclip_tiny import data, make, record, states
+from polclip_tiny import data, make, record, states, one_thread  # noqa: F401
 
 from vwsdlib.encoders import lite
 from vwsdlib.errors import VwsdError
@@ -20,14 +20,6 @@ from vwsdlib.polclip.records import Candidate, Record
 from vwsdlib.polclip.train import read_log, train
 
 TEXTS = ["a photo of a bat", "bat", "an old wooden club", "fruit bat in a cave at night"]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from polclip_tiny import BATCHES, PLACES, VISION, WIDTH, Letters, backbone, data, make, record, states
+from polclip_tiny import BATCHES, PLACES, VISION, WIDTH, Letters, backbone, data, make, record, states, one_thread  # noqa: F401
 
 from vwsdlib.errors import VwsdError
 from vwsdlib.polclip import backbone as backbones
@@ -22,14 +22,6 @@ from vwsdlib.polclip.records import Candidate, Record
 from vwsdlib.polclip.train import train
 
 PHRASES = ["a fruit bat hangs", "baseball", "an old bat made of wood and other things, not of wool"]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def batch(model, records=BATCHES[0]):

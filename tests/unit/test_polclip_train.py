@@ -13,7 +13,7 @@ from pathlib import Path
 import polclip_tiny
 import pytest
 import torch
-from polclip_tiny import BATCHES, PARTLY, data, digest, make
+from polclip_tiny import BATCHES, PARTLY, data, digest, make, one_thread  # noqa: F401
 
 from vwsdlib.errors import VwsdError
 from vwsdlib.polclip import losses
@@ -24,14 +24,6 @@ from vwsdlib.polclip.train import Data, _Run, groups_of, make_optimizer, rate, r
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ("state.safetensors", "last.safetensors", "best.safetensors")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def dev_scores(scores):
