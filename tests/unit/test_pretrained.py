@@ -328,18 +328,18 @@ def test_a_checkpoint_that_lacks_a_tensor_or_is_cut_off_is_refused(models, tmp_p
     monkeypatch.setenv("VWSD_MODELS", str(tmp_path))
     for key in ("clip-vit-b32", "mclip", "clip-b32-multilingual"):
         shutil.copytree(models / CHECKPOINTS[key].repo, tmp_path / CHECKPOINTS[key].repo)
-        load_pretrained(key)                                       # whole, it loads
+        load_pretrained(key).encode_texts(["x"])                   # whole, it reads
     pickled = tmp_path / CHECKPOINTS["mclip"].repo / "pytorch_model.bin"
     torch.save({k: v for k, v in torch.load(pickled, weights_only=True).items() if "layer.1.output.dense" not in k}, pickled)
     file = tmp_path / CHECKPOINTS["clip-b32-multilingual"].repo / "model.safetensors"
     save_file({k: v for k, v in load_file(file).items() if "ffn.lin1" not in k}, file, {"format": "pt"})
     for key in ("mclip", "clip-b32-multilingual"):
         with pytest.raises(VwsdError, match="no weights for") as e:
-            load_pretrained(key)
+            load_pretrained(key).encode_texts(["x"])
         assert e.value.where == str(tmp_path / CHECKPOINTS[key].repo)
     (tmp_path / CHECKPOINTS["clip-vit-b32"].repo / "model.safetensors").write_bytes(b"cut off")
     with pytest.raises(VwsdError, match="cannot be read"):
-        load_pretrained("clip-vit-b32")
+        load_pretrained("clip-vit-b32").encode_texts(["x"])
 
 
 def test_missing_checkpoint_names_the_command(tmp_path, monkeypatch):

@@ -1,12 +1,13 @@
 """The vector store: once each, by content, safe against kills, faults and neighbours."""
 
+import json
 import multiprocessing
-import sqlite3
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from vwsdlib.data.pictures import Square
 from vwsdlib.encoders.control import RandomEncoder
 from vwsdlib.encoders.registry import load_encoder
 from vwsdlib.encoders.store import VectorStore
@@ -87,9 +88,45 @@ def test_broken_vectors_are_refused_and_not_stored(pictures, tmp_path):
 def test_a_damaged_store_says_what_to_do(pictures, tmp_path):
     store = VectorStore(Counting(), tmp_path / "v")
     store.images(pictures)
-    store.path.write_bytes(b"not a database" * 100)
-    with pytest.raises(VwsdError, match="delete this file"):
+    rows = next(store.path.glob("*.rows"))
+    content = bytearray(rows.read_bytes())
+    content[5 * 64 * 4] ^= 1                                     # one bit of the sixth vector
+    rows.write_bytes(content)
+    assert store.images(pictures[:5]).shape == (5, 64)
+    with pytest.raises(VwsdError, match="damaged.*delete this folder"):
         store.images(pictures)
+    rows.unlink()
+    with pytest.raises(VwsdError, match="cannot be read.*delete this folder"):
+        store.images(pictures)
+
+
+@pytest.mark.parametrize("file, cut", [("rows", 100), ("keys", 20), ("keys", 36 * 4)])
+def test_what_a_kill_left_half_is_written_over(pictures, tmp_path, file, cut):
+    whole = VectorStore(Counting(), tmp_path / "v").images(pictures)
+    path = next(VectorStore(Counting(), tmp_path / "v").path.glob(f"*.{file}"))
+    with open(path, "rb+") as f:
+        f.truncate(path.stat().st_size - cut)
+    second = Counting()
+    store = VectorStore(second, tmp_path / "v")
+    assert np.array_equal(store.images(pictures), whole) and second.seen == (4 if cut == 144 else 1)
+    third = Counting()
+    assert np.array_equal(VectorStore(third, tmp_path / "v").images(pictures), whole) and third.seen == 0
+
+
+def test_a_full_disk_loses_nothing(pictures, tmp_path, monkeypatch):
+    store = VectorStore(Counting(), tmp_path / "v")
+    store.images(pictures[:4])
+
+    class Full:
+        def __init__(self, *args):
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as m:
+        m.setattr("vwsdlib.encoders.rows.FileLock", Full)
+        with pytest.raises(VwsdError, match="No space left.*Free some space"):
+            store.images(pictures)
+    fresh = Counting()
+    assert VectorStore(fresh, tmp_path / "v").images(pictures).shape == (10, 64) and fresh.seen == 6
 
 
 def test_truncated_pictures_stop_unless_kept_and_never_leak_from_one_to_the_other(tmp_path):
@@ -115,7 +152,44 @@ def test_two_processes_at_once(pictures, tmp_path):
     assert [w.exitcode for w in workers] == [0, 0]
     store = VectorStore(Counting(), tmp_path / "v")
     assert np.array_equal(store.images(pictures), VectorStore(Counting(), tmp_path / "alone").images(pictures))
-    assert sqlite3.connect(store.path).execute("select count(*) from vectors").fetchone() == (10,)
+    (rows,) = store.path.glob("*.rows")
+    assert rows.stat().st_size >= 10 * 64 * 4
+
+
+def test_processes_of_torchrun_write_shards_of_their_own_and_all_are_read(pictures, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in (0, 1):
+        monkeypatch.setenv("RANK", str(rank))
+        VectorStore(Counting(), tmp_path / "v").fill_images(pictures[rank::2])
+    monkeypatch.delenv("RANK")
+    encoder = Counting()
+    store = VectorStore(encoder, tmp_path / "v")
+    assert np.array_equal(store.images(pictures), VectorStore(Counting(), tmp_path / "alone").images(pictures)) and encoder.seen == 0
+    assert sorted(p.name for p in store.path.glob("*.keys")) == ["00000.keys", "00001.keys"]
+    assert json.loads((store.path / "identity.json").read_text()) == encoder.identity()
+
+
+class Squared(Counting):
+    """The control on prepared pictures, which are read in worker processes and looked at side by side."""
+
+    preparation, image_batch = Square(8), 3
+
+    def encode_prepared(self, squares):
+        assert squares.shape[1:] == (8, 8, 3) and 0 < len(squares) <= 3
+        return RandomEncoder.encode_images(self, [Image.fromarray(s) for s in squares])
+
+
+def test_prepared_pictures_are_those_read_whole_in_their_order(pictures, tmp_path):
+    (tmp_path / "copy.png").write_bytes(pictures[0].read_bytes())
+    store = VectorStore(Squared(), tmp_path / "v")
+    rows = store.images([*pictures, tmp_path / "copy.png"])
+    assert np.array_equal(rows[:10], VectorStore(Counting(), tmp_path / "w").images(pictures)) and np.array_equal(rows[10], rows[0])
+    assert len(store._rows._index) == 10
+    pictures[7].write_bytes(b"no picture")
+    fresh = VectorStore(Squared(), tmp_path / "x")
+    with pytest.raises(VwsdError, match="not a picture.*p7.png"):
+        fresh.images(pictures)
+    assert np.array_equal(fresh.images(pictures[:6]), rows[:6]) and len(fresh._rows._index) == 6   # the batches before it were kept
 
 
 def test_registry_lists_alternatives():

@@ -17,7 +17,7 @@ from ..data.items import Item, normalise
 from ..data.pictures import load_picture
 from ..data.sets import VwsdSet, key
 from ..encoders.registry import Segmenter
-from ..encoders.store import VectorStore
+from ..encoders.store import VectorStore, row_key
 from ..paths import sha256_bytes
 from .metrics import gold_ranks, mrr
 
@@ -61,10 +61,10 @@ class MaskStore(VectorStore):
 
     def statistics(self, pairs: Sequence[tuple[Path, str]]) -> np.ndarray:
         """(picture file, text) pairs -> [n, len(STATISTICS)] float32; each picture goes through the network once a batch of pairs."""
-        hashes = self._file_hashes([path for path, _ in pairs])
-        keys = [f"mask:{digest}:{sha256_bytes(text.encode())}" for digest, (_, text) in zip(hashes, pairs)]
-        wanted = dict(sorted(zip(keys, pairs)))  # pairs of one picture side by side
-        return self._rows(keys, wanted, self._measure, "masks")
+        hashes = self.digests([path for path, _ in pairs])
+        keys = [row_key("mask", f"{digest}:{sha256_bytes(text.encode())}") for digest, (_, text) in zip(hashes, pairs)]
+        wanted = dict(sorted(zip(keys, pairs), key=lambda its: (str(its[1][0]), its[1][1])))  # pairs of one picture side by side
+        return self._filled(keys, wanted, lambda missing: self._encoded(missing, self._measure), "masks")
 
     def _measure(self, pairs: Sequence[tuple[Path, str]]) -> np.ndarray:
         texts = defaultdict(list)

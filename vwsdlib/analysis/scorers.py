@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..data.items import Item
+from ..data.items import CANDIDATES, Item
 from ..data.sets import VwsdSet
+from ..data.sources import Place
 from ..encoders.store import VectorStore
 from ..errors import VwsdError
 
+PART = 256   # items whose vectors are in memory at once
 TEXTS: dict[str, Callable[[Item], str]] = {
     "word": lambda item: item.target,
     "phrase": lambda item: item.phrase,
@@ -31,10 +33,16 @@ def cosine_scores(data: VwsdSet, store: VectorStore, texts: Sequence[str], missi
     `missing` (item id -> image names) are not looked for and get -inf. Every distinct picture and text is encoded once.
     """
     absent = {name for names in (missing or {}).values() for name in names}
-    names = [n for n in dict.fromkeys(c for item in data.items for c in item.candidates) if n not in absent]
-    vectors = dict(zip(names, store.images([data.path(n) for n in names])))
-    nothing = np.full(store.encoder.dim, np.nan, np.float32)
-    pictures = np.stack([[vectors.get(c, nothing) for c in item.candidates] for item in data.items]).astype(np.float64)  # [n, 10, d]
-    words = store.texts(texts).astype(np.float64)  # [n, d]
-    scores = np.einsum("ncd,nd->nc", pictures, words)  # [n, 10]
-    return np.where(np.isnan(scores), -np.inf, scores)
+    places = {c: data.path(c) for c in dict.fromkeys(c for item in data.items for c in item.candidates) if c not in absent}
+    store.fill_images(places.values())
+    parts = [_part(data.items[start:start + PART], texts[start:start + PART], places, store) for start in range(0, len(data.items), PART)]
+    return np.concatenate([np.zeros((0, CANDIDATES)), *parts])
+
+
+def _part(items: Sequence[Item], texts: Sequence[str], places: dict[str, Place], store: VectorStore) -> np.ndarray:
+    """Scores [n, 10] of a few items, so that no more of the vectors is ever in memory; a picture without a place gets -inf."""
+    there = np.array([[c in places for c in item.candidates] for item in items])                            # [n, 10]
+    pictures = np.zeros((*there.shape, store.encoder.dim))                                                  # [n, 10, d]
+    pictures[there] = store.images([places[c] for item in items for c in item.candidates if c in places])
+    scores = np.einsum("ncd,nd->nc", pictures, store.texts(texts).astype(np.float64))
+    return np.where(there, scores, -np.inf)

@@ -1,4 +1,4 @@
-"""Commands that run an encoder on a user's own files: evaluate, rank."""
+"""Commands that run an encoder on a user's own files: evaluate, rank, encode."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _encoder(p: argparse.ArgumentParser) -> None:
 
 def _evaluate_arguments(p: argparse.ArgumentParser) -> None:
     set_arguments(p)
-    p.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of the image files")
+    p.add_argument("--images", required=True, metavar="DIR", help="folder of the image files, or a URL, or tar shards: 'train-*.tar'")
     _encoder(p)
     p.add_argument("--text", default="phrase", help="what is given to the encoder: word, phrase or this_is (default: phrase)")
     p.add_argument("--out", type=Path, metavar="SCORES.tsv", help="write the ten scores of each item here")
@@ -96,4 +96,48 @@ def rank(o: argparse.Namespace) -> int:
         _say({"ranking": order})
     else:
         print("\n".join(f"{place:>3}  {entry['score']:7.4f}  {entry['image']}" for place, entry in enumerate(order, start=1)))
+    return 0
+
+
+def _encode_arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument("images", metavar="PLACE", help="folder of picture files, or a URL, or tar shards: 'train-*.tar'")
+    p.add_argument("--drift", type=int, default=0, metavar="N", help="compare the first N vectors of a variant (NAME@bf16) with the reference's")
+    _encoder(p)
+    p.add_argument("--json", action="store_true", help="print JSON instead of a line")
+
+
+@command(_encode_arguments)
+def encode(o: argparse.Namespace) -> int:
+    """Encode all pictures of a place ahead of time, so that whatever asks for them later finds their vectors.
+
+    Pictures that were encoded before are passed over; stop it at any time and run it again. Under torchrun or accelerate launch
+    each process takes its share and writes a shard of its own; the vectors are those that one process would have written.
+
+    Example:
+      vwsd encode data/vwsd/train/train_images_v1 --encoder clip-vit-b32
+      torchrun --nproc-per-node 8 -m vwsdlib.cli encode 's3://bucket/train-*.tar' --encoder clip-vit-l14@bf16
+    """
+    import time
+
+    from ..data.sources import PICTURES, picture_names, pictures_at
+    from ..encoders.registry import load_encoder
+    from ..encoders.store import VectorStore, drift
+    from ..encoders.streams import rank
+
+    at = pictures_at(o.images)
+    names = [n for n in (at.index if hasattr(at, "index") else sorted(picture_names(at))) if n.lower().endswith(PICTURES)]
+    if not names:
+        raise VwsdError("there are no pictures", where=o.images, remedy=f"Their names end in {', '.join(PICTURES)}.")
+    number, processes = rank()
+    places = [at / n for n in names[number * len(names) // processes:(number + 1) * len(names) // processes]]
+    store, started = VectorStore(load_encoder(o.encoder), truncated=o.truncated), time.monotonic()
+    encoded = store.fill_images(places)
+    seconds = time.monotonic() - started
+    found = {"process": number, "processes": processes, "pictures": len(places), "encoded": encoded, "seconds": round(seconds, 2),
+             "pictures_per_second": round(encoded / seconds, 2), "store": str(store.path)}
+    if o.drift and "@" in o.encoder and not number:
+        found["drift"] = drift(store, VectorStore(load_encoder(o.encoder.partition("@")[0]), truncated=o.truncated), places[:o.drift])
+    share = f"process {number + 1} of {processes}: " if processes > 1 else ""
+    line = f"{share}{len(places)} pictures, {encoded} of them encoded now in {seconds:.1f} s ({encoded / seconds:.1f} pictures/s): {store.path}"
+    _say(found) if o.json else print("\n".join([line, *(f"drift  {k}: {v:.3g}" for k, v in found.get("drift", {}).items())]))
     return 0

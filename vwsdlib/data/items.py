@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..errors import VwsdError
 from ..paths import sha256_bytes, write_text
+from .sources import picture_names, pictures_at
 
 CANDIDATES = 10
 REFETCH = "Take the files again as they were published, data and gold of the same version."
@@ -166,10 +167,7 @@ def image_names(items: Iterable[Item]) -> list[str]:
 
 
 def missing_pictures(items: Iterable[Item], images: str | Path) -> dict[str, list[str]]:
-    """Item id -> the candidates whose file is not in the folder `images`; names are compared with their case."""
-    folder = Path(images)
-    if not folder.is_dir():
-        raise VwsdError("no such folder of pictures", where=folder, remedy="Give the folder that holds the image files of this set.")
-    present = {p.name for p in folder.iterdir()}
+    """Item id -> the candidates whose file is not at `images` (`sources.pictures_at`); names are compared with their case."""
+    present = picture_names(pictures_at(images))
     missing = {item.id: [c for c in item.candidates if c not in present] for item in items}
     return {key: names for key, names in missing.items() if names}

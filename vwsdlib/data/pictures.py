@@ -2,8 +2,8 @@
 
 Nothing else in the package opens a picture, so that each oddity is decided once, here, and a report can say how often.
 Two things are left alone on purpose. ICC profiles are not applied: CLIP and its kin were trained on raw channel values
-(the profile goes with the rest of the metadata, so nobody applies it later). And a JPEG is decoded at full size, never
-in draft mode: shrinking belongs to the checkpoint's own preprocessing.
+(the profile goes with the rest of the metadata, so nobody applies it later). And a JPEG is decoded at full size: libjpeg's scaled
+decoding gives other pixels than the checkpoint's own preprocessing, so it is a variant that says so (`Square.draft`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from PIL.Image import Transpose
 
 from ..errors import VwsdError
 from ..paths import sha256_bytes
+from .sources import read_remote, remote
 
 DECISIONS = {
     "truncated": "The file is cut short or damaged; what decodes was kept, the rest is Pillow's filling.",
@@ -60,25 +61,59 @@ class Picture:
     decisions: tuple[str, ...]
 
 
-def load_picture(path: str | Path, truncated: str = "error") -> Picture:
+@dataclass(frozen=True)
+class Square:
+    """A picture as the square of bytes that a network looks at; needs Pillow and NumPy alone, so that worker processes start at once.
+
+    side: of the square in pixels. edge: the shorter side after resizing, before the centre is cut out; 0 squashes the whole picture.
+    resample: Pillow's number of the filter. draft: let libjpeg shrink by 2, 4 or 8 while it decodes, to no less than twice what is
+    needed: fewer pixels to decode, and slightly other ones.
+    """
+
+    side: int
+    edge: int = 0
+    resample: int = Image.Resampling.BICUBIC
+    draft: bool = False
+
+    def __call__(self, image: Image.Image) -> np.ndarray:
+        """An RGB picture -> uint8 [side, side, 3]; the same pixels as transformers' own resizing and centre crop (a test compares)."""
+        if not self.edge:
+            return np.asarray(image.resize((self.side, self.side), self.resample))
+        w, h = image.size
+        size = (self.edge, int(self.edge * h / w)) if w <= h else (int(self.edge * w / h), self.edge)
+        left, top = ((length - self.side) // 2 for length in size)
+        return np.asarray(image.resize(size, self.resample).crop((left, top, left + self.side, top + self.side)))
+
+    @property
+    def enough(self) -> int:
+        """The shorter side in pixels below which libjpeg must not shrink; 0: it must not at all."""
+        return 2 * (self.edge or self.side) if self.draft else 0
+
+
+def load_picture(path: str | Path, truncated: str = "error", enough: int = 0) -> Picture:
     """Read a file once and decode it; raises VwsdError when it is missing, unreadable or no picture.
 
     truncated: what to do with a file that is cut short: "error" stops, "keep" takes what decodes and records the decision.
+    enough: `Square.enough`.
     """
-    data = _read(Path(path))
-    image, decisions = decode(data, path)
+    return from_bytes(read_bytes(path), path, truncated, enough)
+
+
+def from_bytes(data: bytes, where: object, truncated: str = "error", enough: int = 0) -> Picture:
+    """`load_picture` of bytes that are at hand."""
+    image, decisions = decode(data, where, enough)
     if "truncated" in decisions and truncated == "error":
-        raise VwsdError("the picture is truncated: its file is cut short or damaged", path,
+        raise VwsdError("the picture is truncated: its file is cut short or damaged", where,
                         "Fetch it again, or take what decodes with --truncated keep.")
     return Picture(image, sha256_bytes(data), decisions)
 
 
-def decode(data: bytes, where: object = "") -> tuple[Image.Image, tuple[str, ...]]:
+def decode(data: bytes, where: object = "", enough: int = 0) -> tuple[Image.Image, tuple[str, ...]]:
     """The picture in a file's bytes as (upright RGB image, decisions); raises VwsdError, naming `where`."""
     if not data:
         raise VwsdError("the picture file is empty", where, "Fetch it again.")
     try:
-        image, opened = _open(data)
+        image, opened = _open(data, enough)
         image, deepened = _eight_bits(image)
         image, coloured = _rgb(image)
     except Image.DecompressionBombError as e:
@@ -91,8 +126,11 @@ def decode(data: bytes, where: object = "") -> tuple[Image.Image, tuple[str, ...
     return image, opened + deepened + coloured
 
 
-def _read(path: Path) -> bytes:
-    """A file's bytes, or a VwsdError that says what to do."""
+def read_bytes(place: str | Path) -> bytes:
+    """A picture file's bytes, from disk or from where `sources` finds it, or a VwsdError that says what to do."""
+    if remote(place):
+        return read_remote(place)
+    path = Path(place)
     try:
         return path.read_bytes()
     except FileNotFoundError as e:
@@ -128,16 +166,16 @@ def _switches(lenient: bool):
             ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
-def _open(data: bytes) -> tuple[Image.Image, tuple[str, ...]]:
+def _open(data: bytes, enough: int) -> tuple[Image.Image, tuple[str, ...]]:
     """The first frame, upright: read strictly, and only if that fails with whatever is left of it."""
     try:
-        return _frame(data, lenient=False)
+        return _frame(data, False, enough)
     except Exception:  # as in decode(), half a dozen unrelated types; a bomb or a text only fails once more
-        image, done = _frame(data, lenient=True)
+        image, done = _frame(data, True, enough)
         return image, ("truncated", *done)
 
 
-def _frame(data: bytes, lenient: bool) -> tuple[Image.Image, tuple[str, ...]]:
+def _frame(data: bytes, lenient: bool, enough: int) -> tuple[Image.Image, tuple[str, ...]]:
     """The first frame, upright; raises DecompressionBombError before a pixel is decoded, else as Pillow does."""
     with _switches(lenient):
         image = Image.open(io.BytesIO(data), formats=FORMATS)
@@ -145,6 +183,8 @@ def _frame(data: bytes, lenient: bool) -> tuple[Image.Image, tuple[str, ...]]:
             raise Image.DecompressionBombError
         several = getattr(image, "is_animated", False)
         frames = ("mpo-first-frame" if image.format == "MPO" else "first-frame",) if several else ()
+        if enough and image.format == "JPEG":
+            image.draft(None, [enough * side // min(image.size) for side in image.size])  # at least this size; does nothing where none is left
         tiff_tag = getattr(image, "tag_v2", {}).get(ORIENTATION)  # Pillow turns a TIFF on load and forgets the tag
         image.load()
         if lenient and _decoded_pixels(image) <= INVENTED_PIXELS:

@@ -13,6 +13,7 @@ from pathlib import Path
 from ..errors import VwsdError
 from ..paths import data_dir, sha256_bytes, sha256_file
 from .items import Item, items_sha256, read_items
+from .sources import Place, Remote, Shards, picture_names, pictures_at
 
 # SHA-256 of the official files as published; the train files are the copy in circulation, with Windows line ends.
 OFFICIAL = {
@@ -41,7 +42,7 @@ class VwsdSet:
     language: str
     split: str
     items: tuple[Item, ...]
-    images: Path
+    images: Path | Remote | Shards
     credit: str
     official: bool | None = None
     image_variant: str = "as stored"
@@ -51,8 +52,8 @@ class VwsdSet:
         """Hash of ids, text, candidates and gold."""
         return items_sha256(self.items)
 
-    def path(self, image: str) -> Path:
-        """File of an image name."""
+    def path(self, image: str) -> Place:
+        """Where the picture of an image name lies: a file's path, or a string that `data.pictures` reads."""
         return self.images / image
 
     def head(self, limit: int) -> VwsdSet:
@@ -157,16 +158,15 @@ def languages(name: str, split: str = "test") -> list[str]:
 
 
 def user_set(data: str | Path, gold: str | Path | None, images: str | Path) -> VwsdSet:
-    """A user's files in the official layout as a set."""
+    """A user's files in the official layout as a set; images: a folder, a URL or tar shards (`sources.pictures_at`)."""
     items = tuple(read_items(data, gold))
     known = [same for p in (data, gold) if p and (same := is_official(p)) is not None]
-    return VwsdSet(Path(data).name, items[0].language, "user", items, Path(images), "the user's own files", all(known) if known else None)
+    return VwsdSet(Path(data).name, items[0].language, "user", items, pictures_at(images), "the user's own files", all(known) if known else None)
 
 
-def key(images: str | Path) -> dict[str, dict]:
+def key(images: Path | Remote | Shards) -> dict[str, dict]:
     """EmojiWSD's answer key, image name -> {emoji, style, sense}; empty for sets that have none. For analysis, never for scoring."""
-    path = Path(images).parent / "key.tsv"
-    if not path.exists():
+    if not isinstance(images, Path) or not (path := images.parent / "key.tsv").exists():
         return {}
     header, *rows = path.read_text(encoding="utf-8").splitlines()
     return {row.split("\t")[0]: dict(zip(header.split("\t")[1:], row.split("\t")[1:])) for row in rows}
@@ -192,9 +192,3 @@ def _split_state(folder: Path, split: str) -> list:
     names = dict.fromkeys(name for (_, part), files in OFFICIAL_FILES.items() if part == split for name in files)
     paths = [folder / split / name for name in (*names, VARIANT_RECORD)]
     return [f"{p.name} {len(picture_names(p)) if p.is_dir() else sha256_file(p)}" for p in paths if p.exists()]
-
-
-def picture_names(folder: str | Path) -> set[str]:
-    """Names of the files in a folder of pictures, without those still being written; empty where there is no folder."""
-    folder = Path(folder)
-    return {entry.name for entry in os.scandir(folder) if not entry.name.startswith(".")} if folder.is_dir() else set()

@@ -1,18 +1,23 @@
 """Encoders from published checkpoints through transformers: CLIP, CLIPSeg's dual encoder, SigLIP, and text towers for other languages.
 
 What differs between them is data (`RECIPES`). Pictures are prepared by the checkpoint's own processor, read from its files by the name of
-its class, because which class an `Auto...` takes depends on what else is installed. Attention is computed openly ("eager"), so that the
-weights that `relevance` needs are the ones that made the vector. Batches have one shape, whoever is encoded alongside.
+its class, because which class an `Auto...` takes depends on what else is installed; only the resizing, most of its work, is ours
+(`Square`), pixel for pixel the same. Batches have one shape and one thread, whoever is encoded alongside. Attention is fused ("sdpa");
+`relevance`, which needs its weights, computes it openly. Weights are read when the first vector is asked for.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib.metadata import version
-from math import isqrt
+from math import isqrt, log2
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
@@ -21,14 +26,17 @@ import transformers
 from PIL import Image
 from safetensors import SafetensorError
 
+from ..data.pictures import Square
 from ..errors import VwsdError
 from ..paths import sha256_bytes
 from .checkpoints import CHECKPOINTS, find, read_tensors, weight_files
+from .streams import side_by_side
 
 transformers.logging.set_verbosity_error()       # what it would report (weights that do not fit) is an error here; see load_part
 transformers.logging.disable_progress_bar()
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-TEXT_BATCH, IMAGE_BATCH = 16, {"cpu": 4, "cuda": 64}
+TEXT_BATCH, GPU_BATCH = 32, 64
+TOKENS = 1000                            # of pictures in one pass on a CPU: enough for the matrix product, few enough for the caches
 CLIP_STATISTICS = {"image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711]}
 IMAGENET_STATISTICS = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 AT_352 = {"size": {"shortest_edge": 352}, "crop_size": {"height": 352, "width": 352}}
@@ -44,7 +52,7 @@ class Recipe:
     model: str = "CLIPModel"
     processor: str = "CLIPImageProcessorPil"
     tokenizer: str = "AutoTokenizer"
-    lengths: tuple[int, ...] = (77,)     # tokens: a text is padded to the first that holds it, cut at the last
+    lengths: tuple[int, ...] = (16, 32, 77)   # tokens: a text is padded to the first that holds it, cut at the last
     masked: bool = True                  # False: padding is read like text, as SigLIP was trained (Zhai et al. 2023)
     lower: bool = False
     override: dict = field(default_factory=dict)     # changes to the checkpoint's own preparation of pictures
@@ -128,19 +136,46 @@ TOWERS = {"mclip": load_mclip, "clip-b32-multilingual": load_sentence}
 class PretrainedEncoder:
     """One checkpoint (or two: pictures by CLIP, texts by another tower) as an encoder; differentiable in the pictures."""
 
-    batch_size = 64
+    batch_size = 256
 
-    def __init__(self, name: str, recipe: Recipe, dtype: str = "fp32"):
-        self.name, self.recipe, self.dtype = name, recipe, DTYPES[dtype]
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+    def __init__(self, name: str, recipe: Recipe, variant: str = ""):
+        self.name, self.recipe = name, recipe
+        self.dtype = next((DTYPES[word] for word in variant.split("-") if word in DTYPES), torch.float32)
+        self.device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
         self.found = [find(key) for key in (recipe.checkpoint, recipe.tower) if key]
-        self.model = load_part(recipe.model, self.found[0].folder).to(self.device, self.dtype)
-        self.tower = TOWERS[recipe.tower](self.found[1].folder).to(self.device, self.dtype) if recipe.tower else None
+        config = load_part(recipe.model.replace("Model", "Config"), self.found[0].folder)
         self.processor = load_part(recipe.processor, self.found[0].folder, **recipe.override)
         self.tokenizer = load_part(recipe.tokenizer, self.found[-1].folder)
-        config = self.model.config
         self.dim = getattr(config, "projection_dim", None) or config.vision_config.hidden_size
         self.side, self.patch = config.vision_config.image_size, config.vision_config.patch_size
+        self.preparation = square_of(self.processor, "draft" in variant)
+        on_cpu = 2 ** int(log2(max(1, TOKENS / ((self.preparation.side // self.patch) ** 2 + 1))))
+        self.image_batch, self.streams = (on_cpu, 0) if self.device == "cpu" else (GPU_BATCH, 1)
+        self._loading = Lock()
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """Both towers, or the picture's alone where a tower of another checkpoint reads."""
+        with self._loading:
+            return self._model
+
+    @cached_property
+    def _model(self) -> torch.nn.Module:
+        model = load_part(self.recipe.model, self.found[0].folder).to(self.device, self.dtype)
+        model.set_attn_implementation("sdpa")
+        return model
+
+    @cached_property
+    def _open_model(self) -> torch.nn.Module:
+        """The same weights, not a second time in memory, under attention that shows itself."""
+        tensors = [*self.model.parameters(), *self.model.buffers()]
+        model = deepcopy(self.model, {id(tensor): tensor for tensor in tensors})
+        model.set_attn_implementation("eager")
+        return model
+
+    @cached_property
+    def _tower(self) -> torch.nn.Module:
+        return TOWERS[self.recipe.tower](self.found[1].folder).to(self.device, self.dtype)
 
     def pixels(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """RGB pictures of any size -> [n, 3, h, w] float32, as the network takes them."""
@@ -150,41 +185,54 @@ class PretrainedEncoder:
         """[n, 3, h, w] -> [n, dim] float32 unit rows; differentiable."""
         return F.normalize(self.look(pixels).pooler_output.float(), dim=-1)
 
-    def look(self, pixels: torch.Tensor, **options):
+    def look(self, pixels: torch.Tensor, model: torch.nn.Module | None = None, **options):
         """[n, 3, h, w] -> transformers' output of the picture's tower; `pooler_output` is the vector before normalisation."""
         options["interpolate_pos_encoding"] = pixels.shape[-1] != self.side            # positions learnt for another grid
-        return self.model.get_image_features(pixels.to(self.dtype), **options)
+        return (model or self.model).get_image_features(pixels.to(self.dtype), **options)
 
     @torch.inference_mode()
+    def encode_prepared(self, squares: np.ndarray) -> np.ndarray:
+        """uint8 [n, s, s, 3] from `preparation`, n at most `image_batch` -> [n, dim] float32, unit rows."""
+        pixels = self.processor(list(squares), do_resize=False, do_center_crop=False, input_data_format="channels_last", return_tensors="pt")
+        batch = F.pad(pixels["pixel_values"], (0, 0, 0, 0, 0, 0, 0, self.image_batch - len(squares)))
+        return self.embed(batch.to(self.device))[:len(squares)].cpu().numpy()
+
     def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
         """RGB pictures of any size -> [n, dim] float32, unit rows."""
-        rows, size = [np.zeros((0, self.dim), np.float32)], IMAGE_BATCH[self.device]
-        for start in range(0, len(images), size):
-            some = self.pixels(images[start:start + size])
-            batch = F.pad(some, (0, 0, 0, 0, 0, 0, 0, size - len(some)))
-            rows.append(self.embed(batch)[:len(some)].cpu().numpy())
-        return np.concatenate(rows)
+        batches = (images[start:start + self.image_batch] for start in range(0, len(images), self.image_batch))
+        rows = side_by_side(lambda some: self.encode_prepared(np.stack([self.preparation(image) for image in some])), batches, self.streams)
+        return np.concatenate([np.zeros((0, self.dim), np.float32), *rows])
 
-    @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Texts -> [n, dim] float32, unit rows."""
+        if not texts:
+            return np.zeros((0, self.dim), np.float32)
         texts = [t.lower() if self.recipe.lower else t for t in texts]
-        counts = [len(self.tokenizer(t, truncation=True, max_length=self.recipe.lengths[-1])["input_ids"]) for t in texts]
+        counts = map(len, self.tokenizer(texts, truncation=True, max_length=self.recipe.lengths[-1])["input_ids"])
         lengths = np.array([next(size for size in self.recipe.lengths if size >= count) for count in counts], int)
-        out = np.zeros((len(texts), self.dim), np.float32)
-        for length in sorted(set(lengths)):
-            where = np.flatnonzero(lengths == length)
-            for rows in (where[start:start + TEXT_BATCH] for start in range(0, len(where), TEXT_BATCH)):
-                vectors = self.read([texts[i] for i in rows] + [""] * (TEXT_BATCH - len(rows)), int(length))
-                out[rows] = F.normalize(vectors.float(), dim=-1)[:len(rows)].cpu().numpy()
+        batches = [rows[start:start + TEXT_BATCH] for length in sorted(set(lengths)) for rows in [np.flatnonzero(lengths == length)]
+                   for start in range(0, len(rows), TEXT_BATCH)]
+        tokens = (self._tokens([texts[i] for i in rows] + [""] * (TEXT_BATCH - len(rows)), int(lengths[rows[0]])) for rows in batches)
+        out = np.empty((len(texts), self.dim), np.float32)
+        for rows, vectors in zip(batches, side_by_side(self._text_rows, tokens, self.streams)):
+            out[rows] = vectors[:len(rows)]
         return out
+
+    @torch.inference_mode()
+    def _text_rows(self, tokens: dict[str, torch.Tensor]) -> np.ndarray:
+        return F.normalize(self._read(tokens).float(), dim=-1).cpu().numpy()
 
     def read(self, texts: list[str], length: int) -> torch.Tensor:
         """Texts -> [n, dim] before normalisation, padded on the right to `length` tokens."""
+        return self._read(self._tokens(texts, length))
+
+    def _tokens(self, texts: list[str], length: int) -> dict[str, torch.Tensor]:
         options = {"padding": "max_length", "padding_side": "right", "truncation": True, "max_length": length, "return_tensors": "pt"}
         tokens = self.tokenizer(texts, return_attention_mask=self.recipe.masked, **options).to(self.device)
-        tokens = {k: tokens[k] for k in ("input_ids", "attention_mask") if k in tokens}
-        return self.tower(**tokens) if self.tower else self.model.get_text_features(**tokens).pooler_output
+        return {k: tokens[k] for k in ("input_ids", "attention_mask") if k in tokens}
+
+    def _read(self, tokens: dict[str, torch.Tensor]) -> torch.Tensor:
+        return self._tower(**tokens) if self.recipe.tower else self.model.get_text_features(**tokens).pooler_output
 
     def window(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
         """(left, top, right, bottom) in pixels of a picture of `size` (w, h): what the network sees of it."""
@@ -197,7 +245,7 @@ class PretrainedEncoder:
     def relevance(self, pixels: torch.Tensor, text_vectors: np.ndarray) -> np.ndarray:
         """[1, 3, h, w] and [t, dim] -> [t, g, g] float32, at least 0: which patches raise each text's cosine (`roll_out`, `grad_cam`)."""
         with torch.inference_mode(False), torch.enable_grad():
-            seen = self.look(pixels.clone().requires_grad_(), output_attentions=True)
+            seen = self.look(pixels.clone().requires_grad_(), self._open_model, output_attentions=True)
             texts = torch.tensor(np.asarray(text_vectors), dtype=torch.float32, device=self.device)
             cosines = (F.normalize(seen.pooler_output.float(), dim=-1) @ texts.T)[0]                       # [t]
             maps = torch.stack([RELEVANCE[self.recipe.model](seen, cosine) for cosine in cosines])         # [t, patches]
@@ -212,8 +260,8 @@ class PretrainedEncoder:
         tools = ", ".join(f"{package} {version(package)}" for package in ("transformers", "tokenizers", "torch", "pillow"))
         return {"model": " + ".join(CHECKPOINTS[key].repo for key in (self.recipe.checkpoint, self.recipe.tower) if key),
                 "revision": " + ".join(f.revision for f in self.found), "weights_sha256": joined_hash(self.found),
-                "processor": f"{picture}; {json.dumps(rules)}; batches {IMAGE_BATCH[self.device]}, {TEXT_BATCH}; eager attention; {tools}",
-                "image_variant": "as stored", "dtype": str(self.dtype).removeprefix("torch."), "device": self.device}
+                "processor": f"{picture}; {json.dumps(rules)}; {self.preparation}, batches {self.image_batch}, {TEXT_BATCH}; sdpa; {tools}",
+                "image_variant": "as stored", "dtype": str(self.dtype).removeprefix("torch."), "device": self.device.partition(":")[0]}
 
 
 def joined_hash(found: list) -> str:
@@ -240,9 +288,18 @@ def grad_cam(seen, score: torch.Tensor) -> torch.Tensor:
 RELEVANCE = {"CLIPModel": roll_out, "CLIPSegModel": roll_out, "SiglipModel": grad_cam}
 
 
-def load_pretrained(name: str, dtype: str = "fp32") -> PretrainedEncoder:
-    """The encoder of one recipe; "fp32" is the reference, "bf16" and "fp16" cast the model and still give float32 rows."""
-    return PretrainedEncoder(name if dtype == "fp32" else f"{name}@{dtype}", RECIPES[name], dtype)
+def square_of(processor, draft: bool = False) -> Square:
+    """What a processor of transformers does to a picture up to its numbers: resize, and cut out the centre where it does."""
+    size, crop = processor.size, getattr(processor, "do_center_crop", False)
+    side, edge = (processor.crop_size.height, size.shortest_edge) if crop else (size.height, 0)
+    if not side or crop and not edge or not crop and size.width != side:
+        raise VwsdError(f"pictures of this shape are not known here: {size}", remedy="Resize to a square, or the shorter side and cut the centre out.")
+    return Square(side, edge, int(processor.resample), draft)
+
+
+def load_pretrained(name: str, variant: str = "") -> PretrainedEncoder:
+    """The encoder of one recipe; fp32 and full decoding are the reference, variants ("bf16", "fp16", "draft" of JPEGs, see `Square`) are faster and off by a drift that notebook 03 measures."""
+    return PretrainedEncoder(f"{name}@{variant}" if variant else name, RECIPES[name], variant)
 
 
 def load_encoder_parts(name: str) -> tuple:

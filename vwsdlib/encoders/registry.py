@@ -57,7 +57,7 @@ class Entry:
     languages: tuple[str, ...]
     extra: str   # the extra of this package that brings what it needs
     checkpoints: tuple[str, ...] = ()    # keys of checkpoints.CHECKPOINTS that it reads
-    dtypes: tuple[str, ...] = ()         # variants "name@dtype" that it offers
+    variants: tuple[str, ...] = ()       # faster ones with a drift that is measured: "name@variant"
 
 
 EN, EN_IT_FA = ("en",), ("en", "it", "fa")
@@ -65,7 +65,7 @@ EN, EN_IT_FA = ("en",), ("en", "it", "fa")
 
 def published(name: str, about: str, languages: tuple[str, ...], *checkpoints: str) -> Entry:
     """Line of an encoder from published checkpoints: by default the one of its own name."""
-    return Entry(f"vwsdlib.encoders.pretrained:load_pretrained:{name}", about, languages, "paper", checkpoints or (name,), ("bf16", "fp16"))
+    return Entry(f"vwsdlib.encoders.pretrained:load_pretrained:{name}", about, languages, "paper", checkpoints or (name,), ("bf16", "fp16", "draft", "bf16-draft"))
 
 
 ENCODERS: dict[str, Entry] = {
@@ -102,21 +102,21 @@ SEGMENTERS: dict[str, Entry] = {
 
 
 def entry(name: str, table: dict[str, Entry] = ENCODERS) -> Entry:
-    """Registry line of an encoder, also of its variant "name@dtype"; VwsdError lists the alternatives."""
-    plain, _, dtype = name.partition("@")
+    """Registry line of an encoder, also of its variant "name@variant"; VwsdError lists the alternatives."""
+    plain, _, variant = name.partition("@")
     if plain not in table:
         near = difflib.get_close_matches(plain, table, 1)
         kind, hint = "encoder" if table is ENCODERS else "segmenter", f"Did you mean {near[0]!r}? " if near else ""
         raise VwsdError(f"no {kind} named {name!r}", remedy=f"{hint}{kind.capitalize()}s: {', '.join(table)}.")
-    if "@" in name and dtype not in table[plain].dtypes:
-        variants = ", ".join(f"{plain}@{d}" for d in table[plain].dtypes)
-        raise VwsdError(f"{plain!r} has no variant {dtype!r}", remedy=f"Variants: {variants or 'none'}.")
+    if "@" in name and variant not in table[plain].variants:
+        variants = ", ".join(f"{plain}@{v}" for v in table[plain].variants)
+        raise VwsdError(f"{plain!r} has no variant {variant!r}", remedy=f"Variants: {variants or 'none'}.")
     return table[plain]
 
 
 @cache
 def load_encoder(name: str) -> Encoder:
-    """An encoder by name or "name@dtype", loaded once a process; VwsdError says what to install or fetch where something is missing."""
+    """An encoder by name or "name@variant", loaded once a process; VwsdError says what to install or fetch where something is missing."""
     return _load(name, ENCODERS)
 
 

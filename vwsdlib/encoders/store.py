@@ -1,31 +1,30 @@
 """The vector store: every distinct picture and text is encoded once, whoever asks and however often.
 
-A vector's key is the SHA-256 of the picture's bytes (or of the text) inside a file named by the encoder's whole identity (checkpoint,
-revision, weights, preprocessing, dtype), so names never decide and two encoders cannot be confused. SQLite does the hard part:
-a batch is there whole or not at all after a kill, and two processes may write at once.
+A vector's key is the SHA-256 of the picture's bytes (or of the text), in a folder named by the encoder's whole identity (checkpoint,
+revision, weights, preprocessing, dtype), so names never decide and two encoders cannot be confused. All notebooks, languages, prompts
+and techniques share it. `rows` keeps the numbers, `streams` spreads the work.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import contextmanager
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
-from ..data.pictures import load_picture
+from ..data.pictures import load_picture, read_bytes
+from ..data.sources import Place, remote, stamp
 from ..errors import VwsdError
-from ..paths import cache_dir, quiet, sha256_bytes, sha256_file
+from ..paths import cache_dir, quiet, sha256_bytes, write_text
 from .registry import Encoder
+from .rows import Rows
+from .streams import rank, side_by_side, squares
 
-SCHEMA = """
-create table if not exists vectors (key text primary key, vector blob not null) without rowid;
-create table if not exists files (path text primary key, stamp text not null, sha256 text not null) without rowid;
-"""
+Batch = tuple[list[bytes], np.ndarray]   # keys, rows
 
 
 class VectorStore:
@@ -38,94 +37,136 @@ class VectorStore:
 
     def __init__(self, encoder: Encoder, folder: Path | None = None, truncated: str = "error"):
         self.encoder, self.truncated = encoder, truncated
-        self.kept = np.dtype(getattr(encoder, "kept", np.float32))                    # an encoder may say that half precision will do
-        identity = json.dumps(encoder.identity(), sort_keys=True)
+        identity = json.dumps(encoder.identity(), sort_keys=True, indent=1)
         folder = Path(folder or cache_dir() / "vectors")
-        self.path = folder / f"{encoder.name}-{sha256_bytes(identity.encode())[:16]}.sqlite"
+        self.path = folder / f"{encoder.name}-{sha256_bytes(identity.encode())[:16]}"
+        self._about = identity
+        self._rows = Rows(self.path, encoder.dim, getattr(encoder, "kept", np.float32))     # an encoder may say that half precision will do
+        self._files = Rows(folder / "files", 32, np.uint8)                                  # (place, stamp) -> SHA-256 of its bytes
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
-        """[n, d] float32 unit rows, one a text."""
-        wanted = {f"text:{sha256_bytes(t.encode())}": t for t in texts}
-        return self._rows([f"text:{sha256_bytes(t.encode())}" for t in texts], wanted, self.encoder.encode_texts, "texts")
+        """[n, d] unit rows, one a text."""
+        keys = [row_key("text", sha256_bytes(t.encode())) for t in texts]
+        return self._filled(keys, dict(zip(keys, texts)), lambda wanted: self._encoded(wanted, self.encoder.encode_texts, len), "texts")
 
-    def images(self, paths: Sequence[str | Path]) -> np.ndarray:
-        """[n, d] float32 unit rows, one a picture file; VwsdError names a file that cannot be read."""
-        kind = "image" if self.truncated == "error" else "image, truncated kept"  # what was let through once must not pass later
-        keys = [f"{kind}:{digest}" for digest in self._file_hashes([Path(p) for p in paths])]
-        return self._rows(keys, dict(zip(keys, paths)), self._encode_files, "pictures")
+    def images(self, places: Sequence[Place]) -> np.ndarray:
+        """[n, d] unit rows, one a picture file (URL, member of a shard); VwsdError names one that cannot be read."""
+        self.fill_images(places)
+        return self._rows.take([self._picture_key(digest) for digest in self._known_digests(list(map(_file_key, places)))])
 
-    def _encode_files(self, batch: Sequence[str | Path]) -> np.ndarray:
-        return self.encoder.encode_images([load_picture(p, self.truncated).image for p in batch])
+    def fill_images(self, places: Iterable[Place]) -> int:
+        """Encode those of the pictures that are missing, so that `images` finds them; how many there were to encode."""
+        keys = {place: _file_key(place) for place in places}                           # before they are read: a change meanwhile shows later
+        digests = dict(zip(keys, self._known_digests(list(keys.values()))))
+        absent = set(self._rows.missing([self._picture_key(digest) for digest in digests.values() if digest]))
+        missing = {place: keys[place] for place, digest in digests.items() if digest is None or self._picture_key(digest) in absent}
+        self._fill(self._seen(missing), len(missing), "pictures")
+        return len(missing)
 
     def pictures(self, pictures: Sequence[Image.Image]) -> np.ndarray:
-        """[n, d] float32 unit rows of pictures in memory (crops, scenes, uploads), keyed by their pixels."""
-        keys = [f"pixels:{sha256_bytes(f'{p.mode}{p.size}'.encode() + p.tobytes())}" for p in pictures]
-        return self._rows(keys, dict(zip(keys, pictures)), self.encoder.encode_images, "pictures")
+        """[n, d] unit rows of pictures in memory (crops, scenes, uploads), keyed by their pixels."""
+        keys = [row_key("pixels", sha256_bytes(f"{p.mode}{p.size}".encode() + p.tobytes())) for p in pictures]
+        return self._filled(keys, dict(zip(keys, pictures)), lambda wanted: self._encoded(wanted, self.encoder.encode_images), "pictures")
 
-    def _rows(self, keys: Sequence[str], wanted: dict[str, object], encode: Callable[[list], np.ndarray], unit: str) -> np.ndarray:
-        if not keys:
-            return np.zeros((0, self.encoder.dim), self.kept)
-        found = self._read(wanted)
-        missing = [k for k in wanted if k not in found]
-        size = self.encoder.batch_size
-        with tqdm(total=len(missing), desc=f"{self.encoder.name}: {unit}", unit=f" {unit}", leave=False, disable=True if len(missing) <= 2 * size else quiet()) as bar:
-            for start in range(0, len(missing), size):
-                batch = missing[start: start + size]
-                vectors = np.asarray(encode([wanted[k] for k in batch]), self.kept)  # [b, d]
-                self._check(vectors, len(batch))
-                self._write(dict(zip(batch, vectors)))
-                found.update(zip(batch, vectors))
-                bar.update(len(batch))
-        return np.stack([found[k] for k in keys])  # [n, d]
+    def _filled(self, keys: Sequence[bytes], wanted: dict[bytes, object], encoded: Callable[[dict], Iterator[Batch]], unit: str) -> np.ndarray:
+        missing = {key: wanted[key] for key in self._rows.missing(keys)}
+        self._fill(encoded(missing), len(missing), unit)
+        return self._rows.take(keys)
 
-    def _check(self, vectors: np.ndarray, n: int) -> None:
-        if vectors.shape != (n, self.encoder.dim) or not np.isfinite(vectors).all():
-            raise VwsdError(f"the encoder gave {vectors.shape} values or values that are no numbers, ({n}, {self.encoder.dim}) expected",
+    def _fill(self, batches: Iterator[Batch], total: int, unit: str) -> None:
+        if not total:
+            return
+        self._describe()
+        hidden = True if total <= 2 * self.encoder.batch_size else quiet()
+        number, processes = rank()
+        share = f", process {number + 1} of {processes}" if processes > 1 else ""
+        with tqdm(total=total, desc=f"{self.encoder.name}: {unit}{share}", unit=f" {unit}", leave=False, disable=hidden, position=number) as bar:
+            for keys, rows in batches:
+                self._check(rows, len(keys))
+                self._rows.append(keys, rows)
+                bar.update(len(keys))
+        self._rows.missing([])
+
+    def _encoded(self, wanted: dict[bytes, object], encode: Callable[[list], np.ndarray], order: Callable | None = None) -> Iterator[Batch]:
+        """Batches of things at hand; in the order of their length, so that neighbours need the same room."""
+        keys, size = sorted(wanted, key=lambda k: order(wanted[k])) if order else list(wanted), self.encoder.batch_size
+        for some in (keys[start:start + size] for start in range(0, len(keys), size)):
+            yield some, np.asarray(encode([wanted[k] for k in some]))
+
+    def _seen(self, missing: dict[Place, bytes]) -> Iterator[Batch]:
+        """Batches of picture files (place -> file key), each read and decoded once."""
+        its = self.encoder
+        if not hasattr(its, "preparation"):                                            # the encoder prepares pictures itself
+            yield from ((keys, np.asarray(its.encode_images(images))) for keys, images in self._new(missing, self._loaded(list(missing))))
+            return
+        prepared = self._new(missing, squares(list(missing), its.preparation, its.image_batch, self.truncated))
+        yield from side_by_side(lambda batch: (batch[0], its.encode_prepared(batch[1])), prepared, getattr(its, "streams", 0))
+
+    def _loaded(self, places: list[Place]) -> Iterator[tuple[list[str], list[Image.Image]]]:
+        for start in range(0, len(places), self.encoder.batch_size):
+            loaded = [load_picture(p, self.truncated) for p in places[start:start + self.encoder.batch_size]]
+            yield [p.sha256 for p in loaded], [p.image for p in loaded]
+
+    def _new(self, missing: dict[Place, bytes], read: Iterator[tuple[list[str], Sequence]]) -> Iterator[tuple[list[bytes], Sequence]]:
+        """Of what was read, the pictures that no other file brought before, under their keys; the hashes of all files are kept."""
+        files, done = iter(missing.values()), set()
+        for digests, things in read:
+            self._remember([next(files) for _ in digests], digests)
+            keys = {self._picture_key(digest): i for i, digest in enumerate(digests)}
+            new = [key for key in self._rows.missing(keys) if key not in done]
+            done.update(new)
+            if len(new) == len(digests):
+                yield new, things
+            elif new:
+                yield new, [things[keys[key]] for key in new] if isinstance(things, list) else things[[keys[key] for key in new]]
+
+    def _check(self, rows: np.ndarray, n: int) -> None:
+        if rows.shape != (n, self.encoder.dim) or not np.isfinite(rows).all():
+            raise VwsdError(f"the encoder gave {rows.shape} values or values that are no numbers, ({n}, {self.encoder.dim}) expected",
                             where=self.encoder.name, remedy="This is a fault of the encoder; nothing of this batch was stored.")
 
-    @contextmanager
-    def _open(self):
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            connection = sqlite3.connect(self.path, timeout=120)
-            try:
-                connection.executescript(SCHEMA)
-                with connection:
-                    yield connection
-            finally:
-                connection.close()
-        except sqlite3.Error as e:
-            raise VwsdError(f"the vector store cannot be used: {e}", where=self.path,
-                            remedy="Free some space, or delete this file: its vectors will be computed again.") from e
+    def _picture_key(self, digest: str) -> bytes:
+        return row_key("image" if self.truncated == "error" else "image, truncated kept", digest)   # what was let through once must not pass later
 
-    def _read(self, keys: Iterable[str]) -> dict[str, np.ndarray]:
-        keys, found = list(keys), {}
-        with self._open() as db:
-            for start in range(0, len(keys), 500):
-                part = keys[start: start + 500]
-                marks = ",".join("?" * len(part))
-                for key, blob in db.execute(f"select key, vector from vectors where key in ({marks})", part):
-                    found[key] = np.frombuffer(blob, self.kept)
-        return found
+    def digests(self, places: Sequence[Place]) -> list[str]:
+        """SHA-256 of the bytes at each place; read once, then remembered under path, size and time of change."""
+        keys = {place: _file_key(place) for place in places}
+        known = dict(zip(keys, self._known_digests(list(keys.values()))))
+        fresh = {place: sha256_bytes(read_bytes(place)) for place, digest in known.items() if digest is None}
+        self._remember([keys[place] for place in fresh], list(fresh.values()))
+        return [known[place] or fresh[place] for place in places]
 
-    def _write(self, vectors: dict[str, np.ndarray]) -> None:
-        with self._open() as db:
-            db.executemany("insert or ignore into vectors values (?, ?)", [(k, v.tobytes()) for k, v in vectors.items()])
+    def _known_digests(self, keys: Sequence[bytes]) -> list[str | None]:
+        absent = set(self._files.missing(keys))
+        known = [key for key in dict.fromkeys(keys) if key not in absent]
+        digests = dict(zip(known, (row.tobytes().hex() for row in self._files.take(known))))
+        return [digests.get(key) for key in keys]
 
-    def _file_hashes(self, paths: Sequence[Path]) -> list[str]:
-        """SHA-256 of each file's bytes; read once, then remembered under path, size and time of change."""
-        stamps = {str(p.resolve()): _stamp(p) for p in dict.fromkeys(paths)}
-        with self._open() as db:
-            known = {path: (stamp, digest) for path, stamp, digest in db.execute("select path, stamp, sha256 from files")}
-            fresh = {path: sha256_file(path) for path, stamp in stamps.items() if known.get(path, ("",))[0] != stamp}
-            db.executemany("insert or replace into files values (?, ?, ?)", [(p, stamps[p], digest) for p, digest in fresh.items()])
-        return [fresh.get(str(p.resolve())) or known[str(p.resolve())][1] for p in paths]
+    def _remember(self, keys: Sequence[bytes], digests: Sequence[str]) -> None:
+        if keys:
+            self._files.append(keys, np.frombuffer(bytes.fromhex("".join(digests)), np.uint8).reshape(-1, 32))
+
+    def _describe(self) -> None:
+        """Leave a note in the folder of what its vectors depend on."""
+        if not (about := self.path / "identity.json").exists():
+            write_text(about, self._about + "\n")
 
 
-def _stamp(path: Path) -> str:
+def drift(store: VectorStore, reference: VectorStore, places: Sequence[Place]) -> dict[str, float]:
+    """How far the vectors of a variant lie from the reference's: `n`, lowest and mean cosine of the two, largest difference of a number."""
+    a, b = store.images(places).astype(np.float64), reference.images(places).astype(np.float64)
+    cosines = (a * b).sum(1)
+    return {"n": len(places), "lowest_cosine": float(cosines.min()), "mean_cosine": float(cosines.mean()), "largest_difference": float(np.abs(a - b).max())}
+
+
+def row_key(kind: str, digest: str) -> bytes:
+    """Under what a row is kept: 32 bytes of what it was made from."""
+    return bytes.fromhex(sha256_bytes(f"{kind}:{digest}".encode()))
+
+
+def _file_key(place: Place) -> bytes:
     try:
-        status = path.stat()
+        return row_key(str(place) if remote(place) else os.path.abspath(place), stamp(place))
     except OSError:
-        load_picture(path)  # raises the sentence that names the file and, where only the case differs, the right name
+        load_picture(place)  # raises the sentence that names the file and, where only the case differs, the right name
         raise
-    return f"{status.st_size}:{status.st_mtime_ns}"

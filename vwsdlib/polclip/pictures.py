@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..data.pictures import decode
+from ..data.pictures import from_bytes, read_bytes
 from ..encoders.store import VectorStore
+from ..paths import sha256_bytes
 from .backbone import Backbone
 
 
@@ -24,12 +25,9 @@ class _States:
     def __init__(self, backbone: Backbone):
         self.backbone, self.name, self.dim = backbone, "polclip-states", backbone.places * backbone.vision_width
 
-    def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """RGB pictures -> [n, P * v]."""
-        return self.encode_pixels(self.backbone.pixels(images))
-
-    def encode_pixels(self, pixels: Tensor) -> np.ndarray:
-        """[n, 3, h, w] -> [n, P * v]."""
+    def encode_images(self, pictures: Sequence[Image.Image | Tensor]) -> np.ndarray:
+        """RGB pictures, prepared ones ([3, h, w]) among them -> [n, P * v]."""
+        pixels = torch.cat([p[None] if isinstance(p, Tensor) else self.backbone.pixels([p]) for p in pictures])
         device = next(self.backbone.parameters()).device
         return self.backbone.frozen_look(pixels.to(device)).flatten(1).float().cpu().numpy()
 
@@ -38,18 +36,22 @@ class _States:
         return {**self.backbone.identity(), "kept": "float16", "frozen_blocks": getattr(self.backbone, "frozen_blocks", 0)}
 
 
+def _load(name: str | Path, data: bytes, truncated: str) -> Image.Image | Tensor:
+    """A picture file's picture, or the prepared pixels [3, h, w] of a .safetensors file."""
+    if not str(name).endswith(".safetensors"):
+        return from_bytes(data, name, truncated).image
+    from .published import load_pixels
+
+    return torch.from_numpy(load_pixels(name, data))
+
+
 class _Store(VectorStore):
-    """Reads prepared pixels ([3, h, w] in a .safetensors file) beside picture files."""
+    """Reads prepared pixels beside picture files."""
 
-    def _encode_files(self, batch: Sequence[str | Path]) -> np.ndarray:
-        prepared = [str(path).endswith(".safetensors") for path in batch]
-        if any(prepared) and not all(prepared):
-            return np.concatenate([self._encode_files([path]) for path in batch])
-        if all(prepared):
-            from .published import load_pixels
-
-            return self.encoder.encode_pixels(torch.from_numpy(np.stack([load_pixels(path) for path in batch])))
-        return super()._encode_files(batch)
+    def _loaded(self, places: Sequence[str | Path]) -> Iterator[tuple[list[str], list[Image.Image | Tensor]]]:
+        for start in range(0, len(places), self.encoder.batch_size):
+            data = {p: read_bytes(p) for p in places[start:start + self.encoder.batch_size]}
+            yield [sha256_bytes(d) for d in data.values()], [_load(p, d, self.truncated) for p, d in data.items()]
 
 
 class PictureStates:
@@ -74,15 +76,7 @@ class PictureStates:
         return torch.from_numpy(np.asarray(rows, np.float32)).reshape(len(names), self.backbone.places, self.backbone.vision_width)
 
     def _in_passing(self, names: Sequence[str], held: Mapping[str, bytes] | None = None) -> np.ndarray:
-        size = self._states.batch_size
-        look = self._store._encode_files if held is None else lambda some: self._states.encode_pixels(torch.cat([self._pixels(n, held) for n in some]))
-        rows = [look(names[start:start + size]) for start in range(0, len(names), size)]
-        return np.concatenate([np.zeros((0, self._states.dim), np.float32), *rows]).astype(np.float16)   # as they would be kept
-
-    def _pixels(self, name: str, held: Mapping[str, bytes]) -> Tensor:
-        """[1, 3, h, w] of a picture's bytes: prepared ones, or a picture file's."""
-        from .published import load_pixels
-
-        if name.endswith(".safetensors"):
-            return torch.from_numpy(load_pixels(name, held[name]))[None]
-        return self._states.backbone.pixels([decode(held[name], name)[0]])
+        size, rows = self._states.batch_size, [np.zeros((0, self._states.dim), np.float32)]
+        for some in (names[start:start + size] for start in range(0, len(names), size)):
+            rows.append(self._states.encode_images([_load(n, held[n] if held else read_bytes(n), self.truncated) for n in some]))
+        return np.concatenate(rows).astype(np.float16)   # as they would be kept

@@ -1,0 +1,121 @@
+"""Encoding spread over threads, processes and machines gives the vectors of one process, bit for bit."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vwsdlib.encoders.rows import Rows
+from vwsdlib.encoders.store import VectorStore
+from vwsdlib.encoders.streams import cores, side_by_side
+from vwsdlib.encoders.pretrained import load_pretrained
+from vwsdlib.paths import PACKAGE
+from vwsdlib.rehearsal.models import make_models
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with tiny checkpoints and 90 pictures of many sizes."""
+    folder = tmp_path_factory.mktemp("streams")
+    make_models(folder / "models")
+    (folder / "images").mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(90):
+        pixels = rng.integers(0, 256, (*rng.integers(8, 30, 2), 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize(tuple(rng.integers(60, 700, 2).tolist())).save(folder / "images" / f"{i}.{'png' if i % 10 == 0 else 'jpg'}")
+    return folder
+
+
+@pytest.fixture
+def environment(place, tmp_path, monkeypatch):
+    """As `vwsd encode` finds it, with a cache of its own."""
+    for name, value in (("VWSD_MODELS", place / "models"), ("VWSD_CACHE", tmp_path / "cache"), ("CI", "1"), ("PYTHONPATH", PACKAGE.parent)):
+        monkeypatch.setenv(name, str(value))
+    return tmp_path
+
+
+def rows_of(place, folder=None):
+    store = VectorStore(load_pretrained("clip-vit-b32"), folder)
+    paths = sorted((place / "images").iterdir())
+    missing = [p for p in paths if store._known_digests([store_key(p)]) == [None]]
+    return store.images(paths), len(missing)
+
+
+def store_key(path):
+    from vwsdlib.encoders.store import _file_key
+    return _file_key(path)
+
+
+def torchrun(place, processes):
+    return subprocess.Popen([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m", "vwsdlib.cli", "encode",
+                             str(place / "images"), "--encoder", "clip-vit-b32"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+
+
+def test_two_processes_of_torchrun_write_what_one_would(place, environment):
+    run = torchrun(place, 2)
+    said = run.communicate(timeout=120)[0]
+    assert run.returncode == 0 and "process 1 of 2: 45 pictures, 45 of them encoded now" in said and "process 2 of 2: 45 pictures" in said, said
+    rows, missing = rows_of(place)
+    assert missing == 0 and np.array_equal(rows, rows_of(place, environment / "alone")[0])
+    assert len(list((environment / "cache" / "vectors").glob("clip-vit-b32-*/*.keys"))) == 2
+
+
+def test_killed_processes_resume_whoever_goes_on(place, environment):
+    run = torchrun(place, 2)
+    shards = environment / "cache" / "vectors"
+    for _ in range(600):
+        if any(p.stat().st_size for p in shards.glob("clip-vit-b32-*/*.keys")):
+            break
+        time.sleep(0.05)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.communicate(timeout=60)
+    kept = sum(len(np.fromfile(p, np.uint8)) // 36 for p in shards.glob("clip-vit-b32-*/*.keys"))
+    rows, _ = rows_of(place)                                                 # one process goes on, perhaps beside one that outlived torchrun
+    assert kept > 0 and np.array_equal(rows, rows_of(place, environment / "alone")[0])
+
+
+def test_batches_come_in_order_side_by_side_with_one_thread_each():
+    before, seen = torch.get_num_threads(), set()
+
+    def work(i):
+        seen.add((threading.get_ident(), torch.get_num_threads()))
+        time.sleep(0.01 * (i % 3))
+        return i
+
+    assert list(side_by_side(work, range(20), 3)) == list(range(20))
+    assert len(seen) == 3 and {threads for _, threads in seen} == {1} and torch.get_num_threads() == before
+
+
+def test_few_batches_wait_and_a_failure_reaches_the_caller():
+    drawn = []
+
+    def batches():
+        for i in range(100):
+            drawn.append(i)
+            yield i
+
+    stream = side_by_side(lambda i: 1 // (5 - i), batches(), 2)
+    with pytest.raises(ZeroDivisionError):
+        list(stream)
+    assert len(drawn) < 12
+
+
+def test_cores_are_shared_among_the_processes_of_a_machine(monkeypatch):
+    everything = cores()
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert cores() == max(1, everything // 2)
+
+
+def test_rows_of_other_types_and_keys_of_no_row(tmp_path):
+    rows, keys = Rows(tmp_path / "r", 3, np.float16), [bytes([i]) * 32 for i in range(5)]
+    rows.append(keys[:4], np.arange(12).reshape(4, 3))
+    assert rows.missing([*keys, keys[0]]) == keys[4:]
+    assert np.array_equal(rows.take([keys[2], keys[0], keys[2]]), np.array([[6, 7, 8], [0, 1, 2], [6, 7, 8]], np.float16))
+    assert rows.take([]).shape == (0, 3)
