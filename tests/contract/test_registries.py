@@ -32,7 +32,7 @@ KINDS = {"encoder": ENCODERS, "dual": ENCODERS, "ladder": ENCODERS, "backbones":
 def test_a_line_names_a_loader_that_takes_its_arguments(name):
     module, function, *arguments = LINES[name].loader.split(":")
     loader = getattr(importlib.import_module(module), function)
-    inspect.signature(loader).bind(*arguments, *(["bf16"] if LINES[name].dtypes else []))
+    inspect.signature(loader).bind(*arguments, *(["bf16"] if LINES[name].variants else []))
     assert not arguments or arguments == [name.removeprefix("segmenter ")]
     assert LINES[name].about and LINES[name].languages and LINES[name].extra in {"", "demo", "paper"}
 
@@ -87,7 +87,7 @@ def test_every_name_of_a_profile_is_a_line_of_its_registry(profile):
             assert len(given["ladder"]) == len(given["changes"]) and given["dual"] in given["ladder"]       # its run is what contrasts are held against
         assert all(language in TRANSLATORS[t].languages for language in ("it", "fa") for t in
                    [given[f"translator_{language}"], *given[f"more_{language}"]]) if "more_it" in given else True
-        assert all(f"{given['encoder']}@{dtype}" and dtype in ENCODERS[given["encoder"]].dtypes for dtype in given.get("dtypes", []))
+        assert all(f"{given['encoder']}@{dtype}" and dtype in ENCODERS[given["encoder"]].variants for dtype in given.get("dtypes", []))
 
 
 def test_a_misspelt_name_would_be_seen():
