@@ -4,6 +4,7 @@ import functools
 import json
 import shutil
 import socket
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ import transformers
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from vwsdlib.data.pictures import load_picture
 from vwsdlib.encoders import registry
 from vwsdlib.encoders.checkpoints import CHECKPOINTS, find
 from vwsdlib.encoders.clipseg import DECODER_BATCH, ClipSegSegmenter, inner_clip_differences
-from vwsdlib.encoders.pretrained import CLIP_STATISTICS, IMAGENET_STATISTICS, RECIPES, TEXT_BATCH, load_pretrained
+from vwsdlib.encoders.pretrained import CLIP_STATISTICS, IMAGENET_STATISTICS, RECIPES, TEXT_BATCH, load_pretrained, square_of
 from vwsdlib.errors import VwsdError
 from vwsdlib.rehearsal.models import REPOS, make_models
 
@@ -89,6 +91,35 @@ def test_scores_and_their_order_are_those_of_transformers(name, n):
     if n > 1:                                                     # the check can fail: other texts, other order
         assert np.abs(scores - np.roll(cosines, 1, 0)).max() > 1e-2
         assert np.diff(np.take_along_axis(scores, np.argsort(np.roll(logits, 1, 0), 1), 1), axis=1).min() < -1e-3
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_pictures_are_shrunk_to_the_very_pixels_of_the_processor(name):
+    its = encoder(name)
+    squares = np.stack([its.preparation(image) for image in pictures(24)])
+    assert squares.dtype == np.uint8
+    rows = its.processor(list(squares), do_resize=False, do_center_crop=False, input_data_format="channels_last", return_tensors="pt")["pixel_values"]
+    assert torch.equal(rows, its.pixels(pictures(24)))
+    other = replace(its.preparation, resample=0)                 # the check can fail
+    assert not np.array_equal(np.stack([other(image) for image in pictures(24)]), squares)
+
+
+def test_an_unknown_shape_of_pictures_is_refused():
+    for options in ({"size": {"height": 200, "width": 100}, "do_center_crop": False}, {"size": {"height": 9, "width": 9}, "do_center_crop": True}):
+        with pytest.raises(VwsdError, match="not known here"):
+            square_of(transformers.CLIPImageProcessorPil(**options))
+
+
+def test_the_draft_variant_sees_slightly_other_pixels_and_says_so(tmp_path):
+    rough, exact = load_pretrained("clip-vit-b32", "bf16-draft"), encoder("clip-vit-b32")
+    assert rough.name == "clip-vit-b32@bf16-draft" and rough.dtype == torch.bfloat16 and rough.preparation == replace(exact.preparation, draft=True)
+    assert rough.identity()["processor"] != exact.identity()["processor"] == encoder("clip-vit-b32").identity()["processor"]
+    y, x = np.mgrid[:1000, :1400] / 80
+    Image.fromarray(np.uint8(np.stack([127 + 120 * np.sin(x * f + y) for f in (1, 2, 3)], -1))).save(tmp_path / "a.jpg", quality=90)
+    full, shrunk = load_picture(tmp_path / "a.jpg").image, load_picture(tmp_path / "a.jpg", enough=rough.preparation.enough).image
+    assert full.size == (1400, 1000) and shrunk.size == (700, 500)       # not below twice 224
+    difference = np.abs(rough.preparation(full).astype(int) - rough.preparation(shrunk))
+    assert 0 < difference.max() < 12
 
 
 def changed(tmp_path, monkeypatch, name, file, **change):

@@ -49,13 +49,13 @@ def backbones(c: Collection) -> Table | None:
 
 @table
 def dtype_drift(c: Collection) -> Table | None:
-    """What half precision does to cosines and rankings: largest change of a score, items whose first picture changes, margin of those."""
+    """What half precision and scaled decoding do to cosines and rankings: largest change of a score, items whose first picture changes, margin of those."""
     pairs = [(p, base) for p in c.predictions.values() if "@" in p.encoder and (base := c.predictions.get(p.run.replace("@" + p.encoder.split("@")[1], "")))]
     rows = [_drift(p, base) for p, base in pairs if p.meta["data_sha256"] == base.meta["data_sha256"]]
     columns = (Column("encoder", "Variant"), Column("language", "Language"), Column("n", "n", "d"), Column("largest", "largest change of a cosine", ".2g"),
                Column("mean", "mean change", ".2g"), Column("flips", "first picture changes", "d"), Column("margin", "largest fp32 margin among those", ".2g"),
                Column("k", "right in fp32", "d"), Column("k_variant", "right in the variant", "d"))
-    return Table("dtype_drift", f"Half precision against the fp32 reference ({set_title(c)})", columns, rows) if rows else None
+    return Table("dtype_drift", f"Faster variants against the fp32 reference ({set_title(c)})", columns, rows) if rows else None
 
 
 def _drift(p: Predictions, base: Predictions) -> dict:
