@@ -9,14 +9,13 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from ..encoders.lite import CLASSES_KEPT, DIM, FEATURES, IMAGE_BATCH, THREADS, WORKERS, LiteEncoder, fixed_threads, to_pixels
+from ..encoders.lite import DIM, FEATURES, IMAGE_BATCH, LiteEncoder, fixed_threads, spread, to_pixels
 from ..encoders.registry import load_encoder
 from .blocks import mean
 from .config import Config
@@ -102,18 +101,14 @@ class LiteBackbone(nn.Module):
     def frozen_look(self, pixels: Tensor) -> Tensor:
         """Feature map and its mean, each place with its ConSE vector: four pictures a batch and thread, so always the same bits."""
         self._towers[0].class_texts                                                   # made once, before threads ask for it
-        with fixed_threads(), ThreadPoolExecutor(WORKERS) as pool:
-            return torch.cat(list(pool.map(self._look_at, pixels.cpu().split(IMAGE_BATCH))))
+        return torch.cat(spread(self._look_at, pixels.cpu().split(IMAGE_BATCH)))
 
     @torch.no_grad()
     def _look_at(self, some: Tensor) -> Tensor:
-        torch.set_num_threads(THREADS)                                                # a new thread may start with another number
         towers, batch = self._towers[0], F.pad(some, (0, 0, 0, 0, 0, 0, 0, IMAGE_BATCH - len(some)))
         grid = towers.feature_map(batch).flatten(2).transpose(1, 2)                   # [4, 49, 1280]
         grid = torch.cat([grid.mean(1, keepdim=True), grid], 1)                       # [4, 50, 1280]
-        top, which = towers.backbone._fc(grid).softmax(-1).topk(CLASSES_KEPT)         # [4, 50, 50]
-        conse = F.normalize(torch.einsum("npk,npkd->npd", top, towers.class_texts[which]), dim=-1)
-        return torch.cat([grid, conse], -1)[:len(some)]
+        return torch.cat([grid, towers.conse(grid)], -1)[:len(some)]
 
     def look(self, states: Tensor) -> Tensor:
         """The convolutional tower is never trained."""
