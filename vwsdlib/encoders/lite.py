@@ -355,7 +355,6 @@ class LiteEncoder:
 
     def __init__(self, towers: Towers, head: Head, view: View = View()):
         self.towers, self.head, self.view = towers, head, view
-
         self.preparation, self.image_batch = Square(view.side), view.batch
 
     def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
