@@ -188,6 +188,26 @@ def to_pixels(image: Image.Image, view: View = View()) -> torch.Tensor:
     return view.pixels(Square(view.side)(image.convert("RGB"))[None])[0]
 
 
+def padded(tokens: Sequence[Sequence[int]]) -> list[tuple[torch.Tensor, list[int]]]:
+    """Batches of texts of about one length: (ids [b, length], padded with 0, in rows too; which texts they are). A text's shape is its own."""
+    alike, batches = defaultdict(list), []
+    for i, ids in enumerate(tokens):
+        alike[-(-len(ids) // STEP) * STEP].append(i)
+    for length, where in sorted(alike.items()):
+        size = -(-TEXT_TOKENS // length)
+        for some in (where[start:start + size] for start in range(0, len(where), size)):
+            ids = torch.zeros(size, length, dtype=torch.long)
+            for row, i in zip(ids, some):
+                row[:len(tokens[i])] = torch.tensor(tokens[i])
+            batches.append((ids, some))
+    return batches
+
+
+def seen(ids: torch.Tensor) -> torch.Tensor:
+    """[b, length] True where a token is; rows of padding see one: no 0/0."""
+    return (ids != 0) | (torch.arange(ids.shape[1]) == 0)
+
+
 class Towers:
     """The two frozen networks; every row they return is the same to the bit whatever it was encoded with."""
 
@@ -210,26 +230,17 @@ class Towers:
     def texts(self, texts: Sequence[str]) -> torch.Tensor:
         """Texts -> [n, 384] unit rows: mean of the token states, as all-MiniLM-L6-v2 was trained."""
         tokens = [self.tokenizer(text, truncation=True, max_length=LONGEST)["input_ids"] for text in texts]
-        alike = defaultdict(list)
-        for i, ids in enumerate(tokens):
-            alike[-(-len(ids) // STEP) * STEP].append(i)
-        batches = [(length, where[start:start + size]) for length, where in sorted(alike.items())
-                   for size in [-(-TEXT_TOKENS // length)] for start in range(0, len(where), size)]
-        out = torch.empty(len(texts), DIM)
-        for (_, where), rows in zip(batches, spread(lambda batch: self._mean_state([tokens[i] for i in batch[1]], batch[0]), batches)):
-            out[where] = rows
+        batches, out = padded(tokens), torch.empty(len(texts), DIM)
+        for (_, where), rows in zip(batches, spread(lambda batch: self._mean_state(batch[0]), batches)):
+            out[where] = rows[:len(where)]
         return out
 
     @torch.no_grad()
-    def _mean_state(self, tokens: list[list[int]], length: int) -> torch.Tensor:
-        ids = torch.zeros(-(-TEXT_TOKENS // length), length, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        mask[:, 0] = 1                                                                # rows of padding see one token: no 0/0
-        for row, its in enumerate(tokens):
-            ids[row, :len(its)], mask[row, :len(its)] = torch.tensor(its), 1
-        states = self.bert(input_ids=ids, attention_mask=mask).last_hidden_state      # [b, length, 384]
+    def _mean_state(self, ids: torch.Tensor) -> torch.Tensor:
+        mask = seen(ids)
+        states = self.bert(input_ids=ids, attention_mask=mask.long()).last_hidden_state     # [b, length, 384]
         weight = mask[..., None].float()                                              # [b, length, 1]
-        return F.normalize((states * weight).sum(1) / weight.sum(1), dim=-1)[:len(tokens)]
+        return F.normalize((states * weight).sum(1) / weight.sum(1), dim=-1)
 
     @cached_property
     def class_texts(self) -> torch.Tensor:
@@ -273,13 +284,13 @@ def training_pairs(towers: Towers, held_out: Iterable[str]) -> Pairs:
     batches = [jobs[start:start + IMAGE_BATCH] for start in range(0, len(jobs), IMAGE_BATCH)]
     bar = tqdm(total=len(jobs), desc="lite encoder: first use", unit="drawing", disable=paths.quiet())
 
-    def seen(batch):
+    def look(batch):
         found = towers.features(np.stack([np.asarray(draw(e, style, SIDE)) for e, style in batch]))[:len(batch)]
         bar.update(len(batch))
         return found
 
     with bar:
-        features = torch.cat(spread(seen, batches))                                   # [2e, 1280]
+        features = torch.cat(spread(look, batches))                                   # [2e, 1280]
     names, rows = towers.texts([drawable()[e].name for e in emoji]), towers.backbone._fc.weight
     centre = names.mean(0)
     names, classes = F.normalize(names - centre, dim=-1), F.normalize(towers.class_texts, dim=-1)

@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from ..encoders.lite import DIM, FEATURES, IMAGE_BATCH, LiteEncoder, fixed_threads, spread, to_pixels
+from ..encoders.lite import DIM, FEATURES, IMAGE_BATCH, LiteEncoder, fixed_threads, padded, seen, spread, to_pixels
 from ..encoders.registry import load_encoder
 from .blocks import mean
 from .config import Config
 
-LENGTH, SEQUENCE, PREFIX_BATCH = 32, 12, 16      # tokens of a text at most; of a picture; texts that go through the frozen layers together
+LENGTH, SEQUENCE = 32, 12                        # tokens of a text at most; of a picture
 KNOWN: dict[int, dict[tuple[int, ...], Tensor]] = {}   # frozen layers -> ids -> states: every model of a process reads a text through them once
 
 
@@ -70,17 +70,12 @@ class LiteBackbone(nn.Module):
         keys = [tuple(row[~hidden].tolist()) for row, hidden in zip(ids.cpu(), pads.cpu())]
         missing = [key for key in dict.fromkeys(keys) if key not in self._known]
         embeddings, layers = self._prefix[0]
-        for some in (missing[start:start + PREFIX_BATCH] for start in range(0, len(missing), PREFIX_BATCH)):
-            rows = torch.zeros(PREFIX_BATCH, LENGTH, dtype=torch.long)
-            for row, key in zip(rows, some):
-                row[:len(key)] = torch.tensor(key)
-            seen = rows != 0
-            seen[:, 0] = True                                                         # rows of padding see one token: no 0/0
+        for rows, where in padded(missing):
             with fixed_threads(), torch.no_grad():
-                x = embeddings(input_ids=rows)                                        # [16, 32, w]
+                x = embeddings(input_ids=rows)                                        # [b, length, w]
                 for layer in layers:
-                    x = layer(x, attention_mask=seen[:, None, None])
-            self._known |= {key: row[:len(key)].clone() for key, row in zip(some, x)}
+                    x = layer(x, attention_mask=seen(rows)[:, None, None])
+            self._known |= {missing[i]: row[:len(missing[i])].clone() for i, row in zip(where, x)}
         out = torch.zeros(*ids.shape, DIM)
         for row, key in zip(out, keys):
             row[:len(key)] = self._known[key]

@@ -161,7 +161,7 @@ def _warm(study: Study, config: Config) -> None:
     """States of all pictures, so that processes find them and do not compute them twice."""
     if study.keep_states:
         states, packed = PictureStates(load_backbone(config)), study.batches(config)(0)
-        tested = chain.from_iterable(chain.from_iterable(map(paths_of, study.test_sets)))
+        tested = chain.from_iterable(chain.from_iterable(map(paths_of, [*filter(None, [study.dev_set]), *study.test_sets])))
         names = list(dict.fromkeys([*chain.from_iterable(map(picture_names, packed)), *tested]))
         for start in range(0, len(names), 256):
             states(names[start:start + 256])
