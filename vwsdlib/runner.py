@@ -227,8 +227,8 @@ def _code_cells(notebook):
 
 def _times(name: str, notebook) -> list[dict]:
     """Seconds of each code cell, as papermill noted them, with the cell's first line."""
-    return [{"notebook": name, "cell": number, "line": cell.source.strip().partition("\n")[0][:100], "seconds": round(cell.metadata["papermill"]["duration"] or 0, 3)}
-            for number, cell in enumerate(_code_cells(notebook), 1)]
+    return [{"notebook": name, "cell": number, "line": cell.source.strip().partition("\n")[0][:100],
+             "seconds": round(cell.metadata["papermill"]["duration"] or 0, 3)} for number, cell in enumerate(_code_cells(notebook), 1)]
 
 
 def _stopped_at(notebook) -> int:
