@@ -87,6 +87,8 @@ def run(profile: str, only=(), start_from: str | None = None, force: bool = Fals
             report.outcomes.append(outcome)
             if outcome.state == "failed" and not keep_going:
                 break
+    if any(o.state == "done" for o in report.outcomes):
+        print("\n".join(slowest(profile)), flush=True)
     return report
 
 
@@ -112,6 +114,13 @@ def status(profile: str) -> list[tuple[str, str, str]]:
         else:
             found[step.name] = ("stale", ", ".join(reasons))
     return [(name, *state) for name, state in found.items()]
+
+
+def slowest(profile: str, count: int = 3) -> list[str]:
+    """Lines that name the cells which took longest when the notebooks of `profile` last ran; none before any did."""
+    stamps = [read_record(stamp_path(profile, step.name)) or {} for step in plan(profile)]
+    cells = sorted((cell for stamp in stamps for cell in stamp.get("cells", ())), key=lambda cell: -cell["seconds"])[:count]
+    return ["slowest cells:"][:len(cells)] + [f"  {c['notebook']}, cell {c['cell']}  {c['seconds']:.1f} s  {c['line']}" for c in cells]
 
 
 def _advance(step: Step, report: RunReport, progress: bool) -> Outcome:
@@ -216,6 +225,12 @@ def _code_cells(notebook):
     return [c for c in notebook.cells if c.cell_type == "code" and "injected-parameters" not in c.metadata.get("tags", [])]
 
 
+def _times(name: str, notebook) -> list[dict]:
+    """Seconds of each code cell, as papermill noted them, with the cell's first line."""
+    return [{"notebook": name, "cell": number, "line": cell.source.strip().partition("\n")[0][:100],
+             "seconds": round(cell.metadata["papermill"]["duration"] or 0, 3)} for number, cell in enumerate(_code_cells(notebook), 1)]
+
+
 def _stopped_at(notebook) -> int:
     """The last cell that was begun: papermill notes the time; a dying kernel need not come to send the count."""
     return max((n for n, cell in enumerate(_code_cells(notebook), 1) if cell.metadata.get("papermill", {}).get("start_time")), default=0)
@@ -256,7 +271,7 @@ def _install(step: Step, executed, work: Path, made_of: dict, seconds: float) ->
     results, out = results_dir(step.profile), work / "out"
     record = {"notebook": step.name, "profile": step.profile, "fingerprint": digest(made_of), "components": made_of,
               "parameters": step.parameters, "outputs": {name: sha256_file(out / name) for name in step.outputs},
-              "checks": read_record(out / FINISH)["checks"], "seconds": round(seconds, 3), "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+              "checks": read_record(out / FINISH)["checks"], "seconds": round(seconds, 3), "cells": _times(step.name, executed), "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     copied = write_text(work / "portable.ipynb", _portable(executed, step, out))
     moves = {out / name: results / name for name in step.outputs} | {copied: results / "notebooks" / f"{step.name}.ipynb"}
     for target in moves.values():
@@ -308,6 +323,7 @@ def _kernel_environment(step: Step, work: Path) -> dict[str, str]:
         "JUPYTER_PATH": str(work), "JUPYTER_RUNTIME_DIR": str(work / "runtime"), "IPYTHONDIR": str(work / "ipython"),
         "PYTHONPATH": os.pathsep.join(search), "PYTHONHASHSEED": "0", "MPLBACKEND": "Agg",
         "TQDM_DISABLE": "1", "SOURCE_DATE_EPOCH": "0",      # no clocks in executed copies, none in PDF figures
+        "THP_MEM_ALLOC_ENABLE": "1",                        # torch asks for large pages: a third less time where activations are large
     }
 
 

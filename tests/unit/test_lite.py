@@ -83,6 +83,28 @@ def test_the_callers_thread_count_changes_nothing_and_stays(encoder, pictures):
         torch.set_num_threads(before)
 
 
+def test_prepared_pictures_give_the_same_bits(encoder, pictures):
+    squares, n = np.stack([encoder.preparation(picture) for picture in pictures]), encoder.image_batch
+    assert squares.dtype == np.uint8 and squares.shape == (9, 224, 224, 3) and n == 4
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    rows = [encoder.encode_prepared(squares[start:start + n]) for start in range(0, 9, n)]
+    torch.set_num_threads(before)
+    assert np.concatenate(rows).tobytes() == encoder.encode_images(pictures).tobytes()
+
+
+@pytest.mark.parametrize("side", [224, 352])
+def test_folded_network_is_the_package_s_own(towers, monkeypatch, side):
+    x = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    monkeypatch.setattr(lite, "_folded", lambda network: network)
+    plain = lite._load_backbone()
+    with torch.no_grad():
+        expected, found = plain.extract_features(x), towers.feature_map(x)
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+        plain._conv_head.weight.mul_(1.001)
+        assert (plain.extract_features(x) - found).abs().max() > 1e-3                  # the comparison can fail
+
+
 def naive_conse(features, weight, bias, class_texts):
     """The 50 likeliest classes' names weighed by probability: numpy, float64, one picture at a time."""
     rows = []
@@ -97,7 +119,7 @@ def naive_conse(features, weight, bias, class_texts):
 
 def test_formula_equals_its_naive_twin(encoder, pictures):
     towers, head = encoder.towers, {k: v.double().numpy() for k, v in encoder.head.items()}
-    f = towers.features(pictures).double().numpy()
+    f = np.concatenate([towers.features(encoder.preparation(picture)[None])[:1].double().numpy() for picture in pictures])
     fc = towers.backbone._fc
     conse = naive_conse(f, fc.weight.double().numpy(), fc.bias.double().numpy(), towers.class_texts.double().numpy())
     normed = (f - f.mean(1, keepdims=True)) / np.sqrt(f.var(1, keepdims=True) + 1e-5) * head["norm.weight"] + head["norm.bias"]

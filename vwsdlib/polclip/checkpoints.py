@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import VwsdError
-from ..paths import write_bytes
+from ..paths import sha256_bytes, write_bytes
 from .config import Config
 from .model import PolClip
 
@@ -45,6 +45,12 @@ def read_checkpoint(path: str | Path) -> tuple[Config, dict, dict[str, Tensor]]:
         raise VwsdError("no such checkpoint", where=path, remedy="Train one: vwsd train --help") from None
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as e:
         raise VwsdError(f"not a whole checkpoint of PolCLIP ({e})", where=path, remedy=AGAIN) from e
+
+
+def tensors_sha256(tensors: dict[str, Tensor]) -> str:
+    """Hash of names, types, shapes and numbers; a file's bytes will not do: safetensors writes the parts of its header in any order."""
+    parts = [(f"{name} {its.dtype} {tuple(its.shape)}".encode(), its.flatten().view(torch.uint8).numpy().tobytes()) for name, its in sorted(tensors.items())]
+    return sha256_bytes(b"".join(sha256_bytes(part).encode() for pair in parts for part in pair))
 
 
 def put(model: PolClip, tensors: dict[str, Tensor], where: object = "") -> None:

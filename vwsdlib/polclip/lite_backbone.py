@@ -9,19 +9,18 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from ..encoders.lite import CLASSES_KEPT, DIM, FEATURES, IMAGE_BATCH, THREADS, WORKERS, LiteEncoder, fixed_threads, to_pixels
+from ..encoders.lite import DIM, FEATURES, IMAGE_BATCH, LiteEncoder, fixed_threads, padded, seen, spread, to_pixels
 from ..encoders.registry import load_encoder
 from .blocks import mean
 from .config import Config
 
-LENGTH, SEQUENCE, PREFIX_BATCH = 32, 12, 16      # tokens of a text at most; of a picture; texts that go through the frozen layers together
+LENGTH, SEQUENCE = 32, 12                        # tokens of a text at most; of a picture
 KNOWN: dict[int, dict[tuple[int, ...], Tensor]] = {}   # frozen layers -> ids -> states: every model of a process reads a text through them once
 
 
@@ -71,17 +70,12 @@ class LiteBackbone(nn.Module):
         keys = [tuple(row[~hidden].tolist()) for row, hidden in zip(ids.cpu(), pads.cpu())]
         missing = [key for key in dict.fromkeys(keys) if key not in self._known]
         embeddings, layers = self._prefix[0]
-        for some in (missing[start:start + PREFIX_BATCH] for start in range(0, len(missing), PREFIX_BATCH)):
-            rows = torch.zeros(PREFIX_BATCH, LENGTH, dtype=torch.long)
-            for row, key in zip(rows, some):
-                row[:len(key)] = torch.tensor(key)
-            seen = rows != 0
-            seen[:, 0] = True                                                         # rows of padding see one token: no 0/0
+        for rows, where in padded(missing):
             with fixed_threads(), torch.no_grad():
-                x = embeddings(input_ids=rows)                                        # [16, 32, w]
+                x = embeddings(input_ids=rows)                                        # [b, length, w]
                 for layer in layers:
-                    x = layer(x, attention_mask=seen[:, None, None])
-            self._known |= {key: row[:len(key)].clone() for key, row in zip(some, x)}
+                    x = layer(x, attention_mask=seen(rows)[:, None, None])
+            self._known |= {missing[i]: row[:len(missing[i])].clone() for i, row in zip(where, x)}
         out = torch.zeros(*ids.shape, DIM)
         for row, key in zip(out, keys):
             row[:len(key)] = self._known[key]
@@ -102,18 +96,14 @@ class LiteBackbone(nn.Module):
     def frozen_look(self, pixels: Tensor) -> Tensor:
         """Feature map and its mean, each place with its ConSE vector: four pictures a batch and thread, so always the same bits."""
         self._towers[0].class_texts                                                   # made once, before threads ask for it
-        with fixed_threads(), ThreadPoolExecutor(WORKERS) as pool:
-            return torch.cat(list(pool.map(self._look_at, pixels.cpu().split(IMAGE_BATCH))))
+        return torch.cat(spread(self._look_at, pixels.cpu().split(IMAGE_BATCH)))
 
     @torch.no_grad()
     def _look_at(self, some: Tensor) -> Tensor:
-        torch.set_num_threads(THREADS)                                                # a new thread may start with another number
         towers, batch = self._towers[0], F.pad(some, (0, 0, 0, 0, 0, 0, 0, IMAGE_BATCH - len(some)))
         grid = towers.feature_map(batch).flatten(2).transpose(1, 2)                   # [4, 49, 1280]
         grid = torch.cat([grid.mean(1, keepdim=True), grid], 1)                       # [4, 50, 1280]
-        top, which = towers.backbone._fc(grid).softmax(-1).topk(CLASSES_KEPT)         # [4, 50, 50]
-        conse = F.normalize(torch.einsum("npk,npkd->npd", top, towers.class_texts[which]), dim=-1)
-        return torch.cat([grid, conse], -1)[:len(some)]
+        return torch.cat([grid, towers.conse(grid)], -1)[:len(some)]
 
     def look(self, states: Tensor) -> Tensor:
         """The convolutional tower is never trained."""

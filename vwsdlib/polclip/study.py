@@ -22,11 +22,11 @@ from tqdm.auto import tqdm
 from ..data.sets import VwsdSet, load_set
 from ..data.wsd import WsdItem
 from ..errors import VwsdError, known
-from ..paths import PACKAGE, cache_dir, data_dir, quiet, sha256_bytes, sha256_file
+from ..paths import PACKAGE, cache_dir, data_dir, quiet, sha256_bytes
 from . import paper
 from .backbone import load_backbone
 from .batches import photo_text, picture_names
-from .checkpoints import put, read_checkpoint
+from .checkpoints import put, read_checkpoint, tensors_sha256
 from .config import Config
 from .evaluate import look_at, textual_scores, visual_scores
 from .model import PolClip, count_parameters
@@ -103,6 +103,7 @@ class Result:
     tests: list[dict]
     best: dict | None
     checkpoint: Path
+    weights_sha256: str
     backbone: dict
 
     def about(self) -> dict:
@@ -119,7 +120,7 @@ class Result:
         """All that decides a score: the backbone's identity, with the trained weights and the configuration they were trained under."""
         return {**{k: self.backbone[k] for k in ("processor", "dtype", "device")}, "model": f"PolCLIP on {self.backbone['model']}",
                 "revision": f"configuration {sha256_bytes(self.plan.config.to_json().encode())[:12]} on {self.backbone['revision']}",
-                "weights_sha256": sha256_file(self.checkpoint)}
+                "weights_sha256": self.weights_sha256}
 
 
 def plans(config: Config, seeds: Sequence[int], ablations: Sequence[str] = ()) -> list[Plan]:
@@ -161,7 +162,7 @@ def _warm(study: Study, config: Config) -> None:
     """States of all pictures, so that processes find them and do not compute them twice."""
     if study.keep_states:
         states, packed = PictureStates(load_backbone(config)), study.batches(config)(0)
-        tested = chain.from_iterable(chain.from_iterable(map(paths_of, study.test_sets)))
+        tested = chain.from_iterable(chain.from_iterable(map(paths_of, [*filter(None, [study.dev_set]), *study.test_sets])))
         names = list(dict.fromkeys([*chain.from_iterable(map(picture_names, packed)), *tested]))
         for start in range(0, len(names), 256):
             states(names[start:start + 256])
@@ -194,7 +195,7 @@ def run_one(study: str, plan: Plan, settings: dict, defined: Defined = {}) -> Re
                  for name, its_texts in texts.items()}
         visual[data.language] = found.pop("") | {f"sum+{name}": scores["sum"] for name, scores in found.items()}
     return Result(plan, textual, visual, count_parameters(model) | {"parts": parts_of(model)}, *read_log(folder), about.get("best"), checkpoint,
-                  model.backbone.identity())
+                  tensors_sha256(tensors), model.backbone.identity())
 
 
 def data_of(study: Study, config: Config, states: Callable[[Sequence[str]], Tensor]) -> Data:

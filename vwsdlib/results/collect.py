@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from ..data.sets import VwsdSet, load_set
@@ -14,6 +15,10 @@ from ..language.translate import read_translations
 from .measurements import Measurement, read_measurement
 from .predictions import Predictions, read_predictions
 from .rows import answers_of, audit_rows, prediction_rows, truth_rows, wsd_rows
+
+
+ROWS = ((read_predictions, "predictions/*.jsonl", prediction_rows), (read_measurement, "measured/saliency_truth.jsonl", truth_rows),
+        (read_measurement, "measured/wsd_answers.jsonl", wsd_rows))
 
 
 @dataclass(frozen=True)
@@ -28,10 +33,15 @@ class Collection:
         found = {p.name: p for folder in (self.folder, self.staging) if folder for p in folder.glob(pattern)}
         return [found[name] for name in sorted(found)]
 
+    def _stored(self, read: Callable, pattern: str, make: Callable | None = None) -> list:
+        """What each file holds, or what `make` makes of it: once a process, until the file changes; shared, so nobody may alter it."""
+        return [_made(read, path, tuple(_state(path.with_name(path.stem + its)) for its in (".jsonl", ".meta.json", ".safetensors")), make)
+                for path in self._files(pattern)]
+
     @cached_property
     def predictions(self) -> dict[str, Predictions]:
         """Run name -> predictions, ordered by name."""
-        return {p.run: p for p in map(read_predictions, self._files("predictions/*.jsonl"))}
+        return {p.run: p for p in self._stored(read_predictions, "predictions/*.jsonl")}
 
     @cached_property
     def audits(self) -> dict[str, dict]:
@@ -53,22 +63,18 @@ class Collection:
     def rows(self) -> dict[str, dict]:
         """Row id -> row, of all runs and audits."""
         found = [row for a in self.audits.values() for row in audit_rows(a)]
-        found += [row for p in self.predictions.values() for row in prediction_rows(p)]
-        if "saliency_truth" in self.measured:
-            found += truth_rows(self.measured["saliency_truth"])
-        if "wsd_answers" in self.measured:
-            found += wsd_rows(self.measured["wsd_answers"])
+        found += [row for how in ROWS for rows in self._stored(*how) for row in rows]
         return {row["id"]: row for row in found}
 
     @cached_property
     def measured(self) -> dict[str, Measurement]:
         """Name -> measurement, ordered by name."""
-        return {m.name: m for m in map(read_measurement, self._files("measured/*.jsonl"))}
+        return {m.name: m for m in self._stored(read_measurement, "measured/*.jsonl")}
 
     @cached_property
     def answered(self) -> dict[tuple[str, str], tuple[list[WsdItem], dict[str, tuple[str, ...]]]]:
         """Textual WSD: (system, score) -> (items, item id -> its answer); empty before notebook 06."""
-        return answers_of(self.measured["wsd_answers"]) if "wsd_answers" in self.measured else {}
+        return next(iter(self._stored(read_measurement, "measured/wsd_answers.jsonl", answers_of)), {})
 
     @cached_property
     def translations(self) -> dict[str, tuple[list[dict], dict]]:
@@ -92,6 +98,15 @@ class Collection:
             raise VwsdError(f"the set {of['dataset']} {of['language']} {of['split']} on disk is not the one these results were made from", where=self.folder,
                             remedy=f"Run `vwsd run --profile {self.profile}` again.")
         return found
+
+
+@lru_cache(maxsize=4096)
+def _made(read: Callable, path: Path, states: tuple, make: Callable | None = None):
+    return make(_made(read, path, states)) if make else read(path)
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    return ((found := path.stat()).st_size, found.st_mtime_ns) if path.exists() else None
 
 
 LANGUAGE_ORDER = ("en", "it", "fa")
