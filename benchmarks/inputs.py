@@ -139,7 +139,7 @@ def phrases(language: str) -> list[tuple[str, str, str]]:
         found = [(s.lemma, phrase, phrase) for s in senses() for phrase in s.phrases]
     else:
         found = [(*getattr(s, language), s.phrases[0]) for s in senses()]
-    return list({phrase: (target, phrase, english) for target, phrase, english in found}.values())
+    return list({phrases[1]: phrases for phrases in found}.values())
 
 
 def deal(language: str, n: int, names: Sequence[str], folder: Path) -> tuple[VwsdSet, list[str]]:
@@ -155,16 +155,16 @@ def deal(language: str, n: int, names: Sequence[str], folder: Path) -> tuple[Vws
     return VwsdSet("bench", language, "test", tuple(items), folder, CREDIT, None, "generated"), [texts[i % len(texts)][2] for i in range(n)]
 
 
-def study_pictures(n: int | None = None) -> tuple[dict[str, tuple[int, int]], int]:
+def study_counts(n: int | None = None) -> tuple[dict[str, tuple[int, int]], int]:
     """Items and distinct pictures a language, and distinct pictures in all: the official counts, or `n` items a language at the same rates."""
-    counts = STUDY if n is None else {language: (n, round(n * pictures / items)) for language, (items, pictures) in STUDY.items()}
-    share = STUDY_PICTURES / sum(pictures for _, pictures in STUDY.values())
-    return counts, round(share * sum(pictures for _, pictures in counts.values()))
+    counts = STUDY if n is None else {language: (n, max(CANDIDATES, round(n * pictures / items))) for language, (items, pictures) in STUDY.items()}
+    apart, official = (sum(pictures for _, pictures in some.values()) for some in (counts, STUDY))
+    return counts, round(apart * STUDY_PICTURES / official)
 
 
 def study(names: Sequence[str], folder: Path, n: int | None = None) -> dict[str, tuple[VwsdSet, list[str]]]:
     """Language -> (set, English texts) of the study's three test sets or samples of `n` items; neighbours share pictures as the official ones do."""
-    counts, total = study_pictures(n)
+    counts, total = study_counts(n)
     shared, start, sets = (sum(p for _, p in counts.values()) - total) / (len(counts) - 1), 0.0, {}
     for language, (items, pictures) in counts.items():
         first = min(round(start), total - pictures)

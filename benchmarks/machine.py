@@ -7,10 +7,11 @@ import platform
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import torch
 
 from vwsdlib.results.predictions import versions
@@ -31,7 +32,7 @@ def describe() -> dict:
     model = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.M)
     flags = set(re.search(r"^(?:flags|Features)\s*:\s*(.+)$", cpuinfo, re.M).group(1).split()) if cpuinfo else set()
     return {"processor": model.group(1).strip() if model else platform.processor() or platform.machine(), "cores": cores(),
-            "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1), "system": platform.system(),
+            "memory_gb": round(psutil.virtual_memory().total / 1e9, 1), "system": platform.system(),
             "instructions": [flag for flag in FLAGS if flag in flags], "torch_threads": torch.get_num_threads(),
             "versions": versions() | {"python": platform.python_version()}}
 
@@ -46,60 +47,37 @@ def peak(dtype: str) -> float:
     return max(ways(side, DTYPES[dtype]) for side in SIDES for ways in (_together, _side_by_side))
 
 
-def _operands(side: int, dtype: torch.dtype) -> list[torch.Tensor]:
-    return [torch.randn(side, side).to(dtype) for _ in range(2)]
+def _rounds(side: int, dtype: torch.dtype, before: Callable = lambda: None) -> list[tuple[float, float]]:
+    """(start, end) of several products, the first of which warms up."""
+    (a, b), spans = (torch.randn(side, side).to(dtype) for _ in range(2)), []
+    for _ in range(REPEATS + 1):
+        before()
+        start = time.perf_counter()
+        a @ b
+        spans.append((start, time.perf_counter()))
+    return spans
 
 
 def _together(side: int, dtype: torch.dtype) -> float:
-    a, b = _operands(side, dtype)
-    return 2e-9 * side**3 / min(_timed(lambda: a @ b) for _ in range(REPEATS + 1))
+    return 2e-9 * side**3 / min(end - start for start, end in _rounds(side, dtype))
 
 
 def _side_by_side(side: int, dtype: torch.dtype) -> float:
-    """Best of several rounds in which every core does one product of its own."""
+    """The round in which every core does one product of its own and the last is done first."""
     n, barrier = cores(), threading.Barrier(cores())
-
-    def work(_) -> list[tuple[float, float]]:
-        torch.set_num_threads(1)                            # of this thread
-        a, b = _operands(side, dtype)
-        spans = []
-        for _ in range(REPEATS + 1):
-            barrier.wait()
-            start = time.perf_counter()
-            a @ b
-            spans.append((start, time.perf_counter()))
-        return spans
-
-    with ThreadPoolExecutor(n) as pool:
-        rounds = list(zip(*pool.map(work, range(n))))
-    return 2e-9 * side**3 * n / min(max(end for _, end in spans) - min(start for start, _ in spans) for spans in rounds)
-
-
-def _timed(function: Callable) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
-
-
-def descendants(pid: int) -> Iterator[int]:
-    """A process and all below it (Linux)."""
-    yield pid
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            children = task.read_text().split()
-        except OSError:                                     # it ended meanwhile
-            continue
-        for child in children:
-            yield from descendants(int(child))
+    with ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,)) as pool:         # one thread each
+        spans = zip(*pool.map(lambda _: _rounds(side, dtype, barrier.wait), range(n)))
+        return 2e-9 * side**3 * n / min(max(end for _, end in each) - min(start for start, _ in each) for each in spans)
 
 
 def memory(pid: int) -> float:
-    """MB that a process and its descendants hold, shared pages by share (PSS); 0 where the system does not tell."""
+    """MB that a process and all below it hold; shared pages by share (PSS) where the system tells."""
     total = 0
-    for each in descendants(pid):
-        try:
-            found = re.search(r"^Pss:\s+(\d+)", Path(f"/proc/{each}/smaps_rollup").read_text(), re.M)
-        except OSError:                                     # it ended meanwhile, or this is no Linux
-            continue
-        total += int(found.group(1)) if found else 0
-    return total * 1024 / 1e6
+    try:
+        process = psutil.Process(pid)
+        for each in (process, *process.children(recursive=True)):
+            held = each.memory_full_info()
+            total += getattr(held, "pss", held.uss)
+    except psutil.NoSuchProcess:                            # one ended meanwhile: the next sample will do
+        return 0.0
+    return total / 1e6

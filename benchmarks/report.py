@@ -30,7 +30,7 @@ def summarise(turns: Sequence[dict], base: str = "") -> dict:
 
 
 def _number(value: float) -> str:
-    return f"{value:.1e}" if 0 < abs(value) < 0.001 else f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:.1e}" if 0 < abs(value) < 0.001 else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def _line(label: str, found: dict, unit: str) -> str:
@@ -80,12 +80,17 @@ def _dots(ax, values: list[tuple[str, dict]], colour: str) -> None:
 
 
 def _ratios(ax, found: dict) -> list:
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
     values = [(f"{name}: {side}", value) for name, its in found.items() for side, value in its["ratios"].items()]
     if ax and values:
         _dots(ax, values, BLUE)
         ax.axvline(1, color=GREY, ls="--", lw=1)
         ax.set(xscale="log", xlabel="times as fast as the plain loop (log scale)", title="Beside the plain loop")
-        ax.margins(x=0.12)
+        ax.set_xlim(0.7 * min(v["min"] for _, v in values), 1.4 * max(v["max"] for _, v in values))
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(ScalarFormatter())
+        ax.xaxis.set_minor_formatter(NullFormatter())
     return values
 
 
@@ -94,7 +99,7 @@ def _shares(ax, found: dict) -> list:
     values = [(key.removeprefix(mark).removesuffix(" (%)"), value) for key, value in found.get("encoder", {"facts": {}})["facts"].items() if mark in key]
     if ax and values:
         _dots(ax, values, GREEN)
-        ax.set(xlim=(0, 105), xlabel="% of the measured peak of matrix products", title="Picture towers alone")
+        ax.set(xlim=(0, 108), xlabel="% of the measured peak of matrix products", title="Picture towers alone")
     return values
 
 
