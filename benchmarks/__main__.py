@@ -17,7 +17,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="scenarios to run (default: all)")
     parser.add_argument("--turns", type=int, help="times each scenario is run, all sides in each turn (default 3; with --quick 1)")
     parser.add_argument("--items", type=int, help="items of `cold` (its pictures follow) and of `rows` a language")
-    parser.add_argument("--plain-every", type=int, metavar="K", help="`rows`: time the plain loops on every K-th item only, scaled up (default 1: all)")
+    parser.add_argument("--plain-every", type=int, metavar="K",
+                        help="`rows`: time the plain loops on every K-th item only, scaled up (default 1: all)")
     parser.add_argument("--quick", action="store_true", help="small sizes: does everything work? Its numbers mean nothing")
     parser.add_argument("--out", type=Path, help="folder of the results (default benchmarks/results; with --quick the cache)")
     parser.add_argument("--fresh", action="store_true", help="measure again what is there from an interrupted run of the same code")
@@ -48,7 +49,8 @@ def collect(plan: dict[str, tuple], turns: int, fresh: bool = False) -> dict[str
     to_do = [name for name, file in rounds if fresh or not file.exists()]
     for name, file in rounds:
         if fresh or not file.exists():
-            print(f"{name}, turn {len(done[name]) + 1} of {turns}; about {max(1, round(sum(minutes[other] for other in to_do)))} min left in all", flush=True)
+            left = max(1, round(sum(minutes[other] for other in to_do)))
+            print(f"{name}, turn {len(done[name]) + 1} of {turns}; about {left} min left in all", flush=True)
             start = time.perf_counter()
             write_text(file, json.dumps(asdict(plan[name][0]()), indent=1) + "\n")
             minutes[name] = (time.perf_counter() - start) / 60
@@ -71,7 +73,8 @@ def main() -> int:
         names = [known("scenario", name, SCENARIOS) for name in options.only or SCENARIOS]
         its, here = {name: sizes(name, SCENARIOS[name], options) for name in names}, machine.describe()
         sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-        key = {name: sha256_bytes(json.dumps([here, code_sha256(), sha256_bytes(sources), its[name]], sort_keys=True).encode())[:12] for name in names}
+        made_by = [here, code_sha256(), sha256_bytes(sources)]
+        key = {name: sha256_bytes(json.dumps([made_by, its[name]], sort_keys=True).encode())[:12] for name in names}
         folder = cache_dir() / "benchmarks" / "turns"
         plan = {name: (partial(SCENARIOS[name].run, **its[name]), SCENARIOS[name].minutes, folder / key[name]) for name in names}
         turns = collect(plan, options.turns or (1 if options.quick else 3), options.fresh)
@@ -82,7 +85,8 @@ def main() -> int:
     print("\n" + (text := report.table(here, found)))
     out = options.out or (cache_dir() / "benchmarks" / "quick" if options.quick else Path(__file__).parent / "results")
     stem = out / "-".join([machine.slug(here), *(options.only or [])])      # a part never takes the place of the whole
-    write_text(f"{stem}.json", json.dumps({"machine": here, "code_sha256": code_sha256(), "sizes": its, "results": found, "turns": turns}, indent=1) + "\n")
+    record = {"machine": here, "code_sha256": code_sha256(), "sizes": its, "results": found, "turns": turns}
+    write_text(f"{stem}.json", json.dumps(record, indent=1) + "\n")
     write_text(f"{stem}.txt", text + "\n")
     report.plot(here, found, Path(f"{stem}.png"))
     print(f"\nWritten: {stem}.json, .txt, .png")

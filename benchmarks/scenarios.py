@@ -79,8 +79,8 @@ def cold(items: int, pictures: int) -> Turn:
             scores[variant] = cosine_scores(data, VectorStore(encoder, Path(fresh)), texts)
     _agree("scores, fp32 and plain", float(np.abs(scores["fp32"] - theirs).max()), 1e-4, turn)
     rates = {side: (10 * items if side == "plain" else len(names)) / seconds for side, seconds in turn.seconds.items()}   # of pictures decoded
-    for side, rate in rates.items():
-        turn.facts |= {f"pictures decoded/s, {side}": rate, f"pictures decoded/s, {side} to plain": rate / rates["plain"]}
+    turn.facts |= {f"pictures decoded/s, {side}": rate for side, rate in rates.items()}
+    turn.facts |= {f"pictures decoded/s, {variant} to plain": rates[variant] / rates["plain"] for variant in variants}
     for variant in variants[1:]:
         turn.facts |= {f"{key}, {variant}": value for key, value in flips(data, scores["fp32"], scores[variant]).items()}
     return turn
@@ -192,7 +192,7 @@ def _tables(work: Sequence[Job], scores: Sequence[np.ndarray], encoders: dict[st
 
 
 def stages(pictures: int) -> Turn:
-    """Milliseconds of each stage by itself on one core's worth of calls, CLIP B/32 fp32: a picture for the first three, an item for the last two."""
+    """Each stage by itself, CLIP B/32 fp32: decode and resize in one process, the network as the store would use it, scores and tables of a run."""
     turn, (folder, names) = Turn(), inputs.pictures(pictures)
     network, items = models.encoder("clip-vit-b32"), -(-len(names) // 9)
     data, _ = inputs.deal("en", items, names, folder)
@@ -212,8 +212,8 @@ def stages(pictures: int) -> Turn:
             scores = cosine_scores(data, store, texts)
         with turn.timed("tables"):
             _tables([("clip-vit-b32", data, texts)], [scores], {"clip-vit-b32": network}, Path(fresh))
-    counts = {"decode": len(names), "resize": len(names), "encode": len(names), "score": items, "tables": items}
-    turn.facts = {f"{stage} (ms/{'item' if stage in ('score', 'tables') else 'picture'})": 1000 * turn.seconds[stage] / n for stage, n in counts.items()}
+    counts = dict.fromkeys(("decode", "resize", "encode"), ("picture", len(names))) | dict.fromkeys(("score", "tables"), ("item", items))
+    turn.facts = {f"{stage} (ms/{unit})": 1000 * turn.seconds[stage] / n for stage, (unit, n) in counts.items()}
     return turn
 
 

@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -47,8 +50,8 @@ def test_pictures_are_the_same_each_time_and_of_the_sizes_asked_for(bases):
 
 def test_eight_percent_are_png_and_the_largest_fit_into_a_base():
     assert sum(inputs.name(n).endswith("png") for n in range(1700)) == 0.08 * 1700
-    for aspect in inputs.ASPECTS:
-        assert (1e6 * inputs.MEGAPIXELS[1] * aspect) ** 0.5 <= inputs.BASE_SIZE[0] and (1e6 * inputs.MEGAPIXELS[1] / aspect) ** 0.5 <= inputs.BASE_SIZE[1]
+    most, (w, h) = 1e6 * inputs.MEGAPIXELS[1], inputs.BASE_SIZE
+    assert all((most * aspect) ** 0.5 <= w and (most / aspect) ** 0.5 <= h for aspect in inputs.ASPECTS)
 
 
 def slope(plane):
@@ -144,8 +147,8 @@ def test_work_is_counted_as_by_hand():
 
 def test_common_words_are_one_token_and_any_text_is_read(tmp_path):
     import transformers
-    models.write_text(tmp_path / "tokenizer_config.json", json.dumps({"tokenizer_class": "CLIPTokenizer", "bos_token": "<|startoftext|>",
-                                                                      "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}))
+    special = {"bos_token": "<|startoftext|>", **dict.fromkeys(("eos_token", "unk_token", "pad_token"), "<|endoftext|>")}
+    models.write_text(tmp_path / "tokenizer_config.json", json.dumps({"tokenizer_class": "CLIPTokenizer"} | special))
     models._learn_words(tmp_path)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
     assert len(tokenizer("river bank")["input_ids"]) <= 6 < len(tokenizer("ساحل رودخانه")["input_ids"])
@@ -183,19 +186,22 @@ def test_flips_name_the_items_that_change_with_their_margin():
     other = reference.copy()
     other[1, 1] = 1.5
     found = scenarios.flips(data, reference, other)
-    assert found["hit@1 flips (%)"] == 50 and found["first choices that change (%)"] == 50 and found["largest margin of a change"] == pytest.approx(0.1)
+    assert found["hit@1 flips (%)"] == found["first choices that change (%)"] == 50 and found["largest margin of a change"] == pytest.approx(0.1)
     assert found["changes"] == ["en.bench.1: margin 1.0e-01, hit@1 too"] and scenarios.flips(data, reference, reference)["changes"] == []
 
 
 # ---------------------------------------------------------------- machine, statistics, turns
 
 def test_the_machine_is_described_and_its_memory_seen():
-    import os
     found = machine.describe()
     assert found["cores"] >= 1 and found["memory_gb"] > 0.5 and found["processor"] and found["versions"]["torch"]
     assert machine.slug({"processor": "AMD EPYC(tm) 9 ", "cores": 2}) == "amd-epyc-tm-9-2-cores"
-    before, block = machine.memory(os.getpid()), np.ones(30_000_000, np.uint8)
-    assert before > 20 and machine.memory(os.getpid()) - before > 0.9 * len(block) / 1e6
+    before, holds = machine.memory(os.getpid()), "held = bytearray(60_000_000); print('ready', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", holds], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "ready\n" and before > 20
+        assert machine.memory(child.pid) > 60 and machine.memory(os.getpid()) - before > 50
+        child.stdin.write("\n")
+    assert machine.memory(child.pid) == 0
 
 
 def test_the_peak_takes_both_ways(monkeypatch):
@@ -216,7 +222,8 @@ def test_ratios_are_taken_within_a_turn():
 
 
 def test_the_table_and_the_plot_show_what_was_found(tmp_path):
-    growth = [{"seconds": {"10 pictures": 1.0, "20 pictures": 2.0}, "facts": {"peak memory, 10 pictures (MB)": 5.0, "peak memory, 20 pictures (MB)": 5.1, "fit: R²": 1.0}}]
+    facts = {"peak memory, 10 pictures (MB)": 5.0, "peak memory, 20 pictures (MB)": 5.1, "fit: R²": 1.0}
+    growth = [{"seconds": {"10 pictures": 1.0, "20 pictures": 2.0}, "facts": facts}]
     found = {"cold": report.summarise(TURNS, "plain"), "growth": report.summarise(growth)}
     text = report.table(machine.describe(), found)
     assert "ours: ratio" in text and "(2 to 9)" in text and "names: 2" in text
