@@ -9,13 +9,14 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 READY  := $(VENV)/.ready
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test paper rehearsal lab clean help
+.PHONY: demo test paper rehearsal bench lab clean help
 
 help:
 	@echo 'make demo       run the companion on EmojiWSD with the lite encoder (no GPU, no model hub)'
 	@echo 'make test       run all tests'
 	@echo 'make paper      run the papers'"'"' profile (real checkpoints, official data; see README)'
 	@echo 'make rehearsal  run the papers'"'"' profile on tiny random checkpoints and generated pictures (no download)'
+	@echo 'make bench      measure: the plain loop and this library in turns, shares of the machine'"'"'s peak, growth (see benchmarks/)'
 	@echo 'make lab        open the notebooks in JupyterLab'
 	@echo 'make clean      remove .venv, caches and built data (results stay)'
 
@@ -30,6 +31,9 @@ paper: $(READY)
 
 rehearsal: $(READY)
 	@$(BIN)/vwsd run --profile rehearsal
+
+bench: $(READY)
+	@$(BIN)/python -m benchmarks
 
 lab: $(READY)
 	@$(BIN)/jupyter lab notebooks

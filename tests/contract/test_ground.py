@@ -56,7 +56,7 @@ def test_extras_and_command_are_there():
 
 def test_make_has_its_targets_and_ci_calls_the_readmes_test_command():
     makefile = (ROOT / "Makefile").read_text()
-    for target in ("demo", "test", "paper", "lab", "clean"):
+    for target in ("demo", "test", "paper", "bench", "lab", "clean"):
         assert re.search(rf"^{target}:", makefile, re.M)
     readme, ci = (ROOT / "README.md").read_text(), (ROOT / ".ci" / "run").read_text()
     assert "make demo" in readme and "make test" in readme and re.search(r"^make test$", ci, re.M)
@@ -94,11 +94,11 @@ def test_the_rule_can_fail(text):
 
 
 def test_no_picture_or_data_of_others_is_tracked():
-    """Only our own results may hold drawings (figures, with credit); no emoji, no official file."""
+    """Only our own results may hold drawings (figures, with credit) and plots; no emoji, no official file."""
     for path in tracked():
         relative = path.relative_to(ROOT)
         assert path.suffix not in {".jpg", ".jpeg", ".svg"}, relative
-        assert path.suffix != ".png" or relative.parts[0] in {"results", "docs"}, relative
+        assert path.suffix != ".png" or relative.parts[0] in {"results", "docs"} or relative.parts[:2] == ("benchmarks", "results"), relative
         assert not re.search(r"(train|trial|test)\.(data|gold)", path.name), relative
 
 
