@@ -6,6 +6,9 @@ Models are loaded and processes started outside what is timed, for all sides ali
 from __future__ import annotations
 
 import multiprocessing
+import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -24,8 +27,9 @@ from vwsdlib.analysis.saliency import draw_crops, random_crop
 from vwsdlib.analysis.scorers import cosine_scores, texts_of
 from vwsdlib.data.pictures import load_picture
 from vwsdlib.data.sets import VwsdSet
-from vwsdlib.encoders.registry import Encoder, entry
+from vwsdlib.encoders.registry import Encoder
 from vwsdlib.encoders.store import VectorStore
+from vwsdlib.encoders.streams import side_by_side
 from vwsdlib.errors import VwsdError
 from vwsdlib.paths import cache_dir
 from vwsdlib.results.predictions import write_predictions
@@ -68,7 +72,7 @@ def flips(data: VwsdSet, reference: np.ndarray, other: np.ndarray) -> dict[str, 
 def cold(items: int, pictures: int) -> Turn:
     """CLIP B/32 from picture files to scores, nothing stored: the plain loop, then ours in each precision."""
     turn, (folder, names) = Turn(), inputs.pictures(pictures)
-    variants = ["fp32", "bf16", *(["bf16-draft"] if _known("clip-vit-b32@bf16-draft") else [])]
+    variants = ["fp32", "bf16", "bf16-draft"]
     data, _ = inputs.deal("en", items, names, folder)
     texts, loop, scores = texts_of(data.items, "phrase"), plain.load("clip-vit-b32"), {}
     encoders = {v: models.encoder("clip-vit-b32" + f"@{v}" * (v != "fp32")) for v in variants}
@@ -86,14 +90,6 @@ def cold(items: int, pictures: int) -> Turn:
     return turn
 
 
-def _known(name: str) -> bool:
-    try:
-        entry(name)
-    except VwsdError:
-        return False
-    return True
-
-
 @torch.inference_mode()
 def gflop(key: str) -> float:
     """GFLOP of one picture through a checkpoint's picture tower at its true size: products and convolutions, counted without computing them."""
@@ -106,14 +102,7 @@ def gflop(key: str) -> float:
 
 def _encode(encoder: Encoder, squares: np.ndarray) -> None:
     """Prepared pictures through the network as the store would send them: batches, side by side."""
-    if hasattr(encoder, "encode_prepared"):
-        from vwsdlib.encoders.streams import side_by_side
-        batches = [squares[i:i + encoder.image_batch] for i in range(0, len(squares), encoder.image_batch)]
-        list(side_by_side(encoder.encode_prepared, batches))
-    else:
-        with torch.inference_mode():
-            for part in torch.from_numpy(squares).permute(0, 3, 1, 2).float().div(255).split(4):
-                encoder.embed(part)
+    list(side_by_side(encoder.encode_prepared, (squares[i:i + encoder.image_batch] for i in range(0, len(squares), encoder.image_batch))))
 
 
 def towers(pictures: dict[str, int]) -> Turn:
@@ -125,7 +114,7 @@ def towers(pictures: dict[str, int]) -> Turn:
         turn.facts[f"work, {key} (GFLOP/picture)"] = work
         for dtype in before:
             network, label = models.encoder(key + "@bf16" * (dtype == "bf16")), f"{key} {dtype}"
-            _encode(network, squares[:2 * machine.cores() * getattr(network, "image_batch", 4)])       # warm up
+            _encode(network, squares[:2 * machine.cores() * network.image_batch])       # warm up
             with turn.timed(label):
                 _encode(network, squares)
             turn.facts[f"rate, {label} (GFLOP/s)"] = work * n / turn.seconds[label]
@@ -196,13 +185,11 @@ def stages(pictures: int) -> Turn:
     turn, (folder, names) = Turn(), inputs.pictures(pictures)
     network, items = models.encoder("clip-vit-b32"), -(-len(names) // 9)
     data, _ = inputs.deal("en", items, names, folder)
-    texts, prepare = texts_of(data.items, "phrase"), getattr(network, "preparation", lambda image: network.pixels([image]))
-    squares = np.zeros((len(names), 224, 224, 3), np.uint8)
+    texts = texts_of(data.items, "phrase")
     with turn.timed("decode"):
         images = [load_picture(folder / name).image for name in names]
     with turn.timed("resize"):
-        for image in images:
-            prepare(image)
+        squares = np.stack([network.preparation(image) for image in images])
     with turn.timed("encode"):
         _encode(network, squares)
     with tempfile.TemporaryDirectory() as fresh:
@@ -252,6 +239,25 @@ def _grow(n: int, answer) -> None:
         answer.send(time.perf_counter() - start)
 
 
+def shards(pictures: int) -> Turn:
+    """`vwsd encode` in one process and in two of torchrun, process start and loading included: the same vectors, bit for bit."""
+    turn, (folder, names) = Turn(), inputs.pictures(pictures)
+    os.environ["VWSD_MODELS"] = str(models.folder())
+    sides, found = {"one process": [], "two processes": ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]}, {}
+    for side, start in sides.items():
+        with tempfile.TemporaryDirectory() as cache, tempfile.TemporaryDirectory() as some:
+            for name in names:
+                (Path(some) / name).symlink_to(folder / name)
+            command = [sys.executable, *start, "-m", "vwsdlib.cli", "encode", some, "--encoder", "clip-vit-b32"]
+            with turn.timed(side):
+                subprocess.run(command, check=True, capture_output=True, env=os.environ | {"VWSD_CACHE": cache, "CI": "1"})
+            store = VectorStore(models.encoder("clip-vit-b32"), Path(cache) / "vectors")
+            turn.facts[f"shards, {side}"] = len(list(store.path.glob("*.keys")))
+            found[side] = store.images([Path(some) / name for name in names])
+    _agree("vectors of one process and of two", float(np.abs(found["one process"] - found["two processes"]).max()), 0.0, turn)
+    return turn
+
+
 def crops(n: int, tiny: bool) -> Turn:
     """Random-crop saliency of a picture: one crop a pass, the text read anew each time, then ours on the same crops."""
     turn, picture, text = Turn(), inputs.base(0, (640, 480)), "river bank"
@@ -284,6 +290,7 @@ SCENARIOS: dict[str, Scenario] = {
     "warm": Scenario(warm, {"items": None}, {"items": 10}, minutes=0.5),
     "stages": Scenario(stages, {"pictures": 90}, {"pictures": 18}, minutes=0.5),
     "growth": Scenario(growth, {"pictures": (1000, 8000, 32000)}, {"pictures": (100, 200, 400)}, minutes=2),
+    "shards": Scenario(shards, {"pictures": 200}, {"pictures": 12}, "one process", 1),
     "crops": Scenario(partial(crops, tiny=True), {"n": 2000}, {"n": 100}, "plain", 0.5),
     "crops-true-size": Scenario(partial(crops, tiny=False), {"n": 400}, {"n": 20}, "plain", 1),
 }
