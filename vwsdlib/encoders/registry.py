@@ -20,7 +20,11 @@ from ..errors import VwsdError
 
 
 class Encoder(Protocol):
-    """What every encoder offers."""
+    """What every encoder offers.
+
+    For speed it may also have `preparation` (picklable: an RGB picture -> uint8 [s, s, 3]; `data.pictures.Square`), `encode_prepared`
+    (uint8 [n, s, s, 3] -> [n, dim], n at most `image_batch`; called from several threads) and `streams` (how many; 0: one a core).
+    """
 
     name: str
     dim: int
