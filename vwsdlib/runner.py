@@ -323,7 +323,6 @@ def _kernel_environment(step: Step, work: Path) -> dict[str, str]:
         "JUPYTER_PATH": str(work), "JUPYTER_RUNTIME_DIR": str(work / "runtime"), "IPYTHONDIR": str(work / "ipython"),
         "PYTHONPATH": os.pathsep.join(search), "PYTHONHASHSEED": "0", "MPLBACKEND": "Agg",
         "TQDM_DISABLE": "1", "SOURCE_DATE_EPOCH": "0",      # no clocks in executed copies, none in PDF figures
-        "THP_MEM_ALLOC_ENABLE": "1",                        # torch asks for large pages: a third less time where activations are large
     }
 
 

@@ -281,21 +281,17 @@ def training_pairs(towers: Towers, held_out: Iterable[str]) -> Pairs:
     """Both drawings of every training emoji with its name, then the classifier's rows with their classes' names."""
     emoji = training_emoji(held_out)
     jobs = [(e, style) for style in STYLES for e in emoji]
-    batches = [jobs[start:start + IMAGE_BATCH] for start in range(0, len(jobs), IMAGE_BATCH)]
-    bar = tqdm(total=len(jobs), desc="lite encoder: first use", unit="drawing", disable=paths.quiet())
-
-    def look(batch):
-        found = towers.features(np.stack([np.asarray(draw(e, style, SIDE)) for e, style in batch]))[:len(batch)]
-        bar.update(len(batch))
-        return found
-
-    with bar:
-        features = torch.cat(spread(look, batches))                                   # [2e, 1280]
+    batches = tqdm([jobs[start:start + IMAGE_BATCH] for start in range(0, len(jobs), IMAGE_BATCH)],
+                   desc="lite encoder: first use", unit="batch", disable=paths.quiet())
+    found = spread(lambda batch: towers.features(np.stack([np.asarray(draw(e, style, SIDE)) for e, style in batch]))[:len(batch)], batches)
+    features = torch.cat([torch.empty(0, FEATURES), *found])                          # [2e, 1280]
     names, rows = towers.texts([drawable()[e].name for e in emoji]), towers.backbone._fc.weight
     centre = names.mean(0)
     names, classes = F.normalize(names - centre, dim=-1), F.normalize(towers.class_texts, dim=-1)
     number = torch.arange(len(emoji) + len(rows))
-    return Pairs(torch.cat([features, rows]), torch.cat([towers.conse(features), classes]),
+    with fixed_threads():
+        conse = towers.conse(features)
+    return Pairs(torch.cat([features, rows]), torch.cat([conse, classes]),
                  torch.cat([names, names, classes]), torch.cat([number[:len(emoji)], number]), centre)
 
 
