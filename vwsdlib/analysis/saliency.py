@@ -21,7 +21,7 @@ from ..errors import VwsdError
 from ..paths import quiet, sha256_bytes
 
 CROPS, SMALLEST = 2000, 50  # crops a picture and their smallest side in pixels, as the CLIPSeg study has them
-BATCH = 256                 # crops cut and encoded at once
+BATCH = 64                  # crops cut and encoded at once
 EVALS = 16                  # occluded pictures in one pass of the network
 CENTRE_WIDTH = 1 / 4        # the centre control's standard deviation, in sides of the picture
 RANDOM_WIDTH = 1 / 16       # the random control's smoothing, in sides of the picture
