@@ -1,5 +1,6 @@
 """Encoding spread over threads, processes and machines gives the vectors of one process, bit for bit."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,10 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
+from vwsdlib.cli import main
+from vwsdlib.data.pictures import Square
 from vwsdlib.encoders.rows import Rows
 from vwsdlib.encoders.store import VectorStore
-from vwsdlib.encoders.streams import cores, side_by_side
+from vwsdlib.encoders.streams import cores, side_by_side, squares
 from vwsdlib.encoders.pretrained import load_pretrained
+from vwsdlib.errors import VwsdError
 from vwsdlib.paths import PACKAGE
 from vwsdlib.rehearsal.models import make_models
 
@@ -119,3 +123,38 @@ def test_rows_of_other_types_and_keys_of_no_row(tmp_path):
     assert rows.missing([*keys, keys[0]]) == keys[4:]
     assert np.array_equal(rows.take([keys[2], keys[0], keys[2]]), np.array([[6, 7, 8], [0, 1, 2], [6, 7, 8]], np.float16))
     assert rows.take([]).shape == (0, 3)
+
+
+def test_encode_measures_the_drift_of_a_variant_and_goes_on_where_it_was(place, environment, capsys):
+    arguments = ["encode", str(place / "images"), "--encoder", "clip-vit-b32@bf16-draft", "--drift", "8", "--json"]
+    assert main(arguments) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["pictures"] == found["encoded"] == 90 and found["drift"]["n"] == 8
+    assert 0.9 < found["drift"]["lowest_cosine"] <= found["drift"]["mean_cosine"] < 1 and 1e-4 < found["drift"]["largest_difference"] < 0.5
+    assert main(arguments) == 0 and json.loads(capsys.readouterr().out)["encoded"] == 0
+
+
+def test_encode_names_what_it_cannot_take(environment, capsys):
+    (environment / "empty").mkdir()
+    (environment / "empty" / "notes.txt").write_text("no picture")
+    assert main(["encode", str(environment / "empty"), "--encoder", "clip-vit-b32"]) == 2 and "there are no pictures" in capsys.readouterr().err
+    (environment / "empty" / "a.jpg").write_text("no picture either")
+    assert main(["encode", str(environment / "empty"), "--encoder", "clip-vit-b32"]) == 2 and "a.jpg" in capsys.readouterr().err
+
+
+class Dying(Square):
+    """Ends the process at the seventh picture, as the system does when memory runs out."""
+
+    def __call__(self, image):
+        if image.size == (7, 7) and torch.utils.data.get_worker_info():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(image)
+
+
+def test_a_worker_that_dies_is_told_in_a_sentence(tmp_path):
+    paths = [tmp_path / f"{i}.png" for i in range(1, 13)]
+    for i, path in enumerate(paths, 1):
+        Image.new("RGB", (i, i)).save(path)
+    assert [len(made[0]) for made in squares(paths, Square(8), 2)] == [2] * 6
+    with pytest.raises(VwsdError, match="ended early.*run it again"):
+        list(squares(paths, Dying(8), 2))

@@ -75,7 +75,15 @@ def squares(places: Sequence[Place], square: Square, size: int, truncated: str =
 
     batches = _Pictures(places, square, truncated, size)
     workers = min(cores(), len(batches)) if len(batches) > 2 else 0
-    for made in DataLoader(batches, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None, collate_fn=_as_they_are):
+    stream = iter(DataLoader(batches, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None, collate_fn=_as_they_are))
+    while True:
+        try:
+            made = next(stream, None)
+        except RuntimeError as e:                                                     # how torch says that a worker died
+            raise VwsdError(f"a process that reads pictures ended early: {str(e).splitlines()[0]}", where=places[0],
+                            remedy="Perhaps memory ran out; what was encoded is kept, run it again to go on.") from e
+        if made is None:
+            return
         if isinstance(made, VwsdError):
             raise made
         yield made
