@@ -7,8 +7,7 @@ The study (Comito 2024) scored CLIPSeg without its decoder; whether the decoder 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,8 @@ from ..data.items import Item, normalise
 from ..data.pictures import load_picture
 from ..data.sets import VwsdSet, key
 from ..encoders.registry import Segmenter
-from ..encoders.store import VectorStore, row_key
+from ..encoders.store import Batch, VectorStore, row_key
+from ..encoders.streams import side_by_side
 from ..paths import sha256_bytes
 from .metrics import gold_ranks, mrr
 
@@ -60,23 +60,24 @@ class MaskStore(VectorStore):
         self.segmenter = segmenter
 
     def statistics(self, pairs: Sequence[tuple[Path, str]]) -> np.ndarray:
-        """(picture file, text) pairs -> [n, len(STATISTICS)] float32; each picture goes through the network once a batch of pairs."""
+        """(picture file, text) pairs -> [n, len(STATISTICS)] float32; each picture goes through the network once a call."""
         hashes = self.digests([path for path, _ in pairs])
         keys = [row_key("mask", f"{digest}:{sha256_bytes(text.encode())}") for digest, (_, text) in zip(hashes, pairs)]
-        wanted = dict(sorted(zip(keys, pairs), key=lambda its: (str(its[1][0]), its[1][1])))  # pairs of one picture side by side
-        return self._filled(keys, wanted, lambda missing: self._encoded(missing, self._measure), "masks")
+        return self._filled(keys, dict(zip(keys, pairs)), self._measured, "masks")
 
-    def _measure(self, pairs: Sequence[tuple[Path, str]]) -> np.ndarray:
-        texts = defaultdict(list)
-        for path, text in pairs:
-            texts[path].append(text)
-        with ThreadPoolExecutor(getattr(self.segmenter, "workers", 1)) as pool:
-            found = {pair: row for some in pool.map(self._measure_picture, texts, texts.values()) for pair, row in some.items()}
-        return np.array([found[pair] for pair in pairs], np.float32)
+    def _measured(self, missing: dict[bytes, tuple[Path, str]]) -> Iterator[Batch]:
+        """Pictures side by side, each with all its texts; the texts are read first, together."""
+        its = defaultdict(dict)
+        for key, (path, text) in missing.items():
+            its[path][text] = key
+        if hasattr(self.segmenter, "read"):
+            self.segmenter.read([text for _, text in missing.values()])
+        yield from side_by_side(self._measure_picture, its.items(), getattr(self.segmenter, "workers", 1))
 
-    def _measure_picture(self, path: Path, texts: Sequence[str]) -> dict[tuple[Path, str], list[float]]:
-        masks = self.segmenter.masks(load_picture(path).image, texts)
-        return {(path, text): mask_statistics(mask) for text, mask in zip(texts, masks)}
+    def _measure_picture(self, its: tuple[Path, dict[str, bytes]]) -> Batch:
+        path, texts = its
+        masks = self.segmenter.masks(load_picture(path).image, list(texts))
+        return list(texts.values()), np.array([mask_statistics(mask) for mask in masks], np.float32)
 
 
 class _AsEncoder:
@@ -91,10 +92,10 @@ class _AsEncoder:
         return {**self._segmenter.identity(), "statistics": [*STATISTICS], "top": TOP}
 
 
-def mask_scores(data: VwsdSet, store: MaskStore, texts: Sequence[str]) -> dict[str, np.ndarray]:
-    """STATISTICS name -> scores [n, 10] of each item's text over its ten pictures."""
+def mask_scores(data: VwsdSet, store: MaskStore, texts: Sequence[str], further: Sequence[tuple[Path, str]] = ()) -> dict[str, np.ndarray]:
+    """STATISTICS name -> scores [n, 10] of each item's text over its ten pictures; `further` pairs are stored while their pictures are looked at."""
     pairs = [(data.path(c), text) for item, text in zip(data.items, texts) for c in item.candidates]
-    found = store.statistics(pairs).astype(np.float64).reshape(len(data.items), -1, len(STATISTICS))  # [n, 10, s]
+    found = store.statistics([*pairs, *further])[:len(pairs)].astype(np.float64).reshape(len(data.items), -1, len(STATISTICS))  # [n, 10, s]
     return {name: found[..., i] for i, name in enumerate(STATISTICS)}
 
 
@@ -133,6 +134,11 @@ def shared_target_pairs(data: VwsdSet) -> list[tuple[Item, Item]]:
             if meaning[a.id] != meaning[b.id] and normalise(a.phrase) != normalise(b.phrase)]
 
 
+def foreign_pairs(data: VwsdSet) -> list[tuple[Path, str]]:
+    """Of `shared_target_pairs`, the item's gold picture and the other's phrase."""
+    return [(data.path(a.gold), b.phrase) for a, b in shared_target_pairs(data)]
+
+
 def mask_contrasts(data: VwsdSet, store: MaskStore, vectors: VectorStore) -> list[dict]:
     """A record a pair of `shared_target_pairs`: the item's gold picture under its own phrase and under the other's.
 
@@ -144,7 +150,7 @@ def mask_contrasts(data: VwsdSet, store: MaskStore, vectors: VectorStore) -> lis
     golds = vectors.images([data.path(a.gold) for a, _ in pairs]).astype(np.float64)  # [p, d]
     cosines = [(golds * vectors.texts([pair[i].phrase for pair in pairs])).sum(1) for i in (0, 1)]  # [p] each
     own = store.statistics([(data.path(a.gold), a.phrase) for a, _ in pairs])
-    other = store.statistics([(data.path(a.gold), b.phrase) for a, b in pairs])
+    other = store.statistics(foreign_pairs(data))
     return [{"id": a.id, "other": b.id, "target": normalise(a.target), "own": float(x[0]), "foreign": float(y[0]), "own_cosine": float(u), "foreign_cosine": float(v)}
             for (a, b), x, y, u, v in zip(pairs, own, other, *cosines)]
 
@@ -154,34 +160,31 @@ def association(values: Sequence[float], right: Sequence[bool], groups: Sequence
 
     95 % intervals by bootstrap over groups (targets), because items of a target share pairs; p by 2,000 permutations of `right`.
     """
-    values, right = np.asarray(values, np.float64), np.asarray(right, bool)
-    members = defaultdict(list)
-    for i, group in enumerate(groups):
-        members[group].append(i)
-    blocks, rng = [np.array(m) for m in members.values()], np.random.default_rng(seed)
-    draws = []
-    for _ in range(BOOTSTRAP):
-        some = np.concatenate([blocks[i] for i in rng.integers(0, len(blocks), len(blocks))])
-        if 0 < right[some].sum() < len(some):
-            draws.append((_auc(values[some], right[some]), _correlation(values[some], right[some])))
-    auc, r = _auc(values, right), _correlation(values, right)
-    (auc_low, r_low), (auc_high, r_high) = np.nanpercentile(draws, [2.5, 97.5], axis=0)
-    shuffled = [abs(_auc(values, rng.permutation(right)) - 0.5) for _ in range(BOOTSTRAP)]
-    p = (1 + sum(s >= abs(auc - 0.5) - 1e-12 for s in shuffled)) / (BOOTSTRAP + 1)
-    return {"n": len(values), "k": int(right.sum()), "targets": len(blocks), "auc": auc, "auc_low": float(auc_low), "auc_high": float(auc_high),
-            "r": r, "r_low": float(r_low), "r_high": float(r_high), "p": float(p)}
+    values, right, rng = np.asarray(values, np.float64), np.asarray(right, bool), np.random.default_rng(seed)
+    number = {group: i for i, group in enumerate(dict.fromkeys(groups))}
+    drawn = rng.integers(0, len(number), (BOOTSTRAP, len(number)))
+    times = np.stack([np.bincount(some, minlength=len(number)) for some in drawn])[:, [number[g] for g in groups]]   # [b, n]: how often an item is drawn
+    times = times[(0 < times @ right) & (times @ right < times.sum(1))]                                        # draws that hold both kinds
+    (auc,), (r,) = (found(values, right, np.ones((1, len(values)))) for found in (_auc, _correlation))
+    (auc_low, auc_high), (r_low, r_high) = (np.nanpercentile(found(values, right, times), [2.5, 97.5]) for found in (_auc, _correlation))
+    shuffled = np.stack([rng.permutation(right) for _ in range(BOOTSTRAP)])                                    # [b, n]
+    further = np.abs(_auc(values, shuffled, np.ones(shuffled.shape)) - 0.5) >= abs(auc - 0.5) - 1e-12
+    return {"n": len(values), "k": int(right.sum()), "targets": len(number), "auc": float(auc), "auc_low": float(auc_low), "auc_high": float(auc_high),
+            "r": float(r), "r_low": float(r_low), "r_high": float(r_high), "p": float((1 + further.sum()) / (BOOTSTRAP + 1))}
 
 
-def _auc(values: np.ndarray, right: np.ndarray) -> float:
-    """Chance that a right item's value lies above a wrong one's, ties half (Mann-Whitney)."""
-    from scipy.stats import rankdata
+def _auc(values: np.ndarray, right: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """[b]: chance that a right item's value lies above a wrong one's, ties half (Mann-Whitney), where items count `times` [b, n]."""
+    order = values.argsort()
+    levels = np.flatnonzero(np.diff(values[order], prepend=np.nan))                                            # where another value begins
+    above, below = (np.add.reduceat((times * some)[:, order], levels, axis=1) for some in (right, ~right))     # [b, levels]
+    with np.errstate(invalid="ignore"):                                                                        # one kind alone: no number
+        return (above * (below.cumsum(1) - below / 2)).sum(1) / (above.sum(1) * below.sum(1))
 
-    k = int(right.sum())
-    if not 0 < k < len(right):
-        return float("nan")
-    return float((rankdata(values)[right].sum() - k * (k + 1) / 2) / (k * (len(right) - k)))
 
-
-def _correlation(values: np.ndarray, right: np.ndarray) -> float:
-    spread = values.std() * right.std()
-    return float(((values - values.mean()) * (right - right.mean())).mean() / spread) if spread else float("nan")
+def _correlation(values: np.ndarray, right: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """[b]: Pearson's correlation where items count `times` [b, n]; no number where all values or all answers are alike."""
+    share = times / times.sum(1, keepdims=True)
+    x, y = (some - (share @ some)[:, None] for some in (values, right))                                        # [b, n]
+    with np.errstate(invalid="ignore"):
+        return (share * x * y).sum(1) / np.sqrt((share * x**2).sum(1) * (share * y**2).sum(1))

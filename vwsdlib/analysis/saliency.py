@@ -22,7 +22,7 @@ from ..paths import quiet, sha256_bytes
 
 CROPS, SMALLEST = 2000, 50  # crops a picture and their smallest side in pixels, as the CLIPSeg study has them
 BATCH = 64                  # crops cut and encoded at once
-EVALS = 16                  # occluded pictures in one pass of the network
+EVALS = 16                  # altered pictures in one pass of the network, where the encoder does not say how many it likes
 CENTRE_WIDTH = 1 / 4        # the centre control's standard deviation, in sides of the picture
 RANDOM_WIDTH = 1 / 16       # the random control's smoothing, in sides of the picture
 BASELINES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {  # what stands for "nothing there", in the network's pixels [1, 3, h, w]
@@ -151,6 +151,10 @@ def _cosines(encoder, text_vectors: np.ndarray, pixels: torch.Tensor) -> Callabl
     return lambda some: encoder.embed(some) @ texts.T                                            # [k, 3, h, w] -> [k, t]
 
 
+def _evals(encoder) -> int:
+    return getattr(encoder, "image_batch", EVALS)  # what fits its caches: the lite network's gradients take half as long again at 16
+
+
 def occlusion(encoder, picture: Image.Image, text_vectors: np.ndarray, window: float = 1 / 4, stride: float = 1 / 8,
               baseline: str = "mean") -> np.ndarray:
     """Fall of the cosine when a window is covered, averaged over the windows that cover a pixel (Zeiler & Fergus 2014): [t, h, w].
@@ -160,7 +164,7 @@ def occlusion(encoder, picture: Image.Image, text_vectors: np.ndarray, window: f
     pixels = encoder.pixels([picture])                                                           # [1, 3, a, b]
     shape, step = ((3, *(max(1, round(share * side)) for side in pixels.shape[2:])) for share in (window, stride))
     found = Occlusion(_cosines(encoder, text_vectors, pixels)).attribute(
-        pixels, shape, step, baselines=BASELINES[baseline](pixels), perturbations_per_eval=EVALS)  # [t, 3, a, b], alike over channels
+        pixels, shape, step, baselines=BASELINES[baseline](pixels), perturbations_per_eval=_evals(encoder))  # [t, 3, a, b], alike over channels
     return place(found[:, 0].cpu().numpy(), encoder.window(picture.size), picture.size)
 
 
@@ -170,7 +174,7 @@ def path_attribution(encoder, pixels: torch.Tensor, text_vector: np.ndarray, ste
     The sum of the map is the cosine's rise from the baseline to the picture but for the gap, which more steps make smaller.
     """
     found, gap = IntegratedGradients(_cosines(encoder, np.asarray(text_vector)[None], pixels)).attribute(
-        pixels, BASELINES[baseline](pixels), target=0, n_steps=steps, internal_batch_size=EVALS, return_convergence_delta=True)
+        pixels, BASELINES[baseline](pixels), target=0, n_steps=steps, internal_batch_size=_evals(encoder), return_convergence_delta=True)
     return found.detach().sum(1)[0].cpu().numpy(), float(gap)
 
 

@@ -10,12 +10,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
 from ..encoders.store import VectorStore
+from ..encoders.streams import side_by_side
 from ..errors import VwsdError
 from ..paths import quiet
 from . import faithfulness
@@ -53,12 +55,19 @@ def _scene(folder: Path, record: dict) -> Scene:
 
 def scene_maps(scenes: Sequence[Scene], store: VectorStore | None, segmenter, methods: Sequence[str], settings: Mapping[str, dict] | None = None
                ) -> Iterator[tuple[Scene, dict[str, np.ndarray]]]:
-    """Each scene with its maps, method -> [h, w]; vectors of crops come from the store."""
-    encoder = store.encoder if store else None
-    name = encoder.name if encoder else segmenter.name
-    for scene in tqdm(scenes, desc=f"{name}: scenes", unit="scene", leave=False, disable=quiet()):
-        found = maps(encoder, segmenter, scene.picture, [scene.phrase], methods, settings, store.pictures if store else None)
-        yield scene, {method: made[0] for method, made in found.items()}
+    """Each scene with its maps, method -> [h, w]; vectors of crops come from the store. Scenes are looked at side by side, one thread each."""
+    its, one_at_a_time = store.encoder if store else segmenter, Lock()
+
+    def stored(crops):  # itself side by side
+        with one_at_a_time:
+            return store.pictures(crops)
+
+    def of(scene: Scene) -> tuple[Scene, dict[str, np.ndarray]]:
+        found = maps(store and its, segmenter, scene.picture, [scene.phrase], methods, settings, store and stored)
+        return scene, {method: made[0] for method, made in found.items()}
+
+    made = side_by_side(of, scenes, getattr(its, "streams", 0) if store else getattr(its, "workers", 1))
+    yield from tqdm(made, total=len(scenes), desc=f"{its.name}: scenes", unit="scene", leave=False, disable=quiet())
 
 
 def scene_record(scene: Scene, model: str, method: str, found: np.ndarray, store: VectorStore | None = None, steps: int = 8) -> dict:

@@ -15,18 +15,21 @@ from PIL import Image
 
 from .checkpoints import read_tensors, weight_files
 from .pretrained import RECIPES, PretrainedEncoder, load_part
+from .streams import cores
 
 DECODER_BATCH = 4     # texts decoded at once; fewer are padded, so that a mask does not depend on its neighbours
 
 
 class ClipSegSegmenter:
-    """Masks of the whole squashed picture, as `CLIPSegForImageSegmentation` gives them."""
+    """Masks of the whole squashed picture, as `CLIPSegForImageSegmentation` gives them; pictures may go through it side by side (`workers`)."""
 
     def __init__(self, name: str):
         self.name = name
         self.encoder = PretrainedEncoder(name, RECIPES[name])
         whole = load_part("CLIPSegForImageSegmentation", self.encoder.found[0].folder)
         self.decoder, self.layers = whole.decoder.to(self.encoder.device), whole.extract_layers
+        del self.encoder.model.vision_model.encoder.layers[max(self.layers) + 1:]       # a mask needs none of the last ones
+        self.workers = self.encoder.streams or cores()
         self._texts: dict[str, torch.Tensor] = {}
 
     @torch.inference_mode()

@@ -60,7 +60,7 @@ class DenseLite:
     @torch.no_grad()
     def masks(self, image: Image.Image, texts: Sequence[str]) -> np.ndarray:
         """A picture and t texts -> [t, side, side] float32 logits over the whole squashed picture."""
-        words = self._vectors(texts)
+        words = self.read(texts)
         with fixed_threads():
             cells = self.encoder.towers.feature_map(self.encoder.pixels([image]))     # [1, 1280, g, g]
             places = cells[0].flatten(1).T                                            # [g*g, 1280]
@@ -69,7 +69,8 @@ class DenseLite:
             grids = logits.reshape(len(texts), 1, *cells.shape[2:])
             return F.interpolate(grids, size=(self.side, self.side), mode="bilinear", align_corners=False)[:, 0].numpy()
 
-    def _vectors(self, texts: Sequence[str]) -> list[torch.Tensor]:
+    def read(self, texts: Sequence[str]) -> list[torch.Tensor]:
+        """Texts -> the vector [384] of each, remembered: `masks` is faster where all texts were read before, together."""
         if new := [text for text in dict.fromkeys(texts) if text not in self._known]:
             self._known |= dict(zip(new, torch.from_numpy(self.encoder.encode_texts(new))))
         return [self._known[text] for text in texts]
