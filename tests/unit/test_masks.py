@@ -26,14 +26,18 @@ class Toy:
     name, workers = "toy", 2
 
     def __init__(self, stop_after=None):
-        self.seen, self.stop_after = [], stop_after
+        self.seen, self.looks, self.known, self.stop_after = [], 0, None, stop_after
 
     def masks(self, image, texts):
         if self.stop_after is not None and len(self.seen) >= self.stop_after:
             raise KeyboardInterrupt
+        self.looks += 1
         self.seen += [(image.getpixel((0, 0)), text) for text in texts]
         seeds = [int(sha256_bytes(image.tobytes() + text.encode())[:16], 16) for text in texts]
         return np.stack([np.random.default_rng(seed).normal(0, 3, (SIDE, SIDE)) for seed in seeds]).astype(np.float32)
+
+    def read(self, texts):
+        self.known = set(texts)
 
     def identity(self):
         return {"model": "toy"}
@@ -95,7 +99,8 @@ def test_each_pair_goes_through_the_network_once(pairs, pictures, tmp_path):
     store = MaskStore(segmenter, tmp_path / "v")
     rows = store.statistics([*pairs, pairs[0]])
     assert rows.shape == (181, len(STATISTICS)) and rows.dtype == np.float32 and np.array_equal(rows[0], rows[180])
-    assert len(segmenter.seen) == len(set(segmenter.seen)) == 180
+    assert len(segmenter.seen) == len(set(segmenter.seen)) == 180 and segmenter.looks == len(pictures)
+    assert segmenter.known == {text for _, text in pairs}                                             # read before, together
     (tmp_path / "copy.png").write_bytes(pictures[2].read_bytes())
     assert np.array_equal(store.statistics([(tmp_path / "copy.png", "text 4")])[0], rows[pairs.index((pictures[2], "text 4"))])
     again = MaskStore(Toy(), tmp_path / "v")
@@ -126,7 +131,7 @@ def test_a_killed_run_resumes(pairs, tmp_path):
         MaskStore(segmenter, tmp_path / "v").statistics(pairs)
     second = Toy()
     rows = MaskStore(second, tmp_path / "v").statistics(pairs)
-    assert 0 < len(second.seen) <= 80 and len(second.seen) % len({text for _, text in pairs}) == 0    # what was finished was kept, picture by picture
+    assert 0 < len(second.seen) == 180 - 120 and second.looks == 2                                    # four pictures were done, and kept
     assert np.array_equal(rows, MaskStore(Toy(), tmp_path / "other").statistics(pairs))
 
 
@@ -147,6 +152,10 @@ def test_mask_scores_have_a_row_an_item_and_a_column_a_candidate(official, tmp_p
     row = store.statistics([(data.path(item.candidates[which]), item.phrase)])[0]
     assert [scores[name][4, which] for name in STATISTICS] == row.astype(np.float64).tolist()
     assert not np.array_equal(scores["prob_mean"], mask_scores(data, store, texts[::-1])["prob_mean"])
+    ahead, further = MaskStore(Toy(), tmp_path / "w"), [(data.path(item.gold), "another phrase")]
+    assert all(np.array_equal(found, scores[name]) for name, found in mask_scores(data, ahead, texts, further).items())
+    looks = ahead.segmenter.looks
+    assert looks == len({c for item in data.items for c in item.candidates}) and ahead.statistics(further).any() and ahead.segmenter.looks == looks
 
 
 # ---------------------------------------------------------------- mixtures
@@ -267,6 +276,27 @@ def planted(effect, n=120, seed=0, group_size=2):
     rng = np.random.default_rng(seed)
     right = rng.random(n) < 0.6
     return SimpleNamespace(values=rng.normal(0, 1, n) + effect * right, right=right, groups=[f"g{i // group_size}" for i in range(n)])
+
+
+def slow_association(values, right, groups, seed):
+    """Draw by draw, with scipy."""
+    rng, auc = np.random.default_rng(seed), lambda v, r: stats.mannwhitneyu(v[r], v[~r]).statistic / (r.sum() * (~r).sum())
+    members = [np.flatnonzero(np.array(groups) == g) for g in dict.fromkeys(groups)]
+    draws = [np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))]) for _ in range(masks.BOOTSTRAP)]
+    found = [(auc(values[d], right[d]), stats.pointbiserialr(right[d], values[d])[0]) for d in draws if 0 < right[d].sum() < len(d)]
+    (auc_low, r_low), (auc_high, r_high) = np.percentile(found, [2.5, 97.5], axis=0)
+    far = sum(abs(auc(values, rng.permutation(right)) - 0.5) >= abs(auc(values, right) - 0.5) - 1e-12 for _ in range(masks.BOOTSTRAP))
+    return {"auc_low": auc_low, "auc_high": auc_high, "r_low": r_low, "r_high": r_high, "p": (1 + far) / (masks.BOOTSTRAP + 1)}
+
+
+@pytest.mark.parametrize("decimals", [0, 6])
+def test_all_draws_at_once_are_the_draws_one_by_one(decimals, few_draws):
+    d = planted(0.5, n=24, group_size=4)                                                              # six targets: some draws hold one kind alone
+    d.right[4:] = False
+    values, groups = d.values.round(decimals), [f"g{9 - i // 4}" for i in range(24)]                  # not in the order of their names
+    found, slow = association(values, d.right, groups, 3), slow_association(values, d.right, groups, 3)
+    assert {k: found[k] for k in slow} == pytest.approx(slow, abs=1e-12)
+    assert {k: found[k] for k in slow} != pytest.approx(slow_association(values, d.right, groups, 4), abs=1e-3)
 
 
 @pytest.mark.parametrize("decimals", [0, 6])                                                          # with many ties and without

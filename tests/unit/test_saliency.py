@@ -205,6 +205,8 @@ def test_occlusion_of_a_linear_network(texts):
                 count[here] += 1
         assert np.allclose(one, total / count, atol=1e-5)
     assert not np.allclose(found, saliency.occlusion(toy, picture, texts, baseline="zero"), atol=1e-3)
+    toy.passes, toy.image_batch = [], 20
+    assert np.allclose(saliency.occlusion(toy, picture, texts), found, atol=1e-6) and toy.passes == [1, 20, 20, 9]  # as many as the encoder likes
 
 
 def test_integrated_gradients_of_a_linear_network(texts):

@@ -1,6 +1,7 @@
 """Scenes as a ground truth: which are taken, what is true in them, and that a right and a wrong map are told apart."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -98,6 +99,18 @@ def test_scene_maps_fit_their_scenes(tmp_path):
     assert back is s and set(found) == {"crops_by_visits", "centre", "random"} and all(m.shape == s.truth.shape for m in found.values())
     red = scene_record(s, "m", "crops_by_visits", found["crops_by_visits"])
     assert red["pointing"] == 1 and red["energy"] > 2 * scene_record(s, "m", "random", found["random"])["energy"]
+
+
+@pytest.mark.parametrize("streams", [1, 3])
+def test_scenes_side_by_side_are_the_scenes_one_by_one(tmp_path, streams):
+    first, encoder, methods, settings = red_square(), Reddish(), ["crops_by_visits", "random"], {"crops": {"n": 150, "smallest": 10, "seed": 0}}
+    encoder.streams = streams
+    scenes = [replace(first, name=f"{turn}.png", picture=first.picture.rotate(90 * turn)) for turn in range(4)]
+    alone = [next(scene_maps([s], VectorStore(Reddish(), tmp_path / s.name), None, methods, settings))[1] for s in scenes]
+    found = list(scene_maps(scenes, VectorStore(encoder, tmp_path / "all"), None, methods, settings))
+    assert [s.name for s, _ in found] == [s.name for s in scenes]
+    assert all(m[name].tobytes() == a[name].tobytes() for (_, m), a in zip(found, alone) for name in methods)
+    assert len({a[name].tobytes() for a in alone for name in methods}) == 8
 
 
 @pytest.mark.parametrize("shape, expected", [((384, 384), (96, 96)), ((200, 400), (48, 96)), ((40, 20), (40, 20)), ((1000, 2), (96, 1))])

@@ -92,10 +92,10 @@ class _AsEncoder:
         return {**self._segmenter.identity(), "statistics": [*STATISTICS], "top": TOP}
 
 
-def mask_scores(data: VwsdSet, store: MaskStore, texts: Sequence[str]) -> dict[str, np.ndarray]:
-    """STATISTICS name -> scores [n, 10] of each item's text over its ten pictures."""
+def mask_scores(data: VwsdSet, store: MaskStore, texts: Sequence[str], further: Sequence[tuple[Path, str]] = ()) -> dict[str, np.ndarray]:
+    """STATISTICS name -> scores [n, 10] of each item's text over its ten pictures; `further` pairs are stored while their pictures are looked at."""
     pairs = [(data.path(c), text) for item, text in zip(data.items, texts) for c in item.candidates]
-    found = store.statistics(pairs).astype(np.float64).reshape(len(data.items), -1, len(STATISTICS))  # [n, 10, s]
+    found = store.statistics([*pairs, *further])[:len(pairs)].astype(np.float64).reshape(len(data.items), -1, len(STATISTICS))  # [n, 10, s]
     return {name: found[..., i] for i, name in enumerate(STATISTICS)}
 
 
@@ -134,6 +134,11 @@ def shared_target_pairs(data: VwsdSet) -> list[tuple[Item, Item]]:
             if meaning[a.id] != meaning[b.id] and normalise(a.phrase) != normalise(b.phrase)]
 
 
+def foreign_pairs(data: VwsdSet) -> list[tuple[Path, str]]:
+    """Of `shared_target_pairs`, the item's gold picture and the other's phrase."""
+    return [(data.path(a.gold), b.phrase) for a, b in shared_target_pairs(data)]
+
+
 def mask_contrasts(data: VwsdSet, store: MaskStore, vectors: VectorStore) -> list[dict]:
     """A record a pair of `shared_target_pairs`: the item's gold picture under its own phrase and under the other's.
 
@@ -145,7 +150,7 @@ def mask_contrasts(data: VwsdSet, store: MaskStore, vectors: VectorStore) -> lis
     golds = vectors.images([data.path(a.gold) for a, _ in pairs]).astype(np.float64)  # [p, d]
     cosines = [(golds * vectors.texts([pair[i].phrase for pair in pairs])).sum(1) for i in (0, 1)]  # [p] each
     own = store.statistics([(data.path(a.gold), a.phrase) for a, _ in pairs])
-    other = store.statistics([(data.path(a.gold), b.phrase) for a, b in pairs])
+    other = store.statistics(foreign_pairs(data))
     return [{"id": a.id, "other": b.id, "target": normalise(a.target), "own": float(x[0]), "foreign": float(y[0]), "own_cosine": float(u), "foreign_cosine": float(v)}
             for (a, b), x, y, u, v in zip(pairs, own, other, *cosines)]
 
