@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,12 +13,14 @@ import pytest
 from PIL import Image
 
 from benchmarks import __main__ as command
-from benchmarks import inputs, machine, models, plain, report, scenarios
+from benchmarks import capacity, inputs, machine, models, plain, report, scenarios
 from vwsdlib.analysis.scorers import cosine_scores, texts_of
 from vwsdlib.encoders.store import VectorStore
 from vwsdlib.errors import VwsdError
+from vwsdlib.paths import PACKAGE
 
 MEGAPIXELS = (0.01, 0.05)
+ROOT = PACKAGE.parent
 
 
 @pytest.fixture(scope="module")
@@ -261,3 +264,24 @@ def test_options_change_the_sizes():
 def test_benchmarks_are_no_part_of_a_results_fingerprint():
     from vwsdlib import paths
     assert paths.PACKAGE not in command.Path(command.__file__).resolve().parents                  # below it everything is (code_sha256)
+
+
+# ---------------------------------------------------------------- the plan for large sets
+
+def test_the_slowest_part_decides_how_long_a_set_takes():
+    one = capacity.hours(8_000_000, 1.0, "CLIP B/32", "T4", 1, 36.0)
+    assert one == (pytest.approx(8e6 * 0.036 / 8 / 3600), "decoding")
+    assert capacity.hours(8_000_000, 1.0, "CLIP B/32", "T4", 8, 36.0)[0] == pytest.approx(one[0] / 8)
+    assert capacity.hours(1000, 36_000.0, "CLIP L/14", "A100", 8, 1.0) == (pytest.approx(20.0), "reading")
+    assert capacity.hours(1000, 0.0, "CLIP L/14", "T4", 1, 0.0) == (pytest.approx(1000 * 162.0 / (65_000 * 0.35) / 3600), "the network")
+
+
+def test_the_work_that_the_plan_supposes_is_what_is_counted():
+    for key, name in (("clip-vit-b32", "CLIP B/32"), ("clipseg-rd64", "CLIPSeg, 352 px")):
+        assert scenarios.gflop(key) == pytest.approx(capacity.PATCH_GFLOP[name], rel=0.02)
+
+
+def test_the_plan_in_the_docs_is_the_one_of_the_results():
+    text = (ROOT / "docs" / "large-sets.md").read_text(encoding="utf-8")
+    file, table = re.search(r"<!-- python -m benchmarks.capacity (\S+) -->\n(.*)\n<!-- end -->", text, re.S).groups()
+    assert table == capacity.tables(json.loads((ROOT / file).read_text()))
