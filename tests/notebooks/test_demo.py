@@ -102,7 +102,9 @@ def test_a_second_run_runs_nothing_and_leaves_every_byte(demo):
     run = vwsd("run", "--profile", "demo", *FEW, results=demo[0])
     assert run.returncode == 0 and run.stdout.count("up to date") == len(NOTEBOOKS)
     assert {p: p.read_bytes() for p in (demo[0] / "demo").rglob("*") if p.is_file() and p.name != ".lock.pid"} == {p: b for p, b in before.items() if p.name != ".lock.pid"}
-    states = [line.split()[1:3] for line in vwsd("status", results=demo[0]).stdout.splitlines()]
+    lines = vwsd("status", results=demo[0]).stdout.splitlines()
+    states = [line.split()[1:3] for line in lines[:len(NOTEBOOKS)]]
+    assert lines[len(NOTEBOOKS)] == "slowest cells:" and len(lines) == len(NOTEBOOKS) + 4
     assert [state for state, _ in states] == ["done"] * (len(NOTEBOOKS) - 2) + ["stale"] * 2 and all(why.startswith("parameters") for _, why in states[-2:])  # 05 and 06, by FEW
 
 
