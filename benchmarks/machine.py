@@ -14,16 +14,12 @@ from pathlib import Path
 import psutil
 import torch
 
+from vwsdlib.encoders.streams import cores
 from vwsdlib.results.predictions import versions
 
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "asimd", "bf16")
 SIDES, REPEATS = (2048, 4096), 3
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def describe() -> dict:
