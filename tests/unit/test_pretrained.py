@@ -17,7 +17,7 @@ from vwsdlib.data.pictures import load_picture
 from vwsdlib.encoders import registry
 from vwsdlib.encoders.checkpoints import CHECKPOINTS, find
 from vwsdlib.encoders.clipseg import DECODER_BATCH, ClipSegSegmenter, inner_clip_differences
-from vwsdlib.encoders.pretrained import CLIP_STATISTICS, IMAGENET_STATISTICS, RECIPES, TEXT_BATCH, load_pretrained, square_of
+from vwsdlib.encoders.pretrained import CLIP_STATISTICS, IMAGENET_STATISTICS, RECIPES, TEXT_BATCH, load_pretrained, square_of, two_products
 from vwsdlib.errors import VwsdError
 from vwsdlib.rehearsal.models import REPOS, make_models
 
@@ -114,7 +114,7 @@ def test_an_unknown_shape_of_pictures_is_refused():
 
 def test_the_draft_variant_sees_slightly_other_pixels_and_says_so(tmp_path):
     rough, exact = load_pretrained("clip-vit-b32", "bf16-draft"), encoder("clip-vit-b32")
-    assert rough.name == "clip-vit-b32@bf16-draft" and rough.dtype == torch.bfloat16 and rough.preparation == replace(exact.preparation, draft=True)
+    assert rough.name == "clip-vit-b32@bf16-draft" and rough.dtype == torch.bfloat16 and rough.preparation == replace(exact.preparation, draft=True, quick=True)
     assert rough.identity()["processor"] != exact.identity()["processor"] == encoder("clip-vit-b32").identity()["processor"]
     y, x = np.mgrid[:1000, :1400] / 80
     Image.fromarray(np.uint8(np.stack([127 + 120 * np.sin(x * f + y) for f in (1, 2, 3)], -1))).save(tmp_path / "a.jpg", quality=90)
@@ -122,6 +122,27 @@ def test_the_draft_variant_sees_slightly_other_pixels_and_says_so(tmp_path):
     assert full.size == (1400, 1000) and shrunk.size == (700, 500)       # not below twice 224
     difference = np.abs(rough.preparation(full).astype(int) - rough.preparation(shrunk))
     assert 0 < difference.max() < 12
+
+
+@pytest.mark.parametrize("name", ["clip-vit-b32", "clipseg-rd64"])
+def test_quick_resizing_is_off_by_a_level_here_and_there(name):
+    quick, exact = load_pretrained(name, "quick"), encoder(name)
+    assert quick.dtype == torch.float32 and quick.preparation == replace(exact.preparation, quick=True)
+    assert quick.identity()["processor"] != exact.identity()["processor"]
+    off = np.abs(np.stack([quick.preparation(image).astype(int) - exact.preparation(image) for image in pictures(24)]))
+    assert off.max() <= 2 and 0 < (off > 0).mean() < 0.02
+    cosines = (quick.encode_images(pictures(24)) * exact.encode_images(pictures(24))).sum(1)
+    assert cosines.min() > 1 - 1e-5
+
+
+def test_half_precision_attends_in_two_products():
+    half, exact = load_pretrained("clip-vit-b32", "bf16"), encoder("clip-vit-b32")
+    assert (half.attention, exact.attention) == ("two products", "sdpa") and "two products" in half.identity()["processor"]
+    assert half.model.config.vision_config._attn_implementation == "two products" and half.model.config.text_config._attn_implementation == "sdpa"
+    query, key, value = torch.randn(3, 2, 4, 9, 8, generator=torch.Generator().manual_seed(0))
+    found, weights = two_products(None, query, key, value, None, 8**-0.5)
+    assert weights is None and torch.allclose(found, torch.nn.functional.scaled_dot_product_attention(query, key, value).transpose(1, 2), atol=1e-6)
+    assert (half.encode_images(pictures(5)) * exact.encode_images(pictures(5))).sum(1).min() > 0.999
 
 
 def changed(tmp_path, monkeypatch, name, file, **change):

@@ -292,8 +292,8 @@ def test_vectors_of_stands_in_for_the_encoder(picture):
         asked.append(len(images))
         return toy.encode_images(images)
 
-    saliency.maps(toy, None, picture, ["a"], ["crops_sum"], {"crops": {"n": 70, "smallest": 20}}, vectors_of)
-    assert asked == [1, 64, 6]
+    saliency.maps(toy, None, picture, ["a"], ["crops_sum"], {"crops": {"n": saliency.BATCH + 6, "smallest": 20}}, vectors_of)
+    assert asked == [1, saliency.BATCH, 6]
 
 
 def test_what_is_not_to_be_had(picture):

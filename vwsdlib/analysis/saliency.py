@@ -21,7 +21,7 @@ from ..errors import VwsdError
 from ..paths import quiet, sha256_bytes
 
 CROPS, SMALLEST = 2000, 50  # crops a picture and their smallest side in pixels, as the CLIPSeg study has them
-BATCH = 64                  # crops cut and encoded at once
+BATCH = 512                 # crops encoded in one call; they are cut one by one, as the encoder takes them
 EVALS = 16                  # altered pictures in one pass of the network, where the encoder does not say how many it likes
 CENTRE_WIDTH = 1 / 4        # the centre control's standard deviation, in sides of the picture
 RANDOM_WIDTH = 1 / 16       # the random control's smoothing, in sides of the picture
@@ -61,6 +61,23 @@ def spread(crops: np.ndarray, values: np.ndarray, size: Size) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class Cut(Sequence):
+    """Crops [n, 3] of a picture as a sequence of pictures, each cut when it is asked for: of a large picture, few fit in memory."""
+
+    picture: Image.Image
+    crops: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+    def __getitem__(self, which: int | slice) -> Image.Image | list[Image.Image]:
+        if isinstance(which, slice):
+            return [self[i] for i in range(*which.indices(len(self)))]
+        x, y, side = self.crops[which].tolist()
+        return self.picture.crop((x, y, x + side, y + side))
+
+
+@dataclass(frozen=True)
 class RandomCrop:
     """Random-crop saliency: `total` [t, h, w] float64, sums of the changes in cosine; `visits` [h, w]; `crops` [n, 3]."""
 
@@ -89,8 +106,7 @@ def random_crop(vectors_of: VectorsOf, picture: Image.Image, text_vectors: np.nd
     whole = _unit(vectors_of([picture])) @ texts.T                                               # [1, t]
     cosines = []
     for start in tqdm(range(0, n, BATCH), desc="random crops", unit="batch", leave=False, disable=quiet()):
-        batch = [picture.crop((x, y, x + side, y + side)) for x, y, side in crops[start:start + BATCH].tolist()]
-        cosines.append(_unit(vectors_of(batch)) @ texts.T)
+        cosines.append(_unit(vectors_of(Cut(picture, crops[start:start + BATCH]))) @ texts.T)
     visits = np.rint(spread(crops, np.ones((n, 1)), picture.size)[0]).astype(np.int64)
     total = spread(crops, np.concatenate(cosines) - whole, picture.size)
     return RandomCrop(np.where(visits > 0, total, 0.0), visits, crops)  # running sums leave 1e-17 where nothing was added

@@ -366,8 +366,8 @@ class LiteEncoder:
 
     def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
         """RGB pictures of any size -> float32 [n, 384] unit rows."""
-        batches = [images[start:start + self.image_batch] for start in range(0, len(images), self.image_batch)]
-        rows = spread(lambda batch: self.encode_prepared(np.stack([self.preparation(image) for image in batch])), batches)
+        starts, size = range(0, len(images), self.image_batch), self.image_batch
+        rows = spread(lambda start: self.encode_prepared(np.stack([self.preparation(image) for image in images[start:start + size]])), starts)
         return np.concatenate([np.zeros((0, DIM), np.float32), *rows])
 
     @torch.no_grad()

@@ -91,6 +91,19 @@ def load_part(part: str, folder: Path, **options):
     return model.eval().requires_grad_(False) if hasattr(cls, "forward") else model
 
 
+def two_products(module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: None, scaling: float,
+                 **_) -> tuple[torch.Tensor, None]:
+    """Attention without a mask as its two products, [n, heads, length, width] -> [n, length, heads, width].
+
+    On processors with bf16 products, the fused kernel of torch 2.13 takes 1.6 times as long at 50 to 500 tokens; in fp32 it is the faster one.
+    """
+    weights = torch.softmax((query * scaling) @ key.transpose(-1, -2), -1)
+    return (weights @ value).transpose(1, 2).contiguous(), None
+
+
+transformers.AttentionInterface.register("two products", two_products)
+
+
 class MeanTower(torch.nn.Module):
     """Mean of a transformer's token states, then a linear map into CLIP's space (Carlsson et al. 2022; Reimers and Gurevych 2020)."""
 
@@ -148,9 +161,10 @@ class PretrainedEncoder:
         self.tokenizer = load_part(recipe.tokenizer, self.found[-1].folder)
         self.dim = getattr(config, "projection_dim", None) or config.vision_config.hidden_size
         self.side, self.patch = config.vision_config.image_size, config.vision_config.patch_size
-        self.preparation = square_of(self.processor, "draft" in variant)
+        self.preparation = replace(square_of(self.processor), draft="draft" in variant, quick=bool(variant))
         on_cpu = 2 ** int(log2(max(1, TOKENS / ((self.preparation.side // self.patch) ** 2 + 1))))
         self.image_batch, self.streams = (on_cpu, 0) if self.device == "cpu" else (GPU_BATCH, 1)
+        self.attention = "two products" if self.device == "cpu" and self.dtype != torch.float32 else "sdpa"   # of the picture's tower
         self._loading = Lock()
 
     @property
@@ -163,6 +177,8 @@ class PretrainedEncoder:
     def _model(self) -> torch.nn.Module:
         model = load_part(self.recipe.model, self.found[0].folder).to(self.device, self.dtype)
         model.set_attn_implementation("sdpa")
+        if self.attention != "sdpa":
+            model.set_attn_implementation({"vision_config": self.attention})
         return model
 
     @cached_property
@@ -183,10 +199,15 @@ class PretrainedEncoder:
 
     def _numbers(self, squares: np.ndarray) -> torch.Tensor:
         """uint8 [n, s, s, 3] -> [n, 3, s, s] float32: rescaled and normalised in one step, on the device, where bytes travel faster."""
-        its, shape = self.processor, (1, 3, 1, 1)
-        mean, std = (torch.tensor(values, device=self.device).view(shape) for values in (its.image_mean, its.image_std))
-        colours = torch.from_numpy(squares).to(self.device).permute(0, 3, 1, 2).contiguous()
-        return torch.addcmul(-mean / std, colours.float(), its.rescale_factor / std)
+        shift, scale = self._scale
+        colours = torch.from_numpy(squares).to(self.device).permute(0, 3, 1, 2).contiguous().float()
+        return torch.addcmul(shift, colours, scale, out=colours)                      # in place: to ask the system for memory takes as long
+
+    @cached_property
+    def _scale(self) -> tuple[torch.Tensor, torch.Tensor]:
+        its = self.processor
+        mean, std = (torch.tensor(values, device=self.device).view(1, 3, 1, 1) for values in (its.image_mean, its.image_std))
+        return -mean / std, its.rescale_factor / std
 
     def embed(self, pixels: torch.Tensor) -> torch.Tensor:
         """[n, 3, h, w] -> [n, dim] float32 unit rows; differentiable."""
@@ -200,13 +221,14 @@ class PretrainedEncoder:
     @torch.inference_mode()
     def encode_prepared(self, squares: np.ndarray) -> np.ndarray:
         """uint8 [n, s, s, 3] from `preparation`, n at most `image_batch` -> [n, dim] float32, unit rows."""
-        batch = F.pad(self._numbers(squares), (0, 0, 0, 0, 0, 0, 0, self.image_batch - len(squares)))
-        return self.embed(batch)[:len(squares)].cpu().numpy()
+        if rest := self.image_batch - len(squares):
+            squares = np.concatenate([squares, np.zeros((rest, *squares.shape[1:]), np.uint8)])
+        return self.embed(self._numbers(squares))[:len(squares) - rest].cpu().numpy()
 
     def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
         """RGB pictures of any size -> [n, dim] float32, unit rows."""
-        batches = (images[start:start + self.image_batch] for start in range(0, len(images), self.image_batch))
-        rows = side_by_side(lambda some: self.encode_prepared(np.stack([self.preparation(image) for image in some])), batches, self.streams)
+        starts, size = range(0, len(images), self.image_batch), self.image_batch
+        rows = side_by_side(lambda start: self.encode_prepared(np.stack([self.preparation(image) for image in images[start:start + size]])), starts, self.streams)
         return np.concatenate([np.zeros((0, self.dim), np.float32), *rows])
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
@@ -266,7 +288,7 @@ class PretrainedEncoder:
         tools = ", ".join(f"{package} {version(package)}" for package in ("transformers", "tokenizers", "torch", "pillow"))
         return {"model": " + ".join(CHECKPOINTS[key].repo for key in (self.recipe.checkpoint, self.recipe.tower) if key),
                 "revision": " + ".join(f.revision for f in self.found), "weights_sha256": joined_hash(self.found),
-                "processor": f"{picture}; {json.dumps(rules)}; {self.preparation}, batches {self.image_batch}, {TEXT_BATCH}; sdpa; {tools}",
+                "processor": f"{picture}; {json.dumps(rules)}; {self.preparation}, batches {self.image_batch}, {TEXT_BATCH}; {self.attention}; {tools}",
                 "image_variant": "as stored", "dtype": str(self.dtype).removeprefix("torch."), "device": self.device.partition(":")[0]}
 
 
@@ -294,17 +316,21 @@ def grad_cam(seen, score: torch.Tensor) -> torch.Tensor:
 RELEVANCE = {"CLIPModel": roll_out, "CLIPSegModel": roll_out, "SiglipModel": grad_cam}
 
 
-def square_of(processor, draft: bool = False) -> Square:
+def square_of(processor) -> Square:
     """What a processor of transformers does to a picture up to its numbers: resize, and cut out the centre where it does."""
     size, crop = processor.size, getattr(processor, "do_center_crop", False)
     side, edge = (processor.crop_size.height, size.shortest_edge) if crop else (size.height, 0)
     if not side or crop and not edge or not crop and size.width != side or not (processor.do_rescale and processor.do_normalize):
         raise VwsdError(f"pictures of this shape are not known here: {size}", remedy="Resize to a square, or the shorter side and cut the centre out.")
-    return Square(side, edge, int(processor.resample), draft)
+    return Square(side, edge, int(processor.resample))
 
 
 def load_pretrained(name: str, variant: str = "") -> PretrainedEncoder:
-    """The encoder of one recipe; fp32 and full decoding are the reference, variants ("bf16", "fp16", "draft" of JPEGs, see `Square`) are faster and off by a drift that notebook 03 measures."""
+    """The encoder of one recipe. In fp32, with full decoding and Pillow's resizing, it is the reference.
+
+    variant: words joined by "-", each faster and off by a drift that notebook 03 measures: "bf16", "fp16", "draft" (of JPEGs), "quick"
+    (resizing). All variants resize quickly (`Square`), "quick" alone is fp32 otherwise.
+    """
     return PretrainedEncoder(f"{name}@{variant}" if variant else name, RECIPES[name], variant)
 
 

@@ -69,7 +69,7 @@ EN, EN_IT_FA = ("en",), ("en", "it", "fa")
 
 def published(name: str, about: str, languages: tuple[str, ...], *checkpoints: str) -> Entry:
     """Line of an encoder from published checkpoints: by default the one of its own name."""
-    return Entry(f"vwsdlib.encoders.pretrained:load_pretrained:{name}", about, languages, "paper", checkpoints or (name,), ("bf16", "fp16", "draft", "bf16-draft"))
+    return Entry(f"vwsdlib.encoders.pretrained:load_pretrained:{name}", about, languages, "paper", checkpoints or (name,), ("quick", "bf16", "fp16", "draft", "bf16-draft"))
 
 
 ENCODERS: dict[str, Entry] = {

@@ -6,16 +6,21 @@ One thread a batch is also the faster way: threads that share a batch wait for e
 
 from __future__ import annotations
 
+import gc
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from ..data.pictures import Square, from_bytes, read_bytes
 from ..data.sources import Place
 from ..errors import VwsdError
+
+KEPT_BLOCKS = 4   # of 16 MB, that Pillow keeps in a worker for the next picture instead of asking the system again
 
 
 def rank() -> tuple[int, int]:
@@ -48,21 +53,28 @@ def side_by_side(function: Callable, batches: Iterable, streams: int = 0) -> Ite
             torch.set_num_threads(before)                                             # the matrix library has one number for all threads
 
 
+@dataclass(frozen=True)
 class _Pictures:
-    """What worker processes do, batch by batch: (hashes of the files, squares [n, side, side, 3]), or the VwsdError of one that is no picture."""
+    """What worker processes do with a batch of places: (hashes of the files, squares [n, side, side, 3]), or the VwsdError of one that is no picture."""
 
-    def __init__(self, places: Sequence[Place], square: Square, truncated: str, size: int):
-        self.places, self.square, self.truncated, self.size = places, square, truncated, size
+    square: Square
+    truncated: str
 
-    def __len__(self) -> int:
-        return -(-len(self.places) // self.size)
-
-    def __getitem__(self, number: int) -> tuple[list[str], np.ndarray] | VwsdError:
+    def __getitem__(self, places: Sequence[Place]) -> tuple[list[str], np.ndarray] | VwsdError:
         try:
-            made = [from_bytes(read_bytes(p), p, self.truncated, self.square.enough) for p in self.places[number * self.size:(number + 1) * self.size]]
-            return [p.sha256 for p in made], np.stack([self.square(p.image) for p in made])
+            hashes, squares = [], np.empty((len(places), self.square.side, self.square.side, 3), np.uint8)
+            for at, place in zip(squares, places):                                    # one large picture in memory at a time
+                made = from_bytes(read_bytes(place), place, self.truncated, self.square.enough)
+                hashes.append(made.sha256)
+                at[:] = self.square(made.image)
+            return hashes, squares
         except VwsdError as e:
             return e
+
+
+def _worker_starts(number: int) -> None:
+    gc.freeze()                                # what came with the fork stays shared: a collection would write to all of it
+    Image.core.set_blocks_max(KEPT_BLOCKS)
 
 
 def squares(places: Sequence[Place], square: Square, size: int, truncated: str = "error") -> Iterator[tuple[list[str], np.ndarray]]:
@@ -73,9 +85,10 @@ def squares(places: Sequence[Place], square: Square, size: int, truncated: str =
     """
     from torch.utils.data import DataLoader
 
-    batches = _Pictures(places, square, truncated, size)
+    batches = [places[start:start + size] for start in range(0, len(places), size)]   # sent to the workers one by one: they hold no list
     workers = min(cores(), len(batches)) if len(batches) > 2 else 0
-    stream = iter(DataLoader(batches, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None, collate_fn=_as_they_are))
+    options = {"num_workers": workers, "prefetch_factor": 4, "worker_init_fn": _worker_starts} if workers else {}
+    stream = iter(DataLoader(_Pictures(square, truncated), batch_size=None, sampler=batches, collate_fn=_as_they_are, **options))
     while True:
         try:
             made = next(stream, None)
