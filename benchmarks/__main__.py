@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -59,6 +61,12 @@ def collect(plan: dict[str, tuple], turns: int, fresh: bool = False) -> dict[str
     return done
 
 
+def apart(run: Callable, sizes: dict):
+    """`run(**sizes)` in a fresh process: what one side leaves behind (memory kept, threads, warm caches) must not help or hurt the next turn."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(run, **sizes).result()
+
+
 def main() -> int:
     """Measure what is asked for, print the table, write JSON and plot."""
     options = parse()
@@ -76,7 +84,7 @@ def main() -> int:
         made_by = [here, code_sha256(), sha256_bytes(sources)]
         key = {name: sha256_bytes(json.dumps([made_by, its[name]], sort_keys=True).encode())[:12] for name in names}
         folder = cache_dir() / "benchmarks" / "turns"
-        plan = {name: (partial(SCENARIOS[name].run, **its[name]), SCENARIOS[name].minutes, folder / key[name]) for name in names}
+        plan = {name: (partial(apart, SCENARIOS[name].run, its[name]), SCENARIOS[name].minutes, folder / key[name]) for name in names}
         turns = collect(plan, options.turns or (1 if options.quick else 3), options.fresh)
     except VwsdError as e:
         print(f"Error: {e}")

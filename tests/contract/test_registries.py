@@ -49,7 +49,7 @@ def test_a_segmenter_that_is_none_is_answered_with_segmenters():
         load_encoder("lite-dense")
 
 
-@pytest.mark.parametrize("name, words", [("lite@bf16", "'lite' has no variant 'bf16'. Variants: none"), ("clip-vit-b32@", "Variants: clip-vit-b32@bf16, clip-vit-b32@fp16"),
+@pytest.mark.parametrize("name, words", [("lite@bf16", "'lite' has no variant 'bf16'. Variants: none"), ("clip-vit-b32@", "Variants: clip-vit-b32@quick, clip-vit-b32@bf16, clip-vit-b32@fp16"),
                                          ("clip-vit-b32@int8", "no variant 'int8'")])
 def test_a_variant_that_is_none_is_answered_with_variants(name, words):
     with pytest.raises(VwsdError, match=words):

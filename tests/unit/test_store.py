@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import weakref
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from vwsdlib.data.pictures import Square
 from vwsdlib.encoders.control import RandomEncoder
 from vwsdlib.encoders.registry import load_encoder
 from vwsdlib.encoders.store import VectorStore
+from vwsdlib.encoders.streams import OnDemand
 from vwsdlib.errors import VwsdError
 
 
@@ -51,6 +53,26 @@ def test_each_content_is_encoded_once(pictures, tmp_path):
     assert np.array_equal(again.images(pictures), rows[:10]) and again.encoder.seen == 0
     assert store.texts(["a", "b", "a"]).shape == (3, 64) and encoder.seen == 12
     assert store.images([]).shape == (0, 64)
+
+
+def test_pieces_of_a_picture_are_cut_when_needed_and_not_kept(tmp_path):
+    alive, most = set(), [0]
+
+    def cut(i):
+        piece = Image.new("RGB", (8, 8), (i % 40, 0, 0))
+        alive.add(number := len(made))
+        made.append(weakref.finalize(piece, alive.discard, number))
+        most[0] = max(most[0], len(alive))
+        return piece
+
+    class OneByOne(Counting):
+        def encode_images(self, images):
+            return np.concatenate([super(OneByOne, self).encode_images([image]) for image in images])
+
+    made, store = [], VectorStore(OneByOne(), tmp_path / "v")
+    rows = store.pictures(OnDemand(cut, 60))
+    assert store.encoder.seen == 40 and len(made) == 100 and most[0] <= 2             # looked at once for its key, once more if it is new
+    assert np.array_equal(rows[:20], rows[40:]) and np.array_equal(rows, VectorStore(Counting(), tmp_path / "w").pictures([cut(i) for i in range(60)]))
 
 
 def test_a_changed_file_is_another_picture(pictures, tmp_path):

@@ -17,11 +17,12 @@ from captum.attr import IntegratedGradients, Occlusion
 from PIL import Image
 from tqdm.auto import tqdm
 
+from ..encoders.streams import OnDemand
 from ..errors import VwsdError
 from ..paths import quiet, sha256_bytes
 
 CROPS, SMALLEST = 2000, 50  # crops a picture and their smallest side in pixels, as the CLIPSeg study has them
-BATCH = 512                 # crops encoded in one call; they are cut one by one, as the encoder takes them
+BATCH = 1024                # crops encoded in one call; each is cut when the encoder takes it
 EVALS = 16                  # altered pictures in one pass of the network, where the encoder does not say how many it likes
 CENTRE_WIDTH = 1 / 4        # the centre control's standard deviation, in sides of the picture
 RANDOM_WIDTH = 1 / 16       # the random control's smoothing, in sides of the picture
@@ -30,7 +31,7 @@ BASELINES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {  # what stands 
     "zero": torch.zeros_like,                                                            # the mean colour of the network's training
 }
 Size = tuple[int, int]                      # width, height in pixels
-VectorsOf = Callable[[list[Image.Image]], np.ndarray]
+VectorsOf = Callable[[Sequence[Image.Image]], np.ndarray]
 
 
 def draw_crops(size: Size, n: int = CROPS, smallest: int = SMALLEST, seed: int = 0) -> np.ndarray:
@@ -58,23 +59,6 @@ def spread(crops: np.ndarray, values: np.ndarray, size: Size) -> np.ndarray:
     corners = rows * (w + 1) + columns                                                           # [4n]
     changes = [np.bincount(corners, np.concatenate([v, -v, -v, v]), (h + 1) * (w + 1)) for v in np.asarray(values, np.float64).T]
     return np.stack(changes).reshape(-1, h + 1, w + 1).cumsum(1).cumsum(2)[:, :h, :w]
-
-
-@dataclass(frozen=True)
-class Cut(Sequence):
-    """Crops [n, 3] of a picture as a sequence of pictures, each cut when it is asked for: of a large picture, few fit in memory."""
-
-    picture: Image.Image
-    crops: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.crops)
-
-    def __getitem__(self, which: int | slice) -> Image.Image | list[Image.Image]:
-        if isinstance(which, slice):
-            return [self[i] for i in range(*which.indices(len(self)))]
-        x, y, side = self.crops[which].tolist()
-        return self.picture.crop((x, y, x + side, y + side))
 
 
 @dataclass(frozen=True)
@@ -106,7 +90,9 @@ def random_crop(vectors_of: VectorsOf, picture: Image.Image, text_vectors: np.nd
     whole = _unit(vectors_of([picture])) @ texts.T                                               # [1, t]
     cosines = []
     for start in tqdm(range(0, n, BATCH), desc="random crops", unit="batch", leave=False, disable=quiet()):
-        cosines.append(_unit(vectors_of(Cut(picture, crops[start:start + BATCH]))) @ texts.T)
+        some = crops[start:start + BATCH].tolist()
+        cut = OnDemand(lambda i: picture.crop((some[i][0], some[i][1], some[i][0] + some[i][2], some[i][1] + some[i][2])), len(some))
+        cosines.append(_unit(vectors_of(cut)) @ texts.T)
     visits = np.rint(spread(crops, np.ones((n, 1)), picture.size)[0]).astype(np.int64)
     total = spread(crops, np.concatenate(cosines) - whole, picture.size)
     return RandomCrop(np.where(visits > 0, total, 0.0), visits, crops)  # running sums leave 1e-17 where nothing was added

@@ -14,6 +14,7 @@ import threading
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Square:
-    """A picture as the square of bytes that a network looks at; needs Pillow and NumPy alone, so that worker processes start at once.
+    """A picture as the square of bytes that a network looks at; worker processes make it.
 
     side: of the square in pixels. edge: the shorter side after resizing, before the centre is cut out; 0 squashes the whole picture.
     resample: Pillow's number of the filter. draft: let libjpeg shrink by 2, 4 or 8 while it decodes, to no less than twice what is
@@ -82,14 +83,18 @@ class Square:
     def __call__(self, image: Image.Image) -> np.ndarray:
         """An RGB picture -> uint8 [side, side, 3]; the same pixels as transformers' own resizing and centre crop (a test compares)."""
         if not self.edge:
-            return np.asarray(self._resized(image, (self.side, self.side)))
+            return self._resized(image, (self.side, self.side))
         w, h = image.size
         size = (self.edge, int(self.edge * h / w)) if w <= h else (int(self.edge * w / h), self.edge)
         left, top = ((length - self.side) // 2 for length in size)
-        return np.asarray(self._resized(image, size).crop((left, top, left + self.side, top + self.side)))
+        return self._resized(image, size)[top:top + self.side, left:left + self.side]
 
-    def _resized(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
-        return _torch_resized(image, size, TORCH_FILTERS[self.resample]) if self.quick else image.resize(size, self.resample)
+    def _resized(self, image: Image.Image, size: tuple[int, int]) -> np.ndarray:
+        if (its := resizing()) and its.suits(image.size, size, self.resample):
+            return its.resize(np.asarray(image), size, self.resample)
+        if self.quick:
+            return _torch_resized(image, size, TORCH_FILTERS[self.resample])
+        return np.asarray(image.resize(size, self.resample))
 
     @property
     def enough(self) -> int:
@@ -97,14 +102,23 @@ class Square:
         return 2 * (self.edge or self.side) if self.draft else 0
 
 
-def _torch_resized(image: Image.Image, size: tuple[int, int], mode: str) -> Image.Image:
+@cache
+def resizing():
+    """The module `resizing`, which needs numba; None where that is missing or cannot work here, and Pillow does all of it."""
+    try:
+        from . import resizing
+    except (ImportError, RuntimeError):              # the second: numba found no folder for what it compiles
+        return None
+    return resizing if resizing.agrees() else None
+
+
+def _torch_resized(image: Image.Image, size: tuple[int, int], mode: str) -> np.ndarray:
     """An RGB picture resized to (w, h), smoothed as Pillow does; PyTorch after Pillow-SIMD's method."""
     import torch
 
     with torch.inference_mode():
         pixels = torch.from_numpy(np.asarray(image)).permute(2, 0, 1)[None]
-        resized = torch.nn.functional.interpolate(pixels, size=size[::-1], mode=mode, antialias=True)[0]
-    return Image.fromarray(resized.permute(1, 2, 0).contiguous().numpy())
+        return torch.nn.functional.interpolate(pixels, size=size[::-1], mode=mode, antialias=True)[0].permute(1, 2, 0).numpy()
 
 
 def load_picture(path: str | Path, truncated: str = "error", enough: int = 0) -> Picture:

@@ -22,7 +22,7 @@ from ..errors import VwsdError
 from ..paths import cache_dir, quiet, sha256_bytes, write_text
 from .registry import Encoder
 from .rows import Rows
-from .streams import rank, side_by_side, squares
+from .streams import OnDemand, rank, side_by_side, squares
 
 Batch = tuple[list[bytes], np.ndarray]   # keys, rows
 
@@ -66,7 +66,8 @@ class VectorStore:
     def pictures(self, pictures: Sequence[Image.Image]) -> np.ndarray:
         """[n, d] unit rows of pictures in memory (crops, scenes, uploads), keyed by their pixels."""
         keys = [row_key("pixels", sha256_bytes(f"{p.mode}{p.size}".encode() + p.tobytes())) for p in pictures]
-        return self._filled(keys, dict(zip(keys, pictures)), lambda wanted: self._encoded(wanted, self.encoder.encode_images), "pictures")
+        encode = lambda which: self.encoder.encode_images(OnDemand(lambda i: pictures[which[i]], len(which)))
+        return self._filled(keys, {key: i for i, key in enumerate(keys)}, lambda wanted: self._encoded(wanted, encode), "pictures")
 
     def _filled(self, keys: Sequence[bytes], wanted: dict[bytes, object], encoded: Callable[[dict], Iterator[Batch]], unit: str) -> np.ndarray:
         missing = {key: wanted[key] for key in self._rows.missing(keys)}

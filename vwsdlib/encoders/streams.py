@@ -6,20 +6,23 @@ One thread a batch is also the faster way: threads that share a batch wait for e
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from PIL import Image
 
-from ..data.pictures import Square, from_bytes, read_bytes
+from ..data.pictures import Square, from_bytes, read_bytes, resizing
 from ..data.sources import Place
 from ..errors import VwsdError
 
+MALLOC = {-3: 1 << 25, -1: 1 << 29}   # glibc's mallopt: M_MMAP_THRESHOLD and M_TRIM_THRESHOLD, in bytes
 KEPT_BLOCKS = 4   # of 16 MB, that Pillow keeps in a worker for the next picture instead of asking the system again
 
 
@@ -34,10 +37,22 @@ def cores() -> int:
     return max(1, usable // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
+@cache
+def keep_memory() -> None:
+    """Have glibc keep freed memory for the next batch, as long as this process lives; nothing happens elsewhere.
+
+    By default each large tensor is asked from the system and given back, page by page: up to a quarter of an encoder's time (benchmarks/).
+    """
+    if set_option := getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None:
+        for option, value in MALLOC.items():
+            set_option(option, value)
+
+
 def side_by_side(function: Callable, batches: Iterable, streams: int = 0) -> Iterator:
     """`function` of each batch, in order, in `streams` threads (0: one a core) with one torch thread each; few batches wait at a time."""
     import torch
 
+    keep_memory()
     streams, before, waiting = streams or cores(), torch.get_num_threads(), deque()
     with ThreadPoolExecutor(streams, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         try:
@@ -51,6 +66,20 @@ def side_by_side(function: Callable, batches: Iterable, streams: int = 0) -> Ite
             for future in waiting:
                 future.cancel()
             torch.set_num_threads(before)                                             # the matrix library has one number for all threads
+
+
+@dataclass(frozen=True)
+class OnDemand(Sequence):
+    """`n` things, each made by `make(number)` when it is asked for and not kept: of pieces of large pictures, few fit in memory."""
+
+    make: Callable[[int], object]
+    n: int
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, which: int | slice):
+        return [self.make(i) for i in range(self.n)[which]] if isinstance(which, slice) else self.make(range(self.n)[which])
 
 
 @dataclass(frozen=True)
@@ -87,6 +116,7 @@ def squares(places: Sequence[Place], square: Square, size: int, truncated: str =
 
     batches = [places[start:start + size] for start in range(0, len(places), size)]   # sent to the workers one by one: they hold no list
     workers = min(cores(), len(batches)) if len(batches) > 2 else 0
+    resizing()                                                                        # imported once, before the workers are forked
     options = {"num_workers": workers, "prefetch_factor": 4, "worker_init_fn": _worker_starts} if workers else {}
     stream = iter(DataLoader(_Pictures(square, truncated), batch_size=None, sampler=batches, collate_fn=_as_they_are, **options))
     while True:
