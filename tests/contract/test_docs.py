@@ -12,10 +12,15 @@ import yaml
 
 import vwsdlib
 from vwsdlib import cli, pipeline
+from vwsdlib.analysis.scorers import TEXTS
 from vwsdlib.encoders import registry
 from vwsdlib.encoders.checkpoints import CHECKPOINTS
 from vwsdlib.errors import VwsdError
+from vwsdlib.language.definitions import DEFINERS
+from vwsdlib.language.wsd_baselines import BASELINES
 from vwsdlib.paths import PACKAGE
+from vwsdlib.polclip.config import make_config
+from vwsdlib.polclip.study import STUDIES
 
 ROOT = PACKAGE.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -143,11 +148,17 @@ def unknown_names(o) -> list[str]:
             pipeline.plan(o.profile, o.only, o.start_from, settings=pipeline.parse_settings(o.settings))
         elif getattr(o, "profile", "demo") not in pipeline.read_pipeline()["profiles"] | {"mine": {}}:
             return [o.profile]
+        if o.command == "train":
+            make_config(o.preset, **pipeline.parse_settings(o.settings))
         if getattr(o, "encoder", "grey") != "grey":                 # the toy of adding-a-model.md
             registry.entry(o.encoder)
     except VwsdError as e:
         return [str(e)]
-    return [name for name in o.only or () if name not in CHECKPOINTS] if o.command == "fetch" else []
+    named = {"fetch": ("only", CHECKPOINTS), "evaluate": ("text", TEXTS), "wsd": ("method", BASELINES), "define": ("definer", DEFINERS), "train": ("study", STUDIES)}
+    option, table = named.get(o.command, ("", ()))
+    given = getattr(o, option, None) or ()
+    wrong = [name for name in ([given] if isinstance(given, str) else given) if name not in table]
+    return wrong + ([str(o.out)] if o.command == "define" and o.out.suffix != ".jsonl" else [])
 
 
 def strange_words(line: str) -> list[str]:
@@ -187,7 +198,8 @@ def test_a_wrong_command_would_be_seen(line):
 
 
 @pytest.mark.parametrize("line", ["vwsd run --set encodr=lite", "vwsd run --only 02_clip", "vwsd run --profile papers", "vwsd status --profile papers", "vwsd fetch models --only clip-b32",
-                                  "vwsd encode DIR --encoder lit"])
+                                  "vwsd encode DIR --encoder lit", "vwsd evaluate --data a --gold b --images d --text prompt", "vwsd define --data D --definer lesk --out F",
+                                  "vwsd define --data D --definer leks --out f.jsonl", "vwsd train --records r --out d --set sense=3", "vwsd wsd --data x --method first"])
 def test_a_wrong_name_in_a_command_would_be_seen(line):
     assert unknown_names(parsed(line))
 
@@ -268,6 +280,17 @@ def test_errors_are_quoted_once_and_in_number():
 @pytest.mark.parametrize("message", ["… gold line for … items", "the checkpoint … is nowhere", "unknown parametre", "disk full"])
 def test_an_error_that_nobody_raises_would_be_seen(message):
     assert not said(message, templates())
+
+
+def variables() -> set[str]:
+    """Variables of the environment that the library speaks of, but those that the runner sets itself."""
+    return {name for t in templates() for name in re.findall(r"\bVWSD_[A-Z]+(?:_[A-Z]+)?\b", t)} - {"VWSD_STAGING", "VWSD_NOTEBOOK"}
+
+
+def test_every_variable_of_the_environment_is_explained():
+    page = text_of(ROOT / "docs" / "troubleshooting.md").partition("## Variables of the environment")[2]
+    told = set(re.findall(r"^\| `(VWSD_\w+)` \|", page, re.M))
+    assert told == variables() and len(told) >= 10
 
 
 # ---------------------------------------------------------------- the changelog
