@@ -5,6 +5,7 @@ import re
 import shlex
 
 import pytest
+from PIL import Image
 
 from vwsdlib import cli
 from vwsdlib.paths import PACKAGE
@@ -95,3 +96,101 @@ def test_a_page_whose_code_fails_would_be_seen(tmp_path, monkeypatch, capsys):
         (tmp_path / "docs" / "broken.md").write_text(text)
         with pytest.raises((ZeroDivisionError, AssertionError)):
             play("broken.md", [], capsys)
+
+
+# ---------------------------------------------------------------- the errors that people meet first are on the page, by their very words
+
+def page_messages() -> list[str]:
+    text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    return re.findall(r"^\| `([^`]+)`", text.partition("## Words that are not ours")[0], re.M)
+
+
+def explained(said: str) -> list[str]:
+    """Quotations of the page that the words of an error fit; a dot stands for anything."""
+    return [m for m in page_messages() if re.search(".+?".join(map(re.escape, m.split("…"))), said)]
+
+
+def a_line_short(data, gold, images):
+    gold.write_text("\n".join(gold.read_text().splitlines()[:-1]))
+
+
+def shifted(data, gold, images):
+    own = [[line.replace("image.", f"image.{i}") for i, line in enumerate(path.read_text().splitlines())] for path in (data, gold)]     # no picture in two items
+    data.write_text("\n".join(own[0]))
+    gold.write_text("\n".join([*own[1][:2], "image.99.png", *own[1][2:5]]))
+
+
+def of_other_case(data, gold, images):
+    gold.write_text(gold.read_text().replace("image.0.png", "image.0.PNG"))
+
+
+def nine_names(data, gold, images):
+    data.write_text(data.read_text().replace("\timage.9.png", "", 1))
+
+
+def cut_short(data, gold, images):
+    Image.effect_noise((256, 256), 80).save(images / "image.3.png")
+    whole = (images / "image.3.png").read_bytes()
+    (images / "image.3.png").write_bytes(whole[:len(whole) // 2])
+
+
+def no_picture(data, gold, images):
+    (images / "image.3.png").write_text("<html>Sign in</html>")
+
+
+def elsewhere(data, gold, images):
+    for picture in images.iterdir():
+        picture.rename(picture.with_suffix(".PNG"))
+
+
+SET, EVALUATE = ("--data", "DATA", "--gold", "GOLD"), ("evaluate", "--data", "DATA", "--gold", "GOLD", "--images", "IMAGES", "--encoder", "random")
+
+
+@pytest.mark.parametrize("damage, arguments, words", [
+    (a_line_short, ("audit", *SET), "… gold lines for … items"),
+    (shifted, ("audit", *SET), "From here on the gold file is shifted by …"),
+    (of_other_case, ("audit", *SET), "The candidate is spelled …"),
+    (nine_names, ("audit", *SET), "… tab-separated fields, … expected"),
+    (None, ("audit", "--data", "DATA", "--gold", "none.txt"), "no such file"),
+    (cut_short, EVALUATE, "the picture is truncated: …"),
+    (no_picture, EVALUATE, "not a picture (none of …)"),
+    (elsewhere, EVALUATE, "none of the pictures is in the folder"),
+    (None, (*EVALUATE[:-1], "lit"), "no encoder named …"),
+    (None, (*EVALUATE[:-1], "lite@bf16"), "… has no variant …"),
+    (None, (*EVALUATE, "--text", "prompt"), "no text variant …"),
+    (None, (*EVALUATE[:-1], "clip-vit-b32"), "the checkpoint … is not here"),
+    (None, ("run", "--set", "encodr=lite"), "unknown parameter '…'"),
+    (None, ("run", "--set", "seed=one"), "parameter '…' takes …, not …"),
+    (None, ("run", "--profile", "papers"), "unknown profile '…'"),
+    (None, ("run", "--only", "2_clip"), "unknown notebook '…'"),
+    (None, ("report",), "nothing is stored for this profile"),
+    (None, ("score", *SET, "DATA"), "not a ranking of the ten candidates of …"),
+    (None, ("score", *SET, "GOLD"), "not a ranking of the ten candidates of …"),
+], ids=lambda value: value[0] if isinstance(value, tuple) else getattr(value, "__name__", None))
+def test_a_first_error_is_explained(damage, arguments, words, official, here, monkeypatch, capsys):
+    monkeypatch.setenv("VWSD_MODELS", str(here / "models"))
+    if damage:
+        damage(*official)
+    places = dict(zip(("DATA", "GOLD", "IMAGES"), official))
+    code = cli.main([str(places.get(a, a)) for a in arguments])
+    said = capsys.readouterr().err
+    assert code == 2 and words in explained(said), said
+
+
+def test_a_full_disk_is_explained(official, here, monkeypatch, capsys):
+    import errno
+    import os
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    arguments = [*(str(dict(zip(("DATA", "GOLD", "IMAGES"), official)).get(a, a)) for a in EVALUATE), "--out", "scores.tsv"]
+    assert cli.main(arguments) == 0
+    (here / "scores.tsv").unlink()
+    monkeypatch.setattr(os, "replace", full)
+    assert cli.main(arguments) == 2 and "cannot write the file: …" in explained(capsys.readouterr().err)
+    assert not (here / "scores.tsv").exists()
+
+
+def test_an_error_that_the_page_does_not_have_would_be_seen():
+    assert explained("vwsd rank: the moon is full [here].") == []
