@@ -197,14 +197,19 @@ def test_a_wrong_command_would_be_seen(line):
         parsed(line)
 
 
-@pytest.mark.parametrize("line", ["vwsd run --set encodr=lite", "vwsd run --only 02_clip", "vwsd run --profile papers", "vwsd status --profile papers", "vwsd fetch models --only clip-b32",
-                                  "vwsd encode DIR --encoder lit", "vwsd evaluate --data a --gold b --images d --text prompt", "vwsd define --data D --definer lesk --out F",
-                                  "vwsd define --data D --definer leks --out f.jsonl", "vwsd train --records r --out d --set sense=3", "vwsd wsd --data x --method first"])
+@pytest.mark.parametrize("line", [
+    "vwsd run --set encodr=lite", "vwsd run --only 02_clip", "vwsd run --profile papers", "vwsd status --profile papers", "vwsd fetch models --only clip-b32",
+    "vwsd encode DIR --encoder lit", "vwsd evaluate --data a --gold b --images d --text prompt", "vwsd define --data D --definer lesk --out F",
+    "vwsd define --data D --definer leks --out f.jsonl", "vwsd train --records r --out d --set sense=3", "vwsd wsd --data x --method first",
+])
 def test_a_wrong_name_in_a_command_would_be_seen(line):
     assert unknown_names(parsed(line))
 
 
-@pytest.mark.parametrize("line, words", [("vwsd rnu", ["rnu"]), ("vwsd run [--onyl NOTEBOOK]", ["--onyl"]), ("vwsd evaluate --imag d", ["--imag"]), ("vwsd fetch vwsd --split dev", ["dev"]), ("vwsd fetch vwsd --from DIR", [])])
+@pytest.mark.parametrize("line, words", [
+    ("vwsd rnu", ["rnu"]), ("vwsd run [--onyl NOTEBOOK]", ["--onyl"]), ("vwsd evaluate --imag d", ["--imag"]), ("vwsd fetch vwsd --split dev", ["dev"]),
+    ("vwsd fetch vwsd --from DIR", []),
+])
 def test_a_wrong_word_in_passing_would_be_seen(line, words):
     assert strange_words(line) == words
 
