@@ -36,7 +36,8 @@ def _bare(axes: Iterable[plt.Axes]) -> None:
         ax.spines[:].set_visible(False)
 
 
-def _overlay(ax: plt.Axes, picture: Image.Image, shown: np.ndarray, norm: Normalize, colours: str) -> None:
+def overlay(ax: plt.Axes, picture: Image.Image, shown: np.ndarray, norm: Normalize, colours: str) -> None:
+    """Draw a picture in grey and a map [h, w] of it above, in colours at the scale of `norm`."""
     ax.imshow(picture.convert("L"), cmap="gray", vmin=0, vmax=255)
     ax.imshow(shown, cmap=colours, norm=norm, alpha=OPACITY, extent=(-0.5, picture.width - 0.5, picture.height - 0.5, -0.5), interpolation="bilinear")
 
@@ -59,7 +60,7 @@ def crop_maps(c: Collection) -> Drawn | None:
         row[0].set_title(f"“{phrase}”", fontsize=9, loc="left")
         for ax, (kind, model) in zip(row[1:], columns):
             record = next(r for r in m.records if (r["picture"], r["phrase"], r["kind"], r["model"]) == (name, phrase, kind, model))
-            _overlay(ax, picture, m.maps[record["map"]], Normalize(-limits[kind], limits[kind]), DIVERGING)
+            overlay(ax, picture, m.maps[record["map"]], Normalize(-limits[kind], limits[kind]), DIVERGING)
             ax.set_title(f"{kinds[kind]}\n{model}", fontsize=8, loc="left")
         _bare(row)
     for i, (kind, unit) in enumerate((("total", "sum of changes in cosine"), ("mean", "mean change in cosine"))):
@@ -81,10 +82,10 @@ def crop_seeds(c: Collection) -> Drawn | None:
     picture, limit = _picture(c, m, r["picture"]), float(np.abs(maps["mean"]).max())
     axes[0].imshow(picture)
     axes[0].set_title(f"“{r['phrase']}”")
-    _overlay(axes[1], picture, maps["mean"], Normalize(-limit, limit), DIVERGING)
+    overlay(axes[1], picture, maps["mean"], Normalize(-limit, limit), DIVERGING)
     axes[1].set_title(f"mean of {r['seeds']} seeds")
     width = maps["high"] - maps["low"]
-    _overlay(axes[2], picture, width, Normalize(0, float(width.max())), SEQUENTIAL)
+    overlay(axes[2], picture, width, Normalize(0, float(width.max())), SEQUENTIAL)
     axes[2].set_title("width of one run's 95 % range", fontsize=10)
     for ax, norm, colours in ((axes[1], Normalize(-limit, limit), DIVERGING), (axes[2], Normalize(0, float(width.max())), SEQUENTIAL)):
         fig.colorbar(ScalarMappable(norm, colours), ax=ax, location="bottom", label="mean change in cosine", shrink=0.85)
@@ -132,7 +133,7 @@ def scenes(c: Collection) -> Drawn | None:
         row[0].set_ylabel(records[0]["phrase"], fontsize=8)
         for ax, (method, model) in zip(row[1:], columns):
             shown = m.maps[next(r["map"] for r in records if (r["method"], r["model"]) == (method, model))]
-            _overlay(ax, picture, shown, Normalize(float(shown.min()), float(shown.max()) or 1.0), SEQUENTIAL)
+            overlay(ax, picture, shown, Normalize(float(shown.min()), float(shown.max()) or 1.0), SEQUENTIAL)
         for ax in row:
             ax.contour(known, levels=[0.5], colors="white" if ax is not row[0] else BLACK, linewidths=1.1, extent=(0, picture.width, 0, picture.height))
             ax.set_ylim(picture.height, 0)

@@ -1,0 +1,243 @@
+"""The explorer without a browser: its work, and its controls driven as a person would."""
+
+import io
+import json
+from dataclasses import replace
+from datetime import datetime
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vwsdlib.analysis.metrics import gold_ranks
+from vwsdlib.data.items import Item
+from vwsdlib.errors import VwsdError
+from vwsdlib.explore import Explorer, widget, work
+from vwsdlib.paths import PACKAGE
+from vwsdlib.results.predictions import Predictions
+
+
+@pytest.fixture(scope="module")
+def explorer(tmp_path_factory):
+    """One explorer of the built-in set for all tests here: each leaves it as it pleases and `fresh` puts it back."""
+    return Explorer("emojiwsd", "en", exports=tmp_path_factory.mktemp("exports"))
+
+
+@pytest.fixture
+def fresh(explorer):
+    explorer.part.value = ("it", "test")
+    explorer.part.value = ("en", "test")
+    explorer.encoder_b.value = widget.NONE
+    explorer.items.value = 0
+    explorer.template.value = "as it is"
+    explorer.segmenter.value = "lite-dense"
+    assert explorer.status.value == ""
+    return explorer
+
+
+def run(scores, gold=0):
+    scores = np.array(scores, np.float32)
+    items = tuple(Item(f"en.test.{i}", "en", word, f"{word} thing", tuple(f"image.{j}.png" for j in range(10)), f"image.{gold}.png") for i, word in enumerate(("bat", "Crane", "nut")))
+    return Predictions("x.phrase.en.test", {}, items, ("",) * 3, scores, gold_ranks(scores, [gold] * 3))
+
+
+def row(first, second=0.5):
+    """Ten scores whose best is at `first`, by a margin of 1 - second over the next."""
+    scores = [0.0] * 10
+    scores[(first + 1) % 10], scores[first] = second, 1.0
+    return scores
+
+
+# ---------------------------------------------------------------- work
+
+def test_an_answer_ranks_pictures_and_ties_keep_their_order():
+    its = work.Answer("toy", "bat", np.array([0.1, 0.3, 0.3, 0.2]))
+    assert its.order == [1, 2, 3, 0] and its.ranks == [4, 1, 2, 3] and its.margin == 0
+    assert work.Answer("toy", "bat", np.array([0.1])).margin == 0
+
+
+def test_text_is_put_together():
+    assert work.full_text(" fruit bat ") == "fruit bat" and work.full_text("{bat}", "This is ….") == "This is {bat}."
+    assert work.full_text("fruit bat", "A photo of “…”", "A flying Mammal") == 'A photo of "fruit bat", a flying mammal'
+
+
+def test_items_are_searched_filtered_and_sorted():
+    a, b = run([row(0, 0.9), row(1, 0.1), row(0, 0.2)]), run([row(0), row(0), row(2)])
+    items = a.items
+    assert work.chosen(items, "CRANE") == [1] and work.chosen(items, "en.test.2") == [2] and work.chosen(items, "thing") == [0, 1, 2]
+    assert work.chosen(items, keep="A right", a=a) == [0, 2] and work.chosen(items, keep="A wrong", a=a) == [1]
+    assert work.chosen(items, keep="only A right", a=a, b=b) == [2] and work.chosen(items, keep="only B right", a=a, b=b) == [1]
+    assert work.chosen(items, keep="A and B choose differently", a=a, b=b) == [1, 2]
+    assert work.chosen(items, order="A least certain first", a=a) == [0, 2, 1] and work.chosen(items, order="A most certain first", a=a) == [1, 2, 0]
+    for options in ({"keep": "A right"}, {"keep": "only A right", "a": a}, {"keep": "only A right", "b": b}, {"order": "A least certain first"}):
+        with pytest.raises(VwsdError, match="needs stored results"):
+            work.chosen(items, **options)
+
+
+def test_a_registry_at_hand_is_what_has_its_checkpoints(monkeypatch):
+    assert {"lite", "random"} <= set(work.at_hand()) and "lite-dense" in work.segmenters_at_hand()
+    monkeypatch.setattr(work, "present", lambda key: (key == "clip-vit-b32", 0))
+    assert "clip-vit-b32" in work.at_hand() and "clip-vit-b16" not in work.at_hand() and "mclip" not in work.at_hand()
+
+
+# ---------------------------------------------------------------- the widget
+
+def test_scores_are_those_that_the_notebooks_stored(fresh):
+    stored = fresh.runs["lite.phrase.en.test"]
+    for i in (0, 144, 206):
+        fresh.items.value = i
+        assert np.allclose(fresh.answers[0].scores, stored.scores[i], atol=2e-5) and fresh.gold == stored.items[i].gold_index
+        assert fresh.answers[0].ranks[fresh.gold] == stored.ranks[i]
+
+
+def test_the_ranking_follows_the_phrase(fresh):
+    before, shown = fresh.answers[0].scores, fresh.shown.value
+    fresh.phrase.value = "fizzy drink in a glass"
+    assert not np.allclose(before, fresh.answers[0].scores) and fresh.shown.value != shown and "fizzy drink" in fresh.note.value
+    fresh.template.value = "This is …."
+    assert fresh.text == "This is fizzy drink in a glass."
+    fresh.reset.click()
+    assert np.array_equal(before, fresh.answers[0].scores) and fresh.text == fresh.item.phrase
+    fresh.phrase.value = "  "
+    assert "the text is empty" in fresh.status.value
+    fresh.phrase.value = "<b>bat</b>"
+    assert "<b>bat</b>" not in fresh.note.value and "&lt;b&gt;bat" in fresh.note.value
+
+
+def test_templates_definitions_and_translations_change_the_text(fresh):
+    fresh.template.value = "A photo of “…”"
+    fresh.definition.value = "first-sense"
+    assert fresh.text.startswith(f'A photo of "{fresh.item.phrase}", ') and len(fresh.text) > 40
+    fresh.template.value = "as it is"
+    fresh.part.value = ("fa", "test")
+    assert "vwsd-rtl" in fresh.phrase._dom_classes and fresh.definition.options == (widget.NONE,)
+    fresh.reading.value = "reference"
+    assert fresh.text.isascii() and fresh.text != fresh.item.phrase
+    fresh.reading.value = widget.NONE
+    assert fresh.text == fresh.item.phrase
+    fresh.part.value = ("en", "test")
+    assert "vwsd-rtl" not in fresh.phrase._dom_classes
+
+
+def test_the_list_shows_what_a_system_got_wrong_and_where_two_part(fresh):
+    fresh.word.value = "bat"
+    assert [label[:1] for label, _ in fresh.items.options].count("✓") and all("bat" in label for label, _ in fresh.items.options)
+    fresh.keep.value = "A wrong"
+    assert all(label.startswith("✗") for label, _ in fresh.items.options)
+    fresh.word.value = ""
+    assert len(fresh.items.options) == int((fresh.runs["lite.phrase.en.test"].ranks > 1).sum())
+    fresh.keep.value = "A and B choose differently"
+    assert "needs stored results of systems A and B" in fresh.status.value and fresh.keep.value == "all items" and len(fresh.items.options) == 502
+    fresh.encoder_b.value = "lite-352"
+    fresh.keep.value = "A and B choose differently"
+    assert fresh.status.value == "" and 0 < len(fresh.items.options) < 502 and len(fresh.answers) == 2 and "B " in fresh.shown.value
+    assert fresh.answers[0].order[0] != fresh.answers[1].order[0]
+    fresh.word.value = "no such word"
+    assert "no item is like this" in fresh.status.value
+    fresh.word.value = ""
+    assert fresh.status.value == ""
+
+
+@pytest.mark.parametrize("method", ["mask", "relevance", "centre"])
+def test_maps_are_drawn_over_the_chosen_picture(fresh, method):
+    fresh.picture.value, fresh.method.value = 3, method
+    assert fresh.map.value == ""
+    fresh.draw.click()
+    assert fresh.status.value == "" and f"{method} of {fresh.names[3]}" in fresh.map.value and "data:image/png;base64," in fresh.map.value
+    fresh.phrase.value = fresh.phrase.value + " x"
+    fresh.picture.value = 4
+    assert fresh.map.value == ""                                                  # a map of another picture is never left standing
+
+
+def test_methods_are_those_at_hand(fresh):
+    assert "mask" in fresh.method.options
+    fresh.segmenter.value = widget.NONE
+    assert "mask" not in fresh.method.options and "crops_sum" in fresh.method.options
+    fresh.encoder_a.value = "random"
+    assert "relevance" not in fresh.method.options
+    fresh.encoder_a.value = "lite"
+
+
+def uploaded(*colours):
+    files = []
+    for colour in colours:
+        out = io.BytesIO()
+        Image.new("RGB", (40, 30), colour).save(out, "PNG")
+        files.append({"name": f"{colour}.png", "type": "image/png", "size": out.tell(), "content": memoryview(out.getvalue()), "last_modified": datetime(2026, 1, 1)})
+    return tuple(files)
+
+
+def test_own_pictures_are_ranked_under_an_own_phrase(fresh):
+    fresh.use_own.value = True
+    assert "no pictures of yours yet" in fresh.status.value and not fresh.use_own.value
+    fresh.own.clear()
+    fresh.upload.value = uploaded("red", "blue", "green")
+    assert fresh.status.value == "" and fresh.use_own.value and fresh.names == ["red.png", "blue.png", "green.png"] and fresh.gold is None
+    fresh.phrase.value = "a red thing"
+    assert len(fresh.answers[0].scores) == 3 and "chooses" in fresh.shown.value and "your own pictures" in fresh.note.value
+    fresh.export.click()
+    facts = json.loads(fresh.exported[1].read_text())
+    assert facts["item"] is None and facts["pictures"] == fresh.names and facts["text"] == "a red thing"
+    fresh.upload.value = ({"name": "x.png", "type": "image/png", "size": 3, "content": memoryview(b"abc"), "last_modified": datetime(2026, 1, 1)},)
+    assert "not a picture" in fresh.status.value and "x.png" in fresh.status.value
+    fresh.use_own.value = False
+    assert len(fresh.answers[0].scores) == 10
+    fresh.own.clear()
+
+
+def test_export_writes_what_is_shown(fresh):
+    fresh.encoder_b.value = "lite-352"
+    fresh.items.value = 206
+    fresh.export.click()
+    png, facts = fresh.exported[0], json.loads(fresh.exported[1].read_text())
+    assert png.parent == fresh.exports and str(png) in fresh.note.value and Image.open(png).width > 800
+    assert facts == json.loads(json.dumps(fresh.facts())) and facts["item"]["id"] == "en.test.206" and [s["encoder"] for s in facts["systems"]] == ["lite", "lite-352"]
+    assert facts["systems"][0]["ranks"] == fresh.answers[0].ranks and facts["systems"][0]["weights_sha256"]
+    fresh.export.click()
+    assert fresh.exported[0] == png                                                # the same view, the same name
+
+
+def test_what_goes_wrong_is_said_in_the_widget(fresh, monkeypatch, capsys):
+    fresh.dataset.value = "vwsd"
+    assert "vwsd fetch vwsd" in fresh.status.value and 'role="alert"' in fresh.status.value
+    fresh.dataset.value = "emojiwsd"
+    assert fresh.status.value == ""
+    monkeypatch.setattr(work, "open_picture", lambda place: None)
+    fresh.items.value = 5
+    assert "10 of the ten pictures are not at hand" in fresh.status.value
+    monkeypatch.undo()
+    monkeypatch.setattr(work, "answer", lambda *_: 1 / 0)
+    fresh.phrase.value = "another"
+    assert "ZeroDivisionError" in fresh.status.value and "Traceback" not in fresh.status.value
+    monkeypatch.undo()
+    fresh.items.value = 6
+    assert fresh.status.value == "" and capsys.readouterr() == ("", "")
+
+
+def test_an_item_without_gold_is_shown_without_verdict(fresh, monkeypatch):
+    fresh.item = replace(fresh.item, gold=None)
+    fresh._look()
+    assert fresh.gold is None and "chooses" in fresh.shown.value and "★" not in fresh.shown.value
+
+
+def test_every_control_explains_itself_and_pictures_have_words(fresh):
+    controls = [its for its in vars(fresh).values() if isinstance(its, widget.w.DOMWidget) and hasattr(its, "value" if not hasattr(its, "on_click") else "on_click")]
+    silent = {id(its) for its in (fresh.status, fresh.shown, fresh.map, fresh.note, fresh.box)}
+    assert len(controls) > 15 and all(its.tooltip for its in controls if id(its) not in silent)
+    assert fresh.shown.value.count("<img") == fresh.shown.value.count('alt="image.') == 10 and fresh.shown.value.count('.png, the gold"') == 1
+
+
+def test_an_unknown_set_is_named():
+    with pytest.raises(VwsdError, match="unknown set 'emojwsd'.*emojiwsd"):
+        Explorer("emojwsd")
+
+
+def test_the_notebook_shows_it(explorer, monkeypatch):
+    """Its cells run, with the explorer of these tests standing in for a second one."""
+    import vwsdlib.explore
+    cells = [c for c in json.loads((PACKAGE.parent / "notebooks" / "explore.ipynb").read_text())["cells"] if c["cell_type"] == "code"]
+    monkeypatch.setattr(vwsdlib.explore, "Explorer", lambda *a, **k: explorer)
+    names = {}
+    for cell in cells:
+        exec("".join(cell["source"]), names)
+    assert names["explorer"] is explorer and hasattr(Explorer, "_ipython_display_")

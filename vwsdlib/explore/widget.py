@@ -1,0 +1,348 @@
+"""The explorer's controls. Every handler answers in the widget: an error is a sentence there, never a traceback."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Callable
+from functools import cached_property, wraps
+from pathlib import Path
+
+import ipywidgets as w
+from PIL import Image
+
+from .. import paths, rehearsal
+from ..analysis.saliency import available
+from ..data.pictures import from_bytes
+from ..data.sets import SETS, VwsdSet, load_set
+from ..encoders.registry import load_encoder, load_segmenter
+from ..encoders.store import VectorStore
+from ..errors import VwsdError, known
+from ..results.collect import LANGUAGE_NAMES
+from ..results.figures import BLUE, RED
+from . import work
+
+NONE = "none"
+RIGHT_TO_LEFT = ("fa",)
+STYLE = f"""<style>
+.vwsd {{ --line: var(--jp-border-color1, #bbb); --text: var(--jp-ui-font-color1, #222); --soft: var(--jp-ui-font-color2, #555); color: var(--text); }}
+.vwsd-grid {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(116px, 1fr)); gap: 8px; padding: 0; margin: 4px 0; list-style: none; max-width: 720px; }}
+.vwsd-grid li {{ border: 1px solid var(--line); border-radius: 4px; padding: 4px; text-align: center; font-size: 12px; line-height: 1.35; }}
+.vwsd-grid li.gold {{ border: 3px solid {BLUE}; padding: 2px; }}
+.vwsd-grid img {{ width: 100%; height: 104px; object-fit: contain; background: #fff; }}
+.vwsd-grid .first {{ font-weight: bold; }}
+.vwsd-rtl input {{ direction: rtl; }}
+.vwsd-error {{ border-left: 4px solid {RED}; padding: 6px 10px; margin: 4px 0; }}
+.vwsd-note {{ color: var(--soft); font-size: 12px; }}
+</style>"""
+
+
+def _guarded(handler: Callable) -> Callable:
+    """A handler whose errors become a sentence in the widget."""
+
+    @wraps(handler)
+    def guarded(self, *_):
+        try:
+            self._say("")
+            return handler(self)
+        except VwsdError as e:
+            self._say(str(e))
+        except Exception as e:  # whatever an encoder of somebody's own may raise
+            self._say(f"{type(e).__name__}: {e}. This was not foreseen; what you typed is kept. Choose another item or encoder.")
+
+    return guarded
+
+
+def data_uri(picture: Image.Image) -> str:
+    """A small copy of a picture as text for HTML."""
+    import io
+
+    out = io.BytesIO()
+    work.thumbnail(picture).save(out, "PNG")
+    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
+
+
+class Explorer:
+    """A widget: choose an item, change its text, watch the ranking of its ten pictures; see `notebooks/explore.ipynb`.
+
+    dataset, language, split: what is shown first. encoder: system A (default: the first that is at hand for the set).
+    exports: folder of exported files (default `<root>/exports`).
+    """
+
+    def __init__(self, dataset: str = "emojiwsd", language: str = "en", split: str = "test", encoder: str | None = None, exports: Path | None = None):
+        self.exports = Path(exports or paths.root() / "exports")
+        self.own: list[tuple[str, Image.Image]] = []
+        self._silent = False
+        self._build()
+        if dataset == "rehearsal":                       # its tiny checkpoints go by the names of the real ones: nothing else is shown beside it
+            rehearsal.prepare()
+        self._fill(self.dataset, ["rehearsal"] if dataset == "rehearsal" else [name for name in SETS if name != "rehearsal"], known("set", dataset, SETS))
+        self._fill(self.encoder_a, work.at_hand(), encoder or self._default_encoder(dataset))
+        self._fill(self.encoder_b, [NONE, *work.at_hand()], NONE)
+        self._fill(self.segmenter, [NONE, *work.segmenters_at_hand()], next(iter(work.segmenters_at_hand()), NONE))
+        self._first = (language, split)
+        self._new_set()
+
+    def _default_encoder(self, dataset: str) -> str:
+        wanted = ("lite",) if dataset == "emojiwsd" else ("clip-vit-b32", "lite")
+        return next((name for name in wanted if name in work.at_hand()), work.at_hand()[0])
+
+    # ------------------------------------------------------------ layout
+
+    def _build(self) -> None:
+        def control(kind, label: str, explains: str, **more):
+            return kind(description=label, tooltip=explains, style={"description_width": "86px"}, layout={"width": "340px"}, **more)
+
+        self.dataset = control(w.Dropdown, "Set", "EmojiWSD is built in; vwsd is SemEval-2023 Task 1, where its files are at hand")
+        self.part = control(w.Dropdown, "Part", "Language and split of the set")
+        self.encoder_a = control(w.Dropdown, "System A", "The encoder that ranks the pictures; those whose checkpoints are on disk")
+        self.encoder_b = control(w.Dropdown, "System B", "A second encoder to compare with A, or none")
+        self.word = control(w.Text, "Search", "Lists only items whose word, phrase or id holds this", placeholder="a word, or an id")
+        self.keep = control(w.Dropdown, "Show", "Which items to list; right and wrong are those of stored results under the plain phrase", options=list(work.FILTERS))
+        self.order = control(w.Dropdown, "Order", "The order of the list; certainty is the margin between A's first and second picture", options=list(work.ORDERS))
+        self.items = w.Select(rows=9, tooltip="The items; arrow keys go up and down", layout={"width": "340px"})
+        self.phrase = control(w.Text, "Phrase", "Edit it: the ranking follows as you type", continuous_update=True)
+        self.reading = control(w.Dropdown, "Translation", "Put a stored English translation in the phrase's place")
+        self.template = control(w.Dropdown, "Template", "Words around the phrase", options=list(work.TEMPLATES))
+        self.definition = control(w.Dropdown, "Definition", "Put a stored definition of the word behind the phrase")
+        self.reset = w.Button(description="Original phrase", tooltip="Put back the item's own phrase, without template, translation and definition")
+        self.upload = w.FileUpload(accept="image/*", multiple=True, description="Own pictures", tooltip="Rank your own picture files under your own phrase")
+        self.use_own = w.Checkbox(description="rank my own pictures", indent=False, tooltip="Show the uploaded pictures in place of the item's", layout={"width": "200px"})
+        self.picture = control(w.Dropdown, "Picture", "The picture that is explained below")
+        self.method = control(w.Dropdown, "Map", "Where in the picture the match with the text comes from, by system A; or a mask")
+        self.segmenter = control(w.Dropdown, "Segmenter", "The model that draws masks")
+        self.draw = w.Button(description="Draw the map", tooltip="Draw the chosen map over the chosen picture; random crops and gradients take a few seconds")
+        self.export = w.Button(description="Export", tooltip="Write the view as PNG and the item with all scores as JSON")
+        self.status, self.shown, self.map, self.note = w.HTML(), w.HTML(), w.HTML(), w.HTML()
+        left = w.VBox([self.dataset, self.part, self.encoder_a, self.encoder_b, self.word, self.keep, self.order, self.items])
+        text = w.VBox([self.phrase, self.reading, self.template, self.definition, w.HBox([self.reset, self.upload, self.use_own], layout={"flex_flow": "row wrap"})])
+        below = w.VBox([w.HBox([self.picture, self.method, self.segmenter, self.draw, self.export], layout={"flex_flow": "row wrap"}), self.map])
+        right = w.VBox([text, self.shown, below, self.note], layout={"flex": "1 1 420px", "min_width": "360px"})
+        self.box = w.VBox([w.HTML(STYLE), self.status, w.HBox([left, right], layout={"flex_flow": "row wrap", "width": "100%"})])
+        self.box.add_class("vwsd")
+        for widget, handler in ((self.dataset, self._new_set), (self.part, self._new_part), (self.encoder_a, self._new_systems), (self.encoder_b, self._new_systems),
+                                (self.word, self._list), (self.keep, self._list), (self.order, self._list), (self.items, self._new_item), (self.reading, self._translate),
+                                (self.phrase, self.update), (self.template, self.update), (self.definition, self.update), (self.use_own, self._swap),
+                                (self.upload, self._receive), (self.segmenter, self._new_methods), (self.picture, self._drop_map), (self.method, self._drop_map)):
+            widget.observe(lambda change, h=handler: None if self._silent else h(), "value")
+        for button, handler in ((self.reset, self._original), (self.draw, self.draw_map), (self.export, self.save)):
+            button.on_click(lambda _, h=handler: h())
+
+    def _fill(self, widget, options: list, value=None) -> None:
+        """Give a control other options and a value without its handler running."""
+        self._silent = True
+        widget.options = options
+        values = [o[1] if isinstance(o, tuple) else o for o in options]
+        widget.value = value if value in values else (values[0] if values else None)
+        self._silent = False
+
+    def _set(self, widget, value) -> None:
+        self._silent = True
+        widget.value = value
+        self._silent = False
+
+    def _say(self, sentence: str) -> None:
+        self.status.value = f'<div class="vwsd-error" role="alert">{html.escape(sentence)}</div>' if sentence else ""
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        display(self.box)
+
+    # ------------------------------------------------------------ what is chosen
+
+    @_guarded
+    def _new_set(self) -> None:
+        parts = [(f"{LANGUAGE_NAMES[language]}, {split}", (language, split)) for language, split in SETS[self.dataset.value][1]]
+        self._fill(self.part, parts, self._first if self.part.value is None else self.part.value)
+        self._load()
+
+    @_guarded
+    def _new_part(self) -> None:
+        self._load()
+
+    def _load(self) -> None:
+        self.data: VwsdSet = load_set(self.dataset.value, *self.part.value)
+        self.runs = work.stored_runs(self.data)
+        for widget, value in ((self.word, ""), (self.keep, "all items"), (self.order, "as in the set")):
+            self._set(widget, value)
+        self.phrase.remove_class("vwsd-rtl")
+        if self.data.language in RIGHT_TO_LEFT:
+            self.phrase.add_class("vwsd-rtl")
+        self._systems()
+        self._list_items()
+
+    def _run_of(self, name: str):
+        """The stored result of an encoder under the plain phrase, None where there is none."""
+        return self.runs.get(f"{name}.phrase.{self.data.language}.{self.data.split}")
+
+    @_guarded
+    def _new_systems(self) -> None:
+        self._systems()
+        self._list_items()
+
+    def _systems(self) -> None:
+        self.stores = {name: VectorStore(load_encoder(name), truncated="keep") for name in dict.fromkeys((self.encoder_a.value, self.encoder_b.value)) if name != NONE}
+        self._methods()
+
+    @_guarded
+    def _new_methods(self) -> None:
+        self._methods()
+        self._clear_map()
+
+    def _methods(self) -> None:
+        self._fill(self.method, available(self.stores[self.encoder_a.value].encoder, self._segmenter()), self.method.value)
+
+    def _segmenter(self):
+        return None if self.segmenter.value == NONE else load_segmenter(self.segmenter.value)
+
+    @_guarded
+    def _list(self) -> None:
+        self._list_items()
+
+    def _list_items(self) -> None:
+        a, b = self._run_of(self.encoder_a.value), self._run_of(self.encoder_b.value)
+        try:
+            found = work.chosen(self.data.items, self.word.value, self.keep.value, self.order.value, a, b)
+        except VwsdError:                                # asked for what is not stored: say so, over the whole list
+            self._set(self.keep, "all items"), self._set(self.order, "as in the set")
+            self._list_items()
+            raise
+        mark = {True: "✓", False: "✗"}
+        labels = [(f"{mark[bool(a.ranks[i] == 1)] + ' ' if a else ''}{self.data.items[i].target} — {self.data.items[i].phrase}", i) for i in found]
+        self._fill(self.items, labels, self.items.value)
+        if not found:
+            raise VwsdError("no item is like this", remedy="Search for another word or show all items.")
+        self._show_item()
+
+    @_guarded
+    def _new_item(self) -> None:
+        self._show_item()
+
+    def _show_item(self) -> None:
+        self.item = self.data.items[self.items.value]
+        self._fill(self.reading, [NONE, *work.readings(self.data, self.item)], NONE)
+        self._fill(self.definition, [NONE, *work.definitions(self.data, self.item)], NONE)
+        self._set(self.phrase, self.item.phrase)
+        self._set(self.use_own, False)
+        self._look()
+
+    def _look(self) -> None:
+        """Pictures and their vectors, of the item or of one's own; they stay while the text changes."""
+        if self.use_own.value:
+            self.names, self.pictures, self.gold = [name for name, _ in self.own], [picture for _, picture in self.own], None
+            vectors = {name: store.pictures(self.pictures) for name, store in self.stores.items()}
+        else:
+            places = [self.data.path(c) for c in self.item.candidates]
+            self.names, self.pictures = list(self.item.candidates), [work.open_picture(place) for place in places]
+            self.gold = self.item.candidates.index(self.item.gold) if self.item.gold else None
+            if missing := [name for name, picture in zip(self.names, self.pictures) if picture is None]:
+                raise VwsdError(f"{len(missing)} of the ten pictures are not at hand, {missing[0]} first", where=self.data.images, remedy="Fetch the set: vwsd fetch vwsd")
+            vectors = {name: store.images(places) for name, store in self.stores.items()}
+        self.vectors, self._uris = vectors, [data_uri(picture) for picture in self.pictures]
+        labels = [(f"{i + 1} · {name}{' ★' if i == self.gold else ''}", i) for i, name in enumerate(self.names)]
+        self._fill(self.picture, labels, self.gold or 0)
+        self._clear_map()
+        self._rank()
+
+    # ------------------------------------------------------------ the text, and what the systems say to it
+
+    @property
+    def text(self) -> str:
+        """The text as it is scored."""
+        definition = work.definitions(self.data, self.item).get(self.definition.value, "")
+        return work.full_text(self.phrase.value, self.template.value, definition)
+
+    @_guarded
+    def update(self) -> None:
+        """Rank the pictures anew under the text as it is now."""
+        self._rank()
+
+    @_guarded
+    def _translate(self) -> None:
+        self._set(self.phrase, work.readings(self.data, self.item).get(self.reading.value, self.item.phrase))
+        self._rank()
+
+    @_guarded
+    def _original(self) -> None:
+        for widget, value in ((self.phrase, self.item.phrase), (self.template, "as it is"), (self.reading, NONE), (self.definition, NONE)):
+            self._set(widget, value)
+        self._rank()
+
+    def _rank(self) -> None:
+        self.answers = [work.answer(self.stores[name], self.text, vectors) for name, vectors in self.vectors.items()]
+        self.shown.value = self._grid()
+        credit = "your own pictures" if self.use_own.value else self.data.credit
+        self.note.value = f'<p class="vwsd-note">Scored text: <span dir="auto">“{html.escape(self.text)}”</span>. Pictures: {html.escape(credit)}</p>'
+
+    def _grid(self) -> str:
+        verdict = "".join(f"<p>{its.encoder}: {self._verdict(its)}</p>" for its in self.answers)
+        order = self.answers[0].order
+        return f'<div class="vwsd">{verdict}<ol class="vwsd-grid">{"".join(self._cell(i) for i in order)}</ol></div>'
+
+    def _verdict(self, its: work.Answer) -> str:
+        first = f"margin {its.margin:.3f}"
+        if self.gold is None:
+            return f"chooses {html.escape(self.names[its.order[0]])} ({first})"
+        rank = its.ranks[self.gold]
+        return f"<b>{'right' if rank == 1 else 'wrong'}</b>, the gold has rank {rank} of {len(self.names)} ({first})"
+
+    def _cell(self, i: int) -> str:
+        says = "<br>".join(f'<span class="{"first" if its.ranks[i] == 1 else ""}">{"AB"[n]} {its.ranks[i]}. &nbsp;{its.scores[i]:.3f}</span>' for n, its in enumerate(self.answers))
+        gold = i == self.gold
+        name = html.escape(self.names[i])
+        return f'<li class="{"gold" if gold else ""}"><img src="{self._uris[i]}" alt="{name}{", the gold" if gold else ""}">{"★ gold " if gold else ""}{name}<br>{says}</li>'
+
+    # ------------------------------------------------------------ own pictures, maps, export
+
+    @_guarded
+    def _receive(self) -> None:
+        for file in self.upload.value:
+            self.own.append((file["name"], from_bytes(bytes(file["content"]), file["name"], "keep").image))
+        self._set(self.use_own, bool(self.own))
+        self._look()
+
+    @_guarded
+    def _swap(self) -> None:
+        if self.use_own.value and not self.own:
+            self._set(self.use_own, False)
+            raise VwsdError("there are no pictures of yours yet", remedy="Upload some with “Own pictures”.")
+        self._look()
+
+    @_guarded
+    def _drop_map(self) -> None:
+        self._clear_map()
+
+    def _clear_map(self) -> None:
+        self.map.value = ""
+
+    @_guarded
+    def draw_map(self) -> None:
+        """Draw the chosen map over the chosen picture."""
+        made = work.overlaid(self.pictures[self.picture.value], self.text, self.method.value, self.stores[self.encoder_a.value].encoder, self._segmenter())
+        about = html.escape(f"{self.method.value} of {self.names[self.picture.value]} for “{self.text}”")
+        self.map.value = f'<img alt="{about}" style="max-width: 100%; background: #fff" src="data:image/png;base64,{base64.b64encode(made).decode()}">'
+
+    @cached_property
+    def exported(self) -> list[Path]:
+        """Files that were written."""
+        return []
+
+    def facts(self) -> dict:
+        """The view as data: set, item, text, and of each system its identity, scores and ranks in the order of the pictures."""
+        item = {"id": self.item.id, "language": self.item.language, "target": self.item.target, "phrase": self.item.phrase, "gold": self.item.gold}
+        systems = [{"encoder": its.encoder, "scores": [float(s) for s in its.scores], "ranks": its.ranks, **self.stores[its.encoder].encoder.identity()} for its in self.answers]
+        return {"set": self.data.name, "split": self.data.split, "data_sha256": self.data.sha256, "item": None if self.use_own.value else item, "text": self.text,
+                "pictures": self.names, "systems": systems, "credit": "the user's own pictures" if self.use_own.value else self.data.credit}
+
+    @_guarded
+    def save(self) -> None:
+        """Write the view as PNG and its facts as JSON into `exports`; the names are shown."""
+        facts = self.facts()
+        stem = ("own" if self.use_own.value else self.item.id) + "-" + paths.sha256_bytes(json.dumps(facts, sort_keys=True).encode())[:8]
+        view = work.sheet(self.text, self.names, self.pictures, self.answers, self.gold, facts["credit"])
+        self.exported[:] = [paths.write_bytes(self.exports / f"{stem}.png", view),
+                            paths.write_text(self.exports / f"{stem}.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")]
+        self.note.value += "".join(f'<p class="vwsd-note">Written: {html.escape(str(path))}</p>' for path in self.exported)

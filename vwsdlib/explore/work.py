@@ -1,0 +1,228 @@
+"""What the explorer computes: which items to show, what encoders answer to a text, maps over a picture, and what is exported."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.colors import Normalize
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+from PIL import Image
+
+from ..analysis.saliency import maps
+from ..data.items import Item, normalise
+from ..data.pictures import load_picture
+from ..data.sets import VwsdSet
+from ..encoders.checkpoints import present
+from ..encoders.registry import ENCODERS, SEGMENTERS, Encoder, Entry
+from ..encoders.store import VectorStore
+from ..errors import VwsdError
+from ..language.replay import read_records
+from ..paths import results_dir
+from ..results.collect import Collection
+from ..results.figures import BLUE, STYLE, plt
+from ..results.figures.saliency import DIVERGING, SEQUENTIAL, overlay
+from ..results.predictions import Predictions
+
+PROFILES = {"emojiwsd": "demo", "vwsd": "paper", "rehearsal": "rehearsal"}      # whose stored results belong to a set
+TEMPLATES = {"as it is": "{}", "This is ….": "This is {}.", "A photo of “…”": 'A photo of "{}"'}
+SIGNED = ("crops_sum", "crops_by_visits", "occlusion", "random")               # maps about zero; the others are not negative
+MAP_SETTINGS = {"crops": {"n": 250}, "integrated_gradients": {"steps": 8}}      # quick enough to wait for
+SHOWN = 160                                                                     # longest side of a picture in the explorer, pixels
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one encoder says: cosines [k] of a text with k pictures, in the order of the pictures."""
+
+    encoder: str
+    text: str
+    scores: np.ndarray
+
+    @property
+    def order(self) -> list[int]:
+        """Pictures best first; ties keep their order."""
+        return sorted(range(len(self.scores)), key=lambda i: -self.scores[i])
+
+    @property
+    def ranks(self) -> list[int]:
+        """Rank of each picture, from 1."""
+        return [self.order.index(i) + 1 for i in range(len(self.scores))]
+
+    @property
+    def margin(self) -> float:
+        """Best minus second cosine; 0 for a single picture."""
+        best = sorted(self.scores, reverse=True)
+        return float(best[0] - best[1]) if len(best) > 1 else 0.0
+
+
+def at_hand(table: Mapping[str, Entry] = ENCODERS) -> list[str]:
+    """Names of a registry whose checkpoints are on disk (those that need none included)."""
+    return [name for name, its in table.items() if all(present(key)[0] for key in its.checkpoints)]
+
+
+def segmenters_at_hand() -> list[str]:
+    """Names of the models that give masks and whose checkpoints are on disk."""
+    return at_hand(SEGMENTERS)
+
+
+def full_text(phrase: str, template: str = "as it is", definition: str = "") -> str:
+    """The text that is scored: a phrase in a template of TEMPLATES, a definition behind it where there is one."""
+    text = TEMPLATES[template].format(phrase.strip())
+    return f"{text}, {definition.strip().lower()}" if definition.strip() else text
+
+
+def answer(store: VectorStore, text: str, vectors: np.ndarray) -> Answer:
+    """The answer of the store's encoder to a text over pictures with these vectors [k, d]. The text's vector is not stored: it is typed letter by letter."""
+    if not text.strip():
+        raise VwsdError("the text is empty", remedy="Type a word or a phrase.")
+    row = store.encoder.encode_texts([text])[0].astype(np.float64)
+    return Answer(store.encoder.name, text, vectors.astype(np.float64) @ row)
+
+
+# ---------------------------------------------------------------- which items
+
+def stored_runs(data: VwsdSet) -> dict[str, Predictions]:
+    """Run name -> predictions that were made on exactly this set, from the results of its profile; empty where there are none."""
+    if data.name not in PROFILES:
+        return {}
+    runs = Collection(PROFILES[data.name], results_dir(PROFILES[data.name])).predictions
+    return {name: run for name, run in runs.items() if run.meta["data_sha256"] == data.sha256}
+
+
+def _first(run: Predictions) -> np.ndarray:
+    return run.scores.argmax(1)
+
+
+def _right(run: Predictions) -> np.ndarray:
+    return run.ranks == 1
+
+
+FILTERS: dict[str, tuple[int, Callable[..., np.ndarray]]] = {       # how many systems it needs, and which items [n] it keeps
+    "all items": (0, lambda: np.True_),
+    "A right": (1, lambda a: _right(a)),
+    "A wrong": (1, lambda a: ~_right(a)),
+    "only A right": (2, lambda a, b: _right(a) & ~_right(b)),
+    "only B right": (2, lambda a, b: ~_right(a) & _right(b)),
+    "A and B choose differently": (2, lambda a, b: _first(a) != _first(b)),
+}
+ORDERS: dict[str, Callable[[Predictions], np.ndarray] | None] = {   # what items are sorted by
+    "as in the set": None,
+    "A least certain first": lambda a: margins(a),
+    "A most certain first": lambda a: -margins(a),
+}
+
+
+def margins(run: Predictions) -> np.ndarray:
+    """Best minus second score of each item, [n]."""
+    ordered = np.sort(run.scores.astype(np.float64), axis=1)
+    return ordered[:, -1] - ordered[:, -2]
+
+
+def chosen(items: Sequence[Item], word: str = "", keep: str = "all items", order: str = "as in the set", a: Predictions | None = None,
+           b: Predictions | None = None) -> list[int]:
+    """Numbers of the items to list: those that hold `word` (in target, phrase or id), under a filter and in an order.
+
+    Raises VwsdError where the filter or the order needs a stored run that is not given.
+    """
+    needs, mask = FILTERS[keep]
+    systems = [run for run in (a, b) if run is not None][:needs]
+    if len(systems) < needs or ORDERS[order] and a is None:
+        raise VwsdError(f"“{keep if len(systems) < needs else order}” needs stored results of {'systems A and B' if needs == 2 else 'system A'} on this part",
+                        remedy="Choose systems that the notebooks have run, or run them: vwsd run.")
+    wanted, kept = normalise(word), np.broadcast_to(mask(*systems), len(items))
+    found = [i for i, it in enumerate(items) if kept[i] and (not wanted or wanted in normalise(f"{it.target} {it.phrase}") or wanted == normalise(it.id))]
+    if (by := ORDERS[order]) is not None:
+        keys = by(a)
+        found.sort(key=lambda i: keys[i])
+    return found
+
+
+def readings(data: VwsdSet, item: Item) -> dict[str, str]:
+    """Name -> stored English text of an item in another language (translations of the set's profile)."""
+    return _stored_text(data, "translations", lambda record: record["phrase_en"], item.id)
+
+
+def definitions(data: VwsdSet, item: Item) -> dict[str, str]:
+    """Name -> stored definition of an item's target in its phrase."""
+    return _stored_text(data, "definitions", lambda record: record["definition"], item.id)
+
+
+def _stored_text(data: VwsdSet, kind: str, text: Callable[[dict], str], item_id: str) -> dict[str, str]:
+    folder = results_dir(PROFILES.get(data.name, data.name)) / kind
+    found = {}
+    for path in sorted(folder.glob(f"*.{data.language}.{data.split}.jsonl")):
+        records = {record["id"]: text(record) for record in read_records(path, kind)[0]}
+        if records.get(item_id):
+            found[path.name.split(".")[0]] = records[item_id]
+    return found
+
+
+# ---------------------------------------------------------------- pictures
+
+def thumbnail(picture: Image.Image, longest: int = SHOWN) -> Image.Image:
+    """A small copy."""
+    small = picture.copy()
+    small.thumbnail((longest, longest))
+    return small
+
+
+def open_picture(place: object) -> Image.Image | None:
+    """The picture at a place, what decodes of it; None where there is none."""
+    try:
+        return load_picture(place, truncated="keep").image
+    except VwsdError:
+        return None
+
+
+def figure_png(fig: Figure) -> bytes:
+    """A figure as PNG bytes."""
+    out = io.BytesIO()
+    with plt.rc_context(STYLE):
+        fig.savefig(out, format="png", dpi=100, metadata={"Software": None})
+    return out.getvalue()
+
+
+def overlaid(picture: Image.Image, text: str, method: str, encoder: Encoder, segmenter: object | None) -> bytes:
+    """PNG of a picture under its map for a text by a method of `analysis.saliency.METHODS`, with the scale it is drawn at.
+
+    Maps about zero get one scale about zero, masks 0 to 1, others 0 to their greatest value.
+    """
+    found = maps(encoder, segmenter, picture, [text], [method], {k: v for k, v in MAP_SETTINGS.items() if method.startswith(k)})[method][0]
+    top = 1.0 if method == "mask" else float(np.abs(found).max()) or 1.0
+    norm, colours = (Normalize(-top, top), DIVERGING) if method in SIGNED else (Normalize(0, top), SEQUENTIAL)
+    with plt.rc_context(STYLE):
+        fig = Figure(figsize=(4.2, 3.9), layout="constrained")
+        ax = fig.add_subplot()
+        overlay(ax, picture, found, norm, colours)
+        ax.set_axis_off()
+        ax.set_title(f"“{text}”", fontsize=10, loc="left", wrap=True)
+        fig.colorbar(ScalarMappable(norm, colours), ax=ax, location="bottom", shrink=0.9, aspect=30, label=UNITS.get(method, "relevance (the map's own units)"))
+    return figure_png(fig)
+
+
+UNITS = {"mask": "probability of the text", "crops_sum": "sum of changes in cosine", "crops_by_visits": "mean change in cosine", "occlusion": "fall of the cosine when hidden",
+         "centre": "control: knows no text", "random": "control: noise"}
+
+
+def sheet(heading: str, names: Sequence[str], pictures: Sequence[Image.Image | None], answers: Sequence[Answer], gold: int | None, credit: str) -> bytes:
+    """PNG of a view: a row an encoder, its pictures best first under their scores, the gold framed and starred."""
+    columns = max(1, len(pictures))
+    with plt.rc_context(STYLE):
+        fig = Figure(figsize=(max(6.0, 1.25 * columns), 1.9 * len(answers) + 1.0), layout="constrained")
+        axes = fig.subplots(len(answers), columns, squeeze=False)
+        for row, its in zip(axes, answers):
+            for ax, i in zip(row, its.order):
+                ax.imshow(thumbnail(pictures[i]) if pictures[i] is not None else np.full((8, 8, 3), 230, np.uint8))
+                ax.set(xticks=(), yticks=())
+                ax.grid(visible=False)
+                ax.spines[:].set(visible=True, color=BLUE if i == gold else "#DDDDDD", linewidth=3 if i == gold else 0.6)
+                ax.set_xlabel(f"{'★ ' if i == gold else ''}{its.scores[i]:.3f}", fontsize=8)
+                ax.set_title(names[i], fontsize=6, loc="center")
+            row[0].set_ylabel(its.encoder, fontsize=9)
+        fig.suptitle(heading, x=0.01, ha="left", fontsize=12, fontweight="bold")
+        fig.supxlabel(credit, x=0.01, ha="left", fontsize=7, color="#555555")
+    return figure_png(fig)
