@@ -54,6 +54,11 @@ def main(arguments: list[str] | None = None) -> int:
             traceback.print_exc()
         print(f"vwsd {options.command}: {e}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as e:  # scores and audits need little, models and notebooks what an extra brings
+        if options.debug or (e.name or "vwsdlib").startswith("vwsdlib"):
+            raise
+        print(f"vwsd {options.command}: this needs the package {e.name}, which is not installed. Install it with what else belongs to it: pip install 'vwsdlib[demo]'", file=sys.stderr)
+        return 2
     except BrokenPipeError:  # `vwsd ... | head` is no fault
         sys.stdout = open(os.devnull, "w")
         return 0
