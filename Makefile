@@ -17,7 +17,7 @@ help:
 	@echo 'make paper      run the papers'"'"' profile (real checkpoints, official data; see README)'
 	@echo 'make rehearsal  run the papers'"'"' profile on tiny random checkpoints and generated pictures (no download)'
 	@echo 'make bench      measure: the plain loop and this library in turns, shares of the machine'"'"'s peak, growth (see benchmarks/)'
-	@echo 'make lab        open the notebooks in JupyterLab'
+	@echo 'make lab        open the explorer, and with it the notebooks, in JupyterLab'
 	@echo 'make clean      remove .venv, caches and built data (results stay)'
 
 demo: $(READY)
@@ -36,7 +36,7 @@ bench: $(READY)
 	@$(BIN)/python -m benchmarks
 
 lab: $(READY)
-	@$(BIN)/jupyter lab notebooks
+	@$(BIN)/jupyter lab notebooks/explore.ipynb
 
 clean:
 	rm -rf $(VENV) .cache data/emojiwsd .pytest_cache build *.egg-info test-artefacts
