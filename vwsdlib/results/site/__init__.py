@@ -116,9 +116,9 @@ def _templates():
 
 
 def cells(made: Table) -> list[list[dict]]:
-    """Cells row by row: `text` as in every other form of the table, `raw` to sort by (numbers alone), `farsi` whether it runs from right to left."""
-    return [[{"text": text, "raw": row.get(c.key) if c.format else None, "farsi": bool(ARABIC.search(text))} for c, text in zip(made.columns, line)]
-            for row, line in zip(made.rows, made.cells())]
+    """Cells row by row: `text` as in every other form of the table, `number` of a column of numbers, `raw` to sort those by, `farsi` from right to left."""
+    return [[{"text": text, "number": bool(c.format), "raw": row.get(c.key) if c.format else None, "farsi": bool(ARABIC.search(text))}
+             for c, text in zip(made.columns, line)] for row, line in zip(made.rows, made.cells())]
 
 
 def _tables(site: Site, c: Collection, facts: dict) -> dict[str, Table]:

@@ -72,9 +72,9 @@ for (const link of dialog ? document.querySelectorAll("a.enlarge") : []) {
   link.addEventListener("click", (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
-    const [small, large] = [link.querySelector("img"), dialog.querySelector("img")];
-    large.src = small.src;
-    large.alt = small.alt;
+    const small = link.querySelector("img");
+    const large = Object.assign(document.createElement("img"), { src: small.src, alt: small.alt });
+    dialog.querySelector(".scroll").replaceChildren(large);
     dialog.querySelector("p").textContent = small.alt;
     dialog.showModal();
   });
