@@ -4,6 +4,7 @@ import ast
 import fnmatch
 import json
 import re
+import shutil
 import tomllib
 from pathlib import Path
 from urllib.parse import unquote
@@ -270,6 +271,14 @@ def test_without_a_report_there_is_no_site(own_folders):
     with pytest.raises(VwsdError, match="no report.*vwsd report --profile demo"):
         site.write_site("demo")
     assert not list(own_folders.rglob("*.html"))
+
+
+def test_a_figure_that_is_gone_is_named(results, tmp_path, monkeypatch):
+    shutil.copytree(results, tmp_path / "demo")
+    monkeypatch.setenv("VWSD_RESULTS", str(tmp_path))
+    (tmp_path / "demo" / "figures" / "audit.pdf").unlink()
+    with pytest.raises(VwsdError, match="figures/audit.pdf of the report is missing.*vwsd report --profile demo"):
+        site.write_site("demo")
 
 
 def test_a_folder_of_other_things_is_left_alone(results, tmp_path):

@@ -29,6 +29,7 @@ MARK = ".vwsd-site"                                                  # in a fold
 NAV = {"index.html": "Overview", "claims.html": "Claims", "tables/index.html": "Tables", "figures.html": "Figures", "items/index.html": "Items",
        "notebooks/index.html": "Notebooks", "deviations.html": "Deviations", "provenance.html": "Provenance", "again.html": "Run again"}
 LINKED = ("report.json", "rows.jsonl")
+DRAWN = (".png", ".pdf", ".json")                                    # files of a figure
 DRAWINGS = {"best_and_worst", "crop_maps", "crop_seeds", "examples_en", "examples_fa", "examples_it", "masks", "scenes", "sense_map"}  # figures with pictures of a set
 ARABIC = re.compile(r"[\u0600-\u06ff]")
 RULES = {"chance", "rarest", "most_frequent"}                        # variants of rows that come from an audit
@@ -79,10 +80,16 @@ def write_site(profile: str, target: Path | None = None, notebooks: Sequence[dic
 
 
 def _report(profile: str, source: Path) -> dict:
+    """report.json, where all that it speaks of is there."""
+    remedy = f"Run `vwsd report --profile {profile}` first."
     try:
-        return json.loads((source / "report.json").read_text(encoding="utf-8"))
+        facts = json.loads((source / "report.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
-        raise VwsdError("there is no report that could be shown", where=source / "report.json", remedy=f"Run `vwsd report --profile {profile}` first.") from e
+        raise VwsdError("there is no report that could be shown", where=source / "report.json", remedy=remedy) from e
+    wanted = [*LINKED, *(f"figures/{name}{suffix}" for name in facts["figures"] for suffix in DRAWN)]
+    if missing := [name for name in wanted if not (source / name).is_file()]:
+        raise VwsdError(f"{missing[0]} of the report is missing", where=source, remedy=remedy)
+    return facts
 
 
 @contextmanager
@@ -139,7 +146,7 @@ def _figures(site: Site, source: Path, facts: dict, credits: list[str]) -> None:
     """The figures with their PDF and the numbers drawn; what they show is said by the functions that draw them."""
     (site.folder / "figures").mkdir()
     for name in facts["figures"]:
-        for suffix in (".png", ".pdf", ".json"):
+        for suffix in DRAWN:
             shutil.copyfile(source / "figures" / f"{name}{suffix}", site.folder / "figures" / f"{name}{suffix}")
     figures = [{"name": name, "about": FIGURES[name].__doc__, "credit": " ".join(credits) if name in DRAWINGS else ""} for name in facts["figures"]]
     site.page("figures.html", "figures", "Figures", figures=figures)
