@@ -15,10 +15,20 @@ from vwsdlib.results.report import write_report
 
 SIZES = {"en": 6, "fa": 4}
 CLAIM = {"ours": 58.315334773, "ours_k": 270, "ours_n": 463, "ci_low": 53.7777, "ci_high": 62.7222, "off_by": -2, "p": 0.0000312345, "verdict": "CLOSE"}
-HOSTILE = ('<script src="https://example.org/x.js"></script><link rel="stylesheet" href="https://example.org/x.css"><style>@import url(https://example.org/y.css);</style>'
-           '<table onclick="alert(1)" style="background: url(https://example.org/z.png)"><thead><tr><th>a</th></tr></thead><tbody><tr><th>1</th></tr></tbody></table>')
+HOSTILE = ('<script src="https://example.org/x.js"></script><link rel="stylesheet" href="https://example.org/x.css">'
+           '<style>@import url(https://example.org/y.css);</style><table onclick="alert(1)" style="background: url(https://example.org/z.png)">'
+           "<thead><tr><th>a</th></tr></thead><tbody><tr><th>1</th></tr></tbody></table>")
 STORY = ("# 1 · The data\n\nSee [the next](02_clip_baseline.ipynb), [a page](https://example.org/page), [a file](../docs/nowhere.md)"
          " and ![a picture](https://example.org/p.png).")
+
+
+def scored(items, seed: int) -> np.ndarray:
+    """Random scores [n, 10] that put the gold first, second and third in turns."""
+    scores = np.random.default_rng(seed).random((len(items), 10))
+    for n, (item, row) in enumerate(zip(items, scores)):
+        gold, there = item.gold_index, np.argsort(-row)[(n + seed) % 3]
+        row[[gold, there]] = row[[there, gold]]
+    return scores
 
 
 def write_tiny(folder: Path, profile: str = "demo") -> None:
@@ -26,9 +36,9 @@ def write_tiny(folder: Path, profile: str = "demo") -> None:
     for n, (language, size) in enumerate(SIZES.items()):
         data = load_set("emojiwsd", language, "test").head(size)
         write_audit(folder / profile, data, profile=profile, limit=size)
-        for variant in ("word", "phrase"):
-            scores = np.random.default_rng(n + len(variant)).random((size, 10))
-            write_predictions(folder / profile, f"lite.{variant}.{language}.test", data, [getattr(i, {"word": "target"}.get(variant, variant)) for i in data.items], scores,
+        for variant, part in (("word", "target"), ("phrase", "phrase")):
+            scores = scored(data.items, n + len(variant))
+            write_predictions(folder / profile, f"lite.{variant}.{language}.test", data, [getattr(item, part) for item in data.items], scores,
                               profile=profile, variant=variant, identity=RandomEncoder().identity(), limit=size)
     write_report(profile)
     report = folder / profile / "report.json"

@@ -15,9 +15,10 @@ from vwsdlib.results.predictions import read_predictions
 
 ARTEFACTS = Path(__file__).resolve().parents[2] / "test-artefacts"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-KINDS = {"index": "index.html", "claims": "claims.html", "tables": "tables/index.html", "table": "tables/baseline.html", "figures": "figures.html", "sets": "items/index.html",
-         "items": "items/emojiwsd.fa.test/index.html", "item-en": "items/emojiwsd.en.test/en.test.0.html", "item-fa": "items/emojiwsd.fa.test/fa.test.0.html",
-         "notebooks": "notebooks/index.html", "notebook": "notebooks/01_data.html", "deviations": "deviations.html", "provenance": "provenance.html", "again": "again.html"}
+KINDS = {"index": "index.html", "claims": "claims.html", "tables": "tables/index.html", "table": "tables/baseline.html", "figures": "figures.html",
+         "sets": "items/index.html", "items": "items/emojiwsd.fa.test/index.html", "item-en": "items/emojiwsd.en.test/en.test.0.html",
+         "item-fa": "items/emojiwsd.fa.test/fa.test.0.html", "notebooks": "notebooks/index.html", "notebook": "notebooks/01_data.html",
+         "deviations": "deviations.html", "provenance": "provenance.html", "again": "again.html"}
 QUIET = {"preload": False, "resultTypes": ["violations"]}            # else axe itself asks for the style sheet, which a page on disk may not read
 ENGLISH = "items/emojiwsd.en.test/index.html"
 TABLE = """() => [...document.querySelectorAll("main table tbody tr")].filter(row => !row.hidden).map(row => [...row.cells].map(cell => cell.textContent))"""
@@ -95,7 +96,8 @@ def test_every_kind_of_page(visit, axe, kind, scheme):
 def test_a_page_that_asks_a_server_or_cannot_be_read_would_be_seen(chromium, axe, tiny_site):
     own = Visit(chromium, tiny_site)
     page = own.open("index.html")
-    page.evaluate("""() => { document.querySelector("main").insertAdjacentHTML("beforeend", "<p style='color: #999; background: #aaa'>faint</p><img src='https://127.0.0.1:9/x.png'>"); }""")
+    page.evaluate("html => document.querySelector('main').insertAdjacentHTML('beforeend', html)",
+                  "<p style='color: #999; background: #aaa'>faint</p><img src='https://127.0.0.1:9/x.png'>")
     page.wait_for_function("document.querySelector('main img').complete")
     assert {rule for rule, _ in findings(axe, page)} == {"color-contrast", "image-alt"}
     assert own.strangers == ["https://127.0.0.1:9/x.png"] and own.said

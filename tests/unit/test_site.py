@@ -63,7 +63,8 @@ def test_claims_agree_with_the_report_cell_by_cell(tiny_site, results):
         between = DASH if claim["ci_low"] is None else f"{claim['ci_low']:.1f} to {claim['ci_high']:.1f}"
         assert row == {"Id": claim["id"], "Claim": claim["about"], "Reported": claim["reported"], "Unit": claim["unit"], "k": spelled(claim["count"], "d"),
                        "n": spelled(claim["n"], "d"), "Our k": spelled(claim["ours_k"], "d"), "Ours": spelled(claim["ours"], ".2f"), "95 % interval": between,
-                       "McNemar p": spelled(claim["p"], ".2g"), "Off by (items)": spelled(claim["off_by"], "+d"), "Verdict": claim["verdict"], "Notebook": claim["notebook"]}
+                       "McNemar p": spelled(claim["p"], ".2g"), "Off by (items)": spelled(claim["off_by"], "+d"), "Verdict": claim["verdict"],
+                       "Notebook": claim["notebook"]}
     assert (tiny_site / "report.json").read_bytes() == (results / "report.json").read_bytes()
 
 
@@ -86,6 +87,7 @@ def grid_lists(page):
 @pytest.mark.parametrize("language", site_tiny.SIZES)
 def test_an_items_page_says_what_the_runs_answered(tiny_site, results, language):
     runs = [read_predictions(path) for path in sorted((results / "predictions").glob(f"*.{language}.test.jsonl"))]
+    assert {int(rank) for p in runs for rank in p.ranks} == {1, 2, 3}
     for n, item in enumerate(runs[0].items):
         page = soup(tiny_site / "items" / f"emojiwsd.{language}.test" / f"{item.id}.html")
         rows = page.find(id="table-answers").tbody("tr")
@@ -162,7 +164,8 @@ def test_nothing_is_loaded_from_elsewhere(tiny_site):
     assert "fetch(" not in (tiny_site / "site.js").read_text() and "http" not in (tiny_site / "site.js").read_text()
 
 
-@pytest.mark.parametrize("html", ['<script src="https://x/y.js"></script>', '<link href="//x/y.css">', "<style>@import 'https://x'</style>", '<p style="background: url(https://x/y)">'])
+@pytest.mark.parametrize("html", ['<script src="https://x/y.js"></script>', '<link href="//x/y.css">', "<style>@import 'https://x'</style>",
+                                  '<p style="background: url(https://x/y)">'])
 def test_what_is_loaded_from_elsewhere_would_be_seen(html):
     assert any(re.match(r"\W*(\w+:|//)", address) for address in loads(html))
 
@@ -188,11 +191,12 @@ def test_every_link_leads_to_something(tiny_site):
 def test_every_page_has_one_heading_landmarks_and_tables_that_can_be_read_aloud(tiny_site):
     for path in pages(tiny_site):
         page = soup(path)
-        assert len(page("h1")) == 1 and all(len(page(name)) == 1 for name in ("main", "header", "footer", "title")) and page.html["lang"] == "en", path.name
+        assert len(page("h1")) == 1 and page.html["lang"] == "en" and all(len(page(name)) == 1 for name in ("main", "header", "footer", "title")), path.name
         assert page.find("nav", attrs={"aria-label": "Site"}) and all(img.has_attr("alt") for img in page("img"))
         assert len(page(attrs={"aria-current": "page"})) == 1, path.name
         for table in page.select("table.sortable"):
-            assert table.caption.get_text() and all(th["scope"] == "col" for th in table.thead("th")) and all(row.th["scope"] == "row" for row in table.tbody("tr"))
+            assert table.caption.get_text() and {th["scope"] for th in table.thead("th")} == {"col"}
+            assert {row.th["scope"] for row in table.tbody("tr")} == {"row"}
         ids = [tag["id"] for tag in page(id=True)]
         assert len(ids) == len(set(ids)), path.name
 
@@ -239,7 +243,8 @@ def test_the_same_facts_give_the_same_bytes(tiny_site, results, tmp_path):
 
 
 def test_a_picture_is_written_once_and_small(tiny_site, results):
-    distinct = {paths.sha256_file(load_set("emojiwsd").path(name)) for s in items.sets_of(collect.Collection("demo", results)) for i in s.items.values() for name in i.candidates}
+    names = {name for s in items.sets_of(collect.Collection("demo", results)) for i in s.items.values() for name in i.candidates}
+    distinct = {paths.sha256_file(load_set("emojiwsd").path(name)) for name in names}
     assert {p.stem for p in (tiny_site / "pictures").iterdir()} == {sha[:20] for sha in distinct}
     assert max(p.stat().st_size for p in (tiny_site / "pictures").iterdir()) < 12_000
 

@@ -30,7 +30,7 @@ NAV = {"index.html": "Overview", "claims.html": "Claims", "tables/index.html": "
        "notebooks/index.html": "Notebooks", "deviations.html": "Deviations", "provenance.html": "Provenance", "again.html": "Run again"}
 LINKED = ("report.json", "rows.jsonl")
 DRAWN = (".png", ".pdf", ".json")                                    # files of a figure
-DRAWINGS = {"best_and_worst", "crop_maps", "crop_seeds", "examples_en", "examples_fa", "examples_it", "masks", "scenes", "sense_map"}  # figures with pictures of a set
+DRAWINGS = {"best_and_worst", "crop_maps", "crop_seeds", "examples_en", "examples_fa", "examples_it", "masks", "scenes", "sense_map"}   # show a set's pictures
 ARABIC = re.compile(r"[\u0600-\u06ff]")
 RULES = {"chance", "rarest", "most_frequent"}                        # variants of rows that come from an audit
 
@@ -70,7 +70,7 @@ def write_site(profile: str, target: Path | None = None, notebooks: Sequence[dic
         _figures(site, source, facts, sorted({s.data.credit for s in sets if s.data}))
         items.write_items(site, sets)
         written = documents.write_notebooks(site, source / "notebooks", {n["name"]: n["about"] for n in notebooks})
-        site.page("deviations.html", "document", "Deviations", body=documents.markdown(deviations()))
+        site.page("deviations.html", "document", "Deviations", body=documents.markdown(deviations() or "# Deviations\n\nNone is recorded."))
         site.page("provenance.html", "provenance", "Provenance")
         site.page("again.html", "again", "Run again", notebooks=notebooks, rows=_again(c, notebooks))
         verdicts = [claim["verdict"] for claim in facts["claims"]]
@@ -107,7 +107,8 @@ def _in_place_of(target: Path) -> Iterator[Path]:
             target.rename(staging / "old")
         (staging / "new").rename(target)
     except OSError as e:
-        raise VwsdError(f"cannot write the site: {e.strerror or e}", where=e.filename or target, remedy="Free some space or choose another folder with --out.") from e
+        raise VwsdError(f"cannot write the site: {e.strerror or e}", where=e.filename or target,
+                        remedy="Free some space or choose another folder with --out.") from e
     finally:
         if staging:
             shutil.rmtree(staging, ignore_errors=True)
