@@ -104,12 +104,16 @@ def test_a_page_that_asks_a_server_or_cannot_be_read_would_be_seen(chromium, axe
     own.context.close()
 
 
-def test_dark_is_dark_and_print_is_paper(visit):
+def test_dark_is_dark_and_print_is_paper(visit, tiny_site):
     page = visit(color_scheme="dark").open("index.html")
     back = "getComputedStyle(document.body).backgroundColor"
     assert page.evaluate(back) == "rgb(20, 23, 26)" and page.locator("header nav").is_visible()
     page.emulate_media(media="print")
     assert page.evaluate(back) == "rgb(255, 255, 255)" and not page.locator("header nav").is_visible()
+    page.set_viewport_size({"width": 718, "height": 1000})                                # A4 with margins
+    for kind in ("claims", "item-en", "table", "notebook"):
+        page.goto((tiny_site / KINDS[kind]).as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= 718, kind
 
 
 def test_a_heading_sorts_by_keyboard(visit):
