@@ -53,3 +53,26 @@ def official(tmp_path):
     data.write_text("\n".join(lines) + "\n")
     gold.write_text("\n".join(golds) + "\n")
     return data, gold, images
+
+
+@pytest.fixture(scope="session")
+def tiny_results(emojiwsd, tmp_path_factory):
+    """Results of a small demo with report and notebooks (site_tiny.py); for the whole session, never changed in place."""
+    import site_tiny
+
+    folder = tmp_path_factory.mktemp("tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VWSD_RESULTS", str(folder))
+        site_tiny.write_tiny(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_site(tiny_results, tmp_path_factory):
+    """The site of `tiny_results`; never changed in place."""
+    from vwsdlib.pipeline import owners
+    from vwsdlib.results.site import write_site
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VWSD_RESULTS", str(tiny_results))
+        return write_site("demo", tmp_path_factory.mktemp("site") / "pages", owners("demo"))

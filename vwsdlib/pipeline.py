@@ -96,6 +96,12 @@ def plan(profile: str, only=(), start_from: str | None = None, force: bool = Fal
     return steps
 
 
+def owners(profile: str) -> list[dict]:
+    """Of each notebook of `profile`, in running order: name, what it is about, and the outputs (paths below results/<profile>/) that it owns."""
+    about = {name: entry.get("about") or "" for name, entry in read_pipeline()["notebooks"].items()}
+    return [{"name": step.name, "about": about[step.name], "outputs": step.outputs} for step in plan(profile)]
+
+
 def parse_settings(pairs) -> dict:
     """`["seed=3", "dtype=float16"]` as {"seed": 3, "dtype": "float16"}: values are YAML literals."""
     settings = {}

@@ -171,17 +171,29 @@ def status(o: argparse.Namespace) -> int:
 def _report_arguments(p: argparse.ArgumentParser) -> None:
     _profile(p)
     p.add_argument("--check", action="store_true", help="write nothing; fail (exit 1) where files on disk are not what the stored predictions give")
+    p.add_argument("--html", action="store_true", help="also write all of it, with a page an item, as pages to open in a browser, from disk")
+    p.add_argument("--out", type=Path, metavar="DIR", help="--html: folder of the pages (default: results/PROFILE/site)")
 
 
 @command(_report_arguments)
 def report(o: argparse.Namespace) -> int:
-    """Make rows, tables, figures and the report again from stored predictions, without loading a model.
+    """Make rows, tables, figures and the report again from stored predictions, without loading a model; with --html as a folder of pages too.
 
     Example:
       vwsd report --profile demo --check
+      vwsd report --profile demo --html
     """
-    from ..results.report import check_report, write_report
+    from ..results.report import check_report, refresh_report, write_report
 
+    if o.check and o.html or o.out and not o.html:
+        raise VwsdError("--check writes nothing, and --out is where --html writes", remedy="Give --html alone or with --out, or --check alone.")
+    if o.html:
+        from ..pipeline import owners
+        from ..results.site import write_site
+
+        refresh_report(o.profile)
+        print(write_site(o.profile, o.out, owners(o.profile)) / "index.html")
+        return 0
     if not o.check:
         print(write_report(o.profile) / "report.md")
         return 0

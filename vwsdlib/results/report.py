@@ -82,7 +82,7 @@ def provenance(c: Collection) -> dict:
 
 def report_text(c: Collection, facts: dict, tables: dict) -> str:
     """report.md for people."""
-    parts = [f"# Report: profile {c.profile}\n", _scope(c)]
+    parts = [f"# Report: profile {c.profile}\n", scope(c)]
     parts += _polclip(c, tables)
     parts += ["## Tables\n", *(made.markdown() for made in tables.values())]
     parts += ["## Figures\n", *(f"![{name.replace('_', ' ')}](figures/{name}.png)\n" for name in facts["figures"])]
@@ -91,7 +91,8 @@ def report_text(c: Collection, facts: dict, tables: dict) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _scope(c: Collection) -> str:
+def scope(c: Collection) -> str:
+    """What these results are and what they are not, in Markdown."""
     if c.profile == "rehearsal":
         return ("A rehearsal: tiny checkpoints with **random weights** in the real formats, on generated pictures. It walks the papers' whole path without a download; "
                 "its numbers are those of a guesser and measure nothing. The papers' numbers stand beside them so that the report can be seen at work.\n")

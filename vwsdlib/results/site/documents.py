@@ -1,0 +1,103 @@
+"""Markdown and executed notebooks as pages of the site: nothing in them loads, runs or leads to a file that is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm.auto import tqdm
+
+from ... import paths
+from ...errors import VwsdError
+
+if TYPE_CHECKING:
+    from . import Site
+
+ACTIVE = ("script", "style", "link", "iframe", "object", "embed", "base", "meta", "form", "input", "button")
+WIDE = {"table": "Table", "pre": "Text"}      # what may be wider than a small screen scrolls by itself, by keyboard too
+
+
+@cache
+def _markdown():
+    from markdown_it import MarkdownIt
+
+    return MarkdownIt("commonmark", {"html": False}).enable("table")
+
+
+def _markup(text: str):
+    from markupsafe import Markup
+
+    return Markup(text)
+
+
+def inline(text: str):
+    """A sentence of Markdown as HTML."""
+    return _markup(_markdown().renderInline(text.strip()))
+
+
+def markdown(text: str):
+    """A Markdown document as HTML fit for a page."""
+    return _markup(tame(_markdown().render(text), {}))
+
+
+def tame(html: str, pages: Mapping[str, str]) -> str:
+    """HTML without anything that runs or loads; links to `pages` (name -> page) lead there, other links to files become plain text.
+
+    Pictures stay where they are part of the page (data:), else their text stands for them.
+    """
+    from bs4 import BeautifulSoup
+
+    soup = BeautifulSoup(html, "html.parser")
+    for tag in soup(ACTIVE):
+        tag.decompose()
+    for tag in soup(True):
+        tag.attrs = {name: value for name, value in tag.attrs.items() if not name.startswith("on") and "url(" not in str(value)}
+    for image in soup("img"):
+        if not image.get("src", "").startswith("data:image/"):
+            image.replace_with(image.get("alt", ""))
+    for link in soup("a"):
+        _lead(link, pages)
+    for tag in soup(list(WIDE)):
+        tag.wrap(soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0", "role": "group", "aria-label": WIDE[tag.name]}))
+    for cell in soup("th"):
+        cell.attrs.setdefault("scope", "col" if cell.find_parent("thead") else "row")
+    return str(soup)
+
+
+def _lead(link, pages: Mapping[str, str]) -> None:
+    target = link.get("href", "")
+    if target.startswith(("https://", "http://")):
+        return
+    if (page := pages.get(target.rsplit("/", 1)[-1])) is not None:
+        link["href"] = page
+    else:
+        link.unwrap()
+
+
+def write_notebooks(site: Site, folder: Path, about: Mapping[str, str]) -> list[dict]:
+    """A page for each executed notebook of `folder` and notebooks/index.html; returns what the index shows of each: name, title, about."""
+    found = sorted(folder.glob("*.ipynb"))
+    pages, shown = {path.name: f"{path.stem}.html" for path in found}, []
+    for path in tqdm(found, desc="notebooks", disable=paths.quiet()):
+        title, body = rendered(path, pages)
+        shown.append({"name": path.stem, "title": title, "about": about.get(path.stem, "")})
+        site.page(f"notebooks/{path.stem}.html", "document", title, body=_markup(body))
+    site.page("notebooks/index.html", "notebooks", "Notebooks", notebooks=shown)
+    return shown
+
+
+def rendered(path: Path, pages: Mapping[str, str]) -> tuple[str, str]:
+    """(title, HTML) of an executed notebook; VwsdError where it cannot be read."""
+    import nbformat
+    from nbconvert import HTMLExporter
+
+    try:
+        notebook = nbformat.read(path, as_version=4)
+    except (OSError, ValueError, AttributeError, nbformat.ValidationError) as e:
+        raise VwsdError("the executed notebook is missing or broken", where=path, remedy="Run it again with --force.") from e
+    html, _ = HTMLExporter(template_name="basic", exclude_anchor_links=True).from_notebook_node(notebook)
+    heads = [line[2:].strip() for cell in notebook.cells if cell.cell_type == "markdown" for line in cell.source.splitlines() if line.startswith("# ")]
+    title = heads[0] if heads else path.stem
+    return title, tame(html if heads else f"<h1>{title}</h1>{html}", pages)
