@@ -14,7 +14,7 @@ from vwsdlib.results.predictions import write_predictions
 from vwsdlib.results.report import write_report
 
 SIZES = {"en": 6, "fa": 4}
-CLAIM = {"ours": 58.315334773, "ours_k": 270, "ours_n": 463, "ci_low": 53.7777, "ci_high": 62.7222, "off_by": -2, "p": 0.0000312345, "verdict": "CLOSE"}
+CLAIM = {"ours": 58.315334773, "ours_k": 270, "ours_n": 463, "ci_low": 53.7777, "ci_high": 62.7222, "off_by": 2, "p": 0.0000312345, "verdict": "CLOSE"}
 HOSTILE = ('<script src="https://example.org/x.js"></script><link rel="stylesheet" href="https://example.org/x.css">'
            '<style>@import url(https://example.org/y.css);</style><table onclick="alert(1)" style="background: url(https://example.org/z.png)">'
            "<thead><tr><th>a</th></tr></thead><tbody><tr><th>1</th></tr></tbody></table>")

@@ -270,11 +270,18 @@ def test_a_set_that_is_not_at_hand_shows_names_and_says_so(results, tmp_path, mo
         raise VwsdError("the pictures are not here", where=tmp_path, remedy="Run `vwsd fetch vwsd`.")
 
     monkeypatch.setattr(collect, "load_set", absent)
-    monkeypatch.setattr(site, "TABLES", {})
     made = site.write_site("demo", tmp_path / "pages")
     page = soup(made / "items" / "emojiwsd.fa.test" / "fa.test.0.html")
     assert "vwsd fetch vwsd" in page.select_one(".missing").get_text() and not page("img") and len(page.select(".absent")) == 10
     assert not any((made / "pictures").iterdir()) and str(tmp_path) not in "".join(p.read_text() for p in pages(made))
+
+
+def test_a_set_without_any_picture_says_how_to_get_them(results, tmp_path, monkeypatch):
+    monkeypatch.setattr(VwsdSet, "path", lambda self, name: tmp_path / "nowhere" / name)
+    made = site.write_site("demo", tmp_path / "pages")
+    page = soup(made / "items" / "emojiwsd.en.test" / "en.test.0.html")
+    assert "vwsd doctor --profile demo" in page.select_one(".missing").get_text() and {a.get_text() for a in page.select(".absent")} == {"not at hand"}
+    assert [td.get_text() for td in soup(made / "items" / "index.html").select("tbody td:last-child")] == ["not at hand"] * len(site_tiny.SIZES)
 
 
 def test_without_a_report_there_is_no_site(own_folders):
@@ -328,9 +335,16 @@ def test_a_broken_notebook_is_named(tmp_path):
 
 
 def test_the_command_writes_and_refuses(results, tmp_path, monkeypatch, capsys):
+    def unable(profile):
+        raise VwsdError("the text is not here")
+
     monkeypatch.setattr("vwsdlib.results.report.refresh_report", lambda profile: (results, False))
     assert cli.main(["report", "--html", "--out", str(tmp_path / "pages")]) == 0
     assert Path(capsys.readouterr().out.strip()) == tmp_path / "pages" / "index.html" and (tmp_path / "pages" / "index.html").is_file()
+    monkeypatch.setattr("vwsdlib.results.report.refresh_report", unable)
+    assert cli.main(["report", "--html", "--out", str(tmp_path / "pages")]) == 0 and "as it is stored" in capsys.readouterr().err
+    monkeypatch.setenv("VWSD_RESULTS", str(tmp_path / "none"))
+    assert cli.main(["report", "--html"]) == 2 and "the text is not here" in capsys.readouterr().err and not (tmp_path / "none").exists()
     for wrong in (["--check", "--html"], ["--out", str(tmp_path)]):
         assert cli.main(["report", *wrong]) == 2 and "--html" in capsys.readouterr().err
 

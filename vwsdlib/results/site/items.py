@@ -27,7 +27,7 @@ COLUMNS = (Column("run", "Run"), Column("text", "Text as scored"), Column("answe
 
 @dataclass(frozen=True)
 class ItemSet:
-    """Items of one data set, language and split that a stored run answered; `data` is None where the set is not at hand, and `why` says so."""
+    """Items of one data set, language and split that a stored run answered; `data` is None where the set is not at hand; `why` its pictures are not."""
 
     dataset: str
     language: str
@@ -93,11 +93,14 @@ def sets_of(c: Collection) -> list[ItemSet]:
 
 
 def _data(c: Collection, runs: list[Predictions]) -> tuple[VwsdSet | None, str]:
-    """The set behind the largest of `runs`, or why there is none."""
+    """(set behind the largest of `runs` or None, why its pictures cannot be shown or "")."""
+    largest = max(runs, key=lambda p: len(p.items))
     try:
-        return c.data(max(runs, key=lambda p: len(p.items)).meta), ""
+        data = c.data(largest.meta)
     except VwsdError as e:
         return None, f"{e.what}. {e.remedy}"
+    here = any(Path(data.path(name)).is_file() for name in image_names(largest.items))
+    return data, "" if here else f"none of them is here. `vwsd doctor --profile {c.profile}` says how to get them."
 
 
 def write_items(site: Site, sets: list[ItemSet]) -> None:
