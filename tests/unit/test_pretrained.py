@@ -4,6 +4,7 @@ import functools
 import json
 import shutil
 import socket
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +18,7 @@ from vwsdlib.data.pictures import load_picture
 from vwsdlib.encoders import registry
 from vwsdlib.encoders.checkpoints import CHECKPOINTS, find
 from vwsdlib.encoders.clipseg import DECODER_BATCH, ClipSegSegmenter, inner_clip_differences
-from vwsdlib.encoders.pretrained import CLIP_STATISTICS, IMAGENET_STATISTICS, RECIPES, TEXT_BATCH, load_pretrained, square_of, two_products
+from vwsdlib.encoders.pretrained import CLIP_STATISTICS, IMAGENET_STATISTICS, RECIPES, TEXT_BATCH, fold_quick_gelu, load_pretrained, square_of, two_products
 from vwsdlib.errors import VwsdError
 from vwsdlib.rehearsal.models import REPOS, make_models
 
@@ -143,6 +144,21 @@ def test_half_precision_attends_in_two_products():
     found, weights = two_products(None, query, key, value, None, 8**-0.5)
     assert weights is None and torch.allclose(found, torch.nn.functional.scaled_dot_product_attention(query, key, value).transpose(1, 2), atol=1e-6)
     assert (half.encode_images(pictures(5)) * exact.encode_images(pictures(5))).sum(1).min() > 0.999
+
+
+@pytest.mark.parametrize("name", ["clip-vit-b32", "clipseg-rd64", "openclip-h14", "siglip2-base"])
+def test_quick_gelu_is_folded_where_it_is_and_nowhere_else(name):
+    half = load_pretrained(name, "bf16")
+    assert half.folded == (half.model.config.vision_config.hidden_act == "quick_gelu") == ("quick GELU folded" in half.identity()["processor"])
+    assert not encoder(name).folded and "folded" not in encoder(name).identity()["processor"]
+    if half.folded:
+        exact = encoder(name).model.vision_model.encoder.layers[0].mlp
+        short = deepcopy(encoder(name).model.vision_model)
+        fold_quick_gelu(short)
+        states = torch.randn(3, 5, short.config.hidden_size, generator=torch.Generator().manual_seed(0))
+        assert torch.allclose(short.encoder.layers[0].mlp(states), exact(states), atol=1e-6) and not torch.equal(short.encoder.layers[0].mlp.fc1.weight, exact.fc1.weight)
+    assert (half.encode_images(pictures(5)) * encoder(name).encode_images(pictures(5))).sum(1).min() > 0.999
+    assert np.isfinite(half.relevance(half.pixels(pictures(1)), half.encode_texts(["a"]))).all()
 
 
 def changed(tmp_path, monkeypatch, name, file, **change):

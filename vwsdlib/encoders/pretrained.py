@@ -102,6 +102,16 @@ def two_products(module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor
 
 
 transformers.AttentionInterface.register("two products", two_products)
+QUICK = 1.702     # quick GELU is x * sigmoid(1.702 x)
+
+
+def fold_quick_gelu(tower: torch.nn.Module) -> None:
+    """Turn a tower's quick GELU into SiLU, with its factor in the weights around it: one pass over the widest numbers in place of three."""
+    for layer in tower.encoder.layers:
+        its = layer.mlp
+        with torch.no_grad():
+            its.fc1.weight.mul_(QUICK), its.fc1.bias.mul_(QUICK), its.fc2.weight.div_(QUICK)
+        its.activation_fn = torch.nn.SiLU()
 
 
 class MeanTower(torch.nn.Module):
@@ -164,7 +174,9 @@ class PretrainedEncoder:
         self.preparation = replace(square_of(self.processor), draft="draft" in variant, quick=bool(variant))
         on_cpu = 2 ** int(log2(max(1, TOKENS / ((self.preparation.side // self.patch) ** 2 + 1))))
         self.image_batch, self.streams = (on_cpu, 0) if self.device == "cpu" else (GPU_BATCH, 1)
-        self.attention = "two products" if self.device == "cpu" and self.dtype != torch.float32 else "sdpa"   # of the picture's tower
+        short = self.device == "cpu" and self.dtype != torch.float32                   # the picture's tower takes fewer steps, which round otherwise
+        self.attention = "two products" if short else "sdpa"
+        self.folded = short and config.vision_config.hidden_act == "quick_gelu"
         self._loading = Lock()
 
     @property
@@ -175,7 +187,10 @@ class PretrainedEncoder:
 
     @cached_property
     def _model(self) -> torch.nn.Module:
-        model = load_part(self.recipe.model, self.found[0].folder).to(self.device, self.dtype)
+        model = load_part(self.recipe.model, self.found[0].folder)
+        if self.folded:
+            fold_quick_gelu(model.vision_model)
+        model = model.to(self.device, self.dtype)
         model.set_attn_implementation("sdpa")
         if self.attention != "sdpa":
             model.set_attn_implementation({"vision_config": self.attention})
@@ -289,7 +304,7 @@ class PretrainedEncoder:
         tools = ", ".join(f"{package} {version(package)}" for package in ("transformers", "tokenizers", "torch", "pillow"))
         return {"model": " + ".join(CHECKPOINTS[key].repo for key in (self.recipe.checkpoint, self.recipe.tower) if key),
                 "revision": " + ".join(f.revision for f in self.found), "weights_sha256": joined_hash(self.found),
-                "processor": f"{picture}; {json.dumps(rules)}; {self.preparation}, batches {self.image_batch}, {TEXT_BATCH}; {self.attention}; {tools}",
+                "processor": f"{picture}; {json.dumps(rules)}; {self.preparation}, batches {self.image_batch}, {TEXT_BATCH}; {self.attention}{', quick GELU folded' * self.folded}; {tools}",
                 "image_variant": "as stored", "dtype": str(self.dtype).removeprefix("torch."), "device": self.device.partition(":")[0]}
 
 
