@@ -33,6 +33,10 @@ STYLE = f"""<style>
 .vwsd-grid li.gold {{ border: 3px solid {BLUE}; padding: 2px; }}
 .vwsd-grid img {{ width: 100%; height: 104px; object-fit: contain; background: #fff; }}
 .vwsd-grid .first {{ font-weight: bold; }}
+.vwsd .widget-box, .vwsd .widget-html {{ margin: 0; box-sizing: border-box; }}
+.vwsd .widget-html, .vwsd .widget-html-content {{ min-width: 0; width: 100%; }}
+.vwsd .widget-hbox {{ gap: 4px; }}
+.vwsd p {{ margin: 4px 0; line-height: 1.4; }}
 .vwsd-rtl input {{ direction: rtl; }}
 .vwsd-error {{ border-left: 4px solid {RED}; padding: 6px 10px; margin: 4px 0; }}
 .vwsd-note {{ color: var(--soft); font-size: 12px; }}
