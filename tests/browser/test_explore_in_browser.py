@@ -16,7 +16,7 @@ from vwsdlib.paths import PACKAGE
 
 ROOT = PACKAGE.parent
 ARTEFACTS = ROOT / "test-artefacts"
-SLOW = 120_000    # milliseconds: the first start may draw EmojiWSD and train the lite head
+SLOW = 90_000    # milliseconds: the first start may draw EmojiWSD and train the lite head
 
 
 def start(folder):
@@ -29,7 +29,7 @@ def start(folder):
     folders = {"VWSD_HOME": ROOT, "JUPYTER_CONFIG_DIR": folder / "config", "JUPYTER_RUNTIME_DIR": folder / "runtime", "PYTHONPATH": ROOT}
     with open(folder / "lab.log", "w") as log:
         server = subprocess.Popen(command, env=os.environ | {k: str(v) for k, v in folders.items()}, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-    for _ in range(120):
+    for _ in range(80):
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status?token=test", timeout=2)
             return server, f"http://127.0.0.1:{port}/lab/tree/explore.ipynb?token=test"
