@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -63,8 +64,8 @@ def plot(machine: dict, found: dict[str, dict], path: Path) -> None:
     fig, axes = plt.subplots(1, len(drawn), figsize=(5.4 * len(drawn), 4.6), layout="constrained", squeeze=False)
     for panel, ax in zip(drawn, axes[0]):
         panel(ax, found)
-    fig.suptitle(f"{machine['processor']}, {machine['cores']} cores. Dots are medians, bars go from the least to the greatest turn",
-                 x=0.01, ha="left", fontsize=11)
+    title = f"{machine['processor']}, {machine['cores']} cores. Dots are medians, bars go from the least to the greatest turn"
+    fig.suptitle(textwrap.fill(title, 58 * len(drawn)), x=0.01, ha="left", fontsize=11)
     with atomic(path) as temporary:
         fig.savefig(temporary, format="png", dpi=130, metadata={"Software": None})
     plt.close(fig)
