@@ -50,7 +50,7 @@ def test_every_kind_of_file_has_its_table():
     kinds = {"rows.jsonl", "report.json", "report.json claims", "report.json provenance", "audit/*.json", "predictions/*.jsonl", "predictions/*.meta.json",
              "translations/*.jsonl", "translations/*.meta.json", "definitions/*.jsonl", "definitions/*.meta.json", "measured/*.meta.json"}
     assert set(TABLES) == kinds
-    stored = {f"{p.relative_to(DEMO).parts[0]}/*{'.meta.json' if p.name.endswith('.meta.json') else p.suffix}" for p in DEMO.glob("*/*.json*")}
+    stored = {f"{p.relative_to(DEMO).parts[0]}/*{'.meta.json' if p.name.endswith('.meta.json') else p.suffix}" for p in DEMO.glob("[!.]*/*.json*")}
     assert stored - {"figures/*.json", "measured/*.jsonl"} <= kinds
 
 
