@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 READY  := $(VENV)/.ready
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test paper rehearsal bench lab clean help
+.PHONY: demo test paper rehearsal bench lab reference newcomer clean help
 
 help:
 	@echo 'make demo       run the companion on EmojiWSD with the lite encoder (no GPU, no model hub)'
@@ -17,6 +17,8 @@ help:
 	@echo 'make paper      run the papers'"'"' profile (real checkpoints, official data; see README)'
 	@echo 'make rehearsal  run the papers'"'"' profile on tiny random checkpoints and generated pictures (no download)'
 	@echo 'make bench      measure: the plain loop and this library in turns, shares of the machine'"'"'s peak, growth (see benchmarks/)'
+	@echo 'make reference  write docs/reference/index.html: every module, class and function, from the docstrings'
+	@echo 'make newcomer   walk through the README as a newcomer would, in a fresh clone, and print how long each step takes'
 	@echo 'make lab        open the explorer, and with it the notebooks, in JupyterLab'
 	@echo 'make clean      remove .venv, caches and built data (results stay)'
 
@@ -38,8 +40,16 @@ bench: $(READY)
 lab: $(READY)
 	@$(BIN)/jupyter lab notebooks/explore.ipynb
 
+# the warning: pdoc does not find the names in a NamedTuple's annotations; the page has them as they are written
+reference: $(READY)
+	@PYTHONWARNINGS='ignore:Error parsing type annotation' $(BIN)/pdoc --docformat markdown --no-show-source --output-directory docs/reference vwsdlib
+	@echo docs/reference/index.html
+
+newcomer:
+	@$(PYTHON) tests/newcomer.py
+
 clean:
-	rm -rf $(VENV) .cache data/emojiwsd .pytest_cache build *.egg-info test-artefacts
+	rm -rf $(VENV) .cache data/emojiwsd .pytest_cache build *.egg-info test-artefacts docs/reference
 
 $(READY): requirements.lock pyproject.toml
 	@test -n '$(PYTHON)' || { echo 'No Python from 3.11 to 3.13 found. Install one, or name it: make PYTHON=/path/to/python $(MAKECMDGOALS)'; exit 1; }

@@ -41,7 +41,7 @@ class Run:
         self._outputs: list[str] = []
 
     def path(self, name: str) -> Path:
-        """Where to write the output `name` (such as `predictions/vit_b32.en.jsonl`); its folder exists afterwards."""
+        """Where to write the output `name` (such as `predictions/vit_b32.en.jsonl`); its folder exists afterwards. VwsdError for a name that leads out of the results."""
         path = self.folder / name
         if not path.resolve().is_relative_to(self.folder.resolve()):
             raise VwsdError(f"output '{name}' lies outside the results folder", where=self.notebook,
@@ -86,7 +86,7 @@ class Run:
         from .results.figures import FIGURES, png
 
         made = _made(FIGURES, name, self._facts(), otherwise)
-        return Image(data=png(made), alt=FIGURES[name].__doc__) if isinstance(made, tuple) else made
+        return Image(data=png(made[0]), alt=FIGURES[name].__doc__) if isinstance(made, tuple) else made
 
     def finish(self, **checks) -> None:
         """Declare the notebook complete; every check is a named boolean, such as `chance_row=True`.

@@ -51,7 +51,7 @@ def notebooks_dir() -> Path:
 
 
 def read_pipeline() -> dict:
-    """`pipeline.yml` as {"profiles": {...}, "notebooks": {...}}, refusing keys and names that mean nothing."""
+    """`pipeline.yml` as {"profiles": {...}, "notebooks": {...}}, refusing keys and names that mean nothing (VwsdError)."""
     path = notebooks_dir() / "pipeline.yml"
     try:
         book = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -103,7 +103,7 @@ def owners(profile: str) -> list[dict]:
 
 
 def parse_settings(pairs) -> dict:
-    """`["seed=3", "dtype=float16"]` as {"seed": 3, "dtype": "float16"}: values are YAML literals."""
+    """`["seed=3", "dtype=float16"]` as {"seed": 3, "dtype": "float16"}: values are YAML literals. VwsdError where one is not."""
     settings = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -125,7 +125,7 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
 
 
 def read_parameters(notebook: nbformat.NotebookNode, where: object = "") -> dict:
-    """Names and defaults of the one cell tagged "parameters", which holds plain assignments of literals, one a line."""
+    """Names and defaults of the one cell tagged "parameters", which holds plain assignments of literals, one a line; VwsdError where it holds anything else."""
     remedy = 'Tag exactly one code cell "parameters" and write one `name = literal` a line in it.'
     cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(cells) != 1 or cells[0].cell_type != "code":
@@ -171,7 +171,7 @@ def outputs(entry: dict, profile: str, parameters: dict, where: object = "") -> 
     """What a notebook's entry in pipeline.yml says it produces, as paths below results/<profile>/.
 
     A {name} in braces stands for that parameter, for each of its values where it is a list; tables/x for x.csv, x.md and x.tex, and
-    so on by SHORTHAND, unless the name ends with one of those suffixes (or .safetensors) already.
+    so on by SHORTHAND, unless the name ends with one of those suffixes (or .safetensors) already. VwsdError names an entry of any other form.
     """
     declared = entry.get("produces") or []
     if isinstance(declared, dict):

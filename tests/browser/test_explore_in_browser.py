@@ -26,6 +26,9 @@ def start(folder):
         port = s.getsockname()[1]
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--expose-app-in-browser", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}",
                "--ServerApp.token=test", f"--ServerApp.root_dir={folder}"]
+    settings = folder / "config" / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True, exist_ok=True)
+    (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')     # nobody is asked for news, nothing covers a button
     folders = {"VWSD_HOME": ROOT, "JUPYTER_CONFIG_DIR": folder / "config", "JUPYTER_RUNTIME_DIR": folder / "runtime", "PYTHONPATH": ROOT}
     with open(folder / "lab.log", "w") as log:
         server = subprocess.Popen(command, env=os.environ | {k: str(v) for k, v in folders.items()}, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
@@ -102,9 +105,9 @@ def test_an_item_is_chosen_and_its_phrase_edited(opened):
 
 def test_a_map_and_a_mask_are_drawn(opened):
     page = opened
-    control(page, "Map").select_option("mask")
+    control(page, "Map").select_option("segmentation mask")
     page.get_by_role("button", name="Draw the map").click()
-    page.wait_for_selector("img[alt^='mask of image.']", timeout=SLOW)
+    page.wait_for_selector("img[alt^='segmentation mask of image.']", timeout=SLOW)
     shot(page, "mask")
 
 
@@ -115,6 +118,8 @@ def test_two_systems_stand_side_by_side(opened):
     control(page, "Search").fill("")
     control(page, "Show").select_option("A and B choose differently")
     page.wait_for_function("document.querySelectorAll('.widget-select option').length > 10 && document.querySelectorAll('.widget-select option').length < 502", timeout=SLOW)
+    phrase = page.locator(".widget-select option:checked").first.inner_text().partition(" — ")[2]
+    page.wait_for_function("phrase => document.body.innerText.includes(`Scored text: “${phrase}”`)", arg=phrase, timeout=SLOW)
     shot(page, "two")
 
 

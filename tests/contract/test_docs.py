@@ -25,6 +25,7 @@ from vwsdlib.polclip.study import STUDIES
 ROOT = PACKAGE.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
+TOY = "vwsdlib/encoders/grey.py"      # what the reader of adding-a-model.md writes
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
 
 
@@ -94,7 +95,7 @@ def test_every_page_is_reached_from_the_readme_and_listed_in_the_index():
 @each_page
 def test_files_and_tests_that_are_named_exist(page):
     for path in re.findall(r"`((?:vwsdlib|tests|notebooks|docs|results|benchmarks)/[\w./-]+\.(?:py|yml|md|json))(?:`|::)", text_of(page)):
-        assert (ROOT / path).exists(), path
+        assert path == TOY or (ROOT / path).exists(), path
     for path, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text_of(page)):
         assert re.search(rf"^def {name}\(", text_of(ROOT / path), re.M), name
 

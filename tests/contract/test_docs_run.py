@@ -85,6 +85,7 @@ def test_reading_results(here, monkeypatch, capsys):
     assert found["lite"].num_rows % 502 == 0 and set(found["lite"].column_names) == set(found["items"].columns)
     row = found["rows"].set_index("id").loc["lite.phrase.en.test/hit@1"]
     assert row["value"] == pytest.approx(100 * (found["items"]["rank"] == 1).mean())
+    assert found["both"].num_rows == 2 * 502 and sorted(p.name for p in (here / "exported").glob("*.*")) == ["prediction.en.txt", "prediction.it.txt", "submission.zip"]
     assert {"only_a", "only_b", "p"} <= found["difference"](found["word"], found["phrase"]).keys()
     assert found["truth"]["pointing"].between(0, 1).all()
 

@@ -56,7 +56,7 @@ def test_extras_and_command_are_there():
 
 def test_make_has_its_targets_and_ci_calls_the_readmes_test_command():
     makefile = (ROOT / "Makefile").read_text()
-    for target in ("demo", "test", "paper", "bench", "lab", "clean"):
+    for target in ("demo", "test", "paper", "bench", "lab", "reference", "newcomer", "clean"):
         assert re.search(rf"^{target}:", makefile, re.M)
     readme, ci = (ROOT / "README.md").read_text(), (ROOT / ".ci" / "run").read_text()
     assert "make demo" in readme and "make test" in readme and re.search(r"^make test$", ci, re.M)

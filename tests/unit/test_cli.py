@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -220,13 +221,14 @@ def test_fetch_rehearsal_makes_data_and_checkpoints(own_folders, monkeypatch, ca
     assert code == 0 and "generated test text" in out and made == [own_folders / "data" / "rehearsal" / "models"] * 2
 
 
-def test_adding_a_model_page_works_as_printed(official, own_folders, capsys, monkeypatch, tmp_path):
+def test_adding_a_model_page_works_as_printed(official, own_folders, capsys, monkeypatch):
     from vwsdlib import paths
     from vwsdlib.encoders import registry
 
     page = (paths.PACKAGE.parent / "docs" / "adding-a-model.md").read_text()
-    (tmp_path / "my_module.py").write_text(page.split("```python\n")[1].split("```")[0])
-    monkeypatch.syspath_prepend(tmp_path)
+    module = types.ModuleType("vwsdlib.encoders.grey")
+    exec(page.split("```python\n")[1].split("```")[0], vars(module))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
     line = page.split('registry: `"grey": ')[1].split("`")[0]
     monkeypatch.setitem(registry.ENCODERS, "grey", eval(line, {"Entry": registry.Entry}))
     code, out, _ = run(capsys, "rank", "dark", official[2] / "image.1.png", official[2] / "image.2.png", "--encoder", "grey")

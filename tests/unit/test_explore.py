@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import datetime
 
@@ -10,11 +13,14 @@ import pytest
 from PIL import Image
 
 from vwsdlib.analysis.metrics import gold_ranks
-from vwsdlib.data.items import Item
+from vwsdlib.analysis.saliency import METHODS
+from vwsdlib.data.items import Item, write_items
+from vwsdlib.data.sets import OFFICIAL_FILES, load_set
 from vwsdlib.errors import VwsdError
 from vwsdlib.explore import Explorer, widget, work
 from vwsdlib.paths import PACKAGE
-from vwsdlib.results.predictions import Predictions
+from vwsdlib.results.predictions import Predictions, write_predictions
+from vwsdlib.results.tables.saliency import METHOD_NAMES
 
 
 @pytest.fixture(scope="module")
@@ -138,23 +144,28 @@ def test_the_list_shows_what_a_system_got_wrong_and_where_two_part(fresh):
     assert fresh.status.value == ""
 
 
-@pytest.mark.parametrize("method", ["mask", "relevance", "centre"])
+@pytest.mark.parametrize("method", METHODS)
 def test_maps_are_drawn_over_the_chosen_picture(fresh, method):
     fresh.picture.value, fresh.method.value = 3, method
     assert fresh.map.value == ""
     fresh.draw.click()
-    assert fresh.status.value == "" and f"{method} of {fresh.names[3]}" in fresh.map.value and "data:image/png;base64," in fresh.map.value
+    assert fresh.status.value == "" and f"{METHOD_NAMES[method]} of {fresh.names[3]}" in fresh.map.value and "data:image/png;base64," in fresh.map.value
     fresh.phrase.value = fresh.phrase.value + " x"
     fresh.picture.value = 4
     assert fresh.map.value == ""                                                  # a map of another picture is never left standing
 
 
+def methods(explorer):
+    """What the menu of maps offers, by the library's names."""
+    return [name for _, name in explorer.method.options]
+
+
 def test_methods_are_those_at_hand(fresh):
-    assert "mask" in fresh.method.options
+    assert "mask" in methods(fresh)
     fresh.segmenter.value = widget.NONE
-    assert "mask" not in fresh.method.options and "crops_sum" in fresh.method.options
+    assert "mask" not in methods(fresh) and "crops_sum" in methods(fresh)
     fresh.encoder_a.value = "random"
-    assert "relevance" not in fresh.method.options
+    assert "relevance" not in methods(fresh)
     fresh.encoder_a.value = "lite"
 
 
@@ -225,6 +236,62 @@ def test_every_control_explains_itself_and_pictures_have_words(fresh):
     silent = {id(its) for its in (fresh.status, fresh.shown, fresh.map, fresh.note, fresh.box)}
     assert len(controls) > 15 and all(its.tooltip for its in controls if id(its) not in silent)
     assert fresh.shown.value.count("<img") == fresh.shown.value.count('alt="image.') == 10 and fresh.shown.value.count('.png, the gold"') == 1
+
+
+# ---------------------------------------------------------------- the other stores
+
+@pytest.fixture
+def paper(official, own_folders, monkeypatch):
+    """The official layout at its place with three items, and a stored run on them that is right, wrong, wrong."""
+    monkeypatch.setenv("VWSD_DATA", str(own_folders / "data"))
+    data, gold, images = OFFICIAL_FILES["en", "test"]
+    folder = own_folders / "data" / "vwsd" / "test"
+    folder.mkdir(parents=True)
+    official[2].rename(folder / images)
+    items = [Item("", "en", word, f"{word} thing", tuple(f"image.{i}.png" for i in range(10)), f"image.{n}.png") for n, word in enumerate(("bat", "crane", "nut"))]
+    write_items(items, folder / data, folder / gold)
+    made = load_set("vwsd", "en", "test")
+    write_predictions(own_folders / "results" / "paper", "random.phrase.en.test", made, ["x"] * 3, np.array([row(0), row(0), row(0)]), profile="paper", variant="phrase",
+                      identity={"model": "random"})
+    return folder / images
+
+
+def test_the_official_set_with_its_stored_results(paper):
+    its = Explorer("vwsd", encoder="random")
+    assert its.status.value == "" and its.data.name == "vwsd" and [label[0] for label, _ in its.items.options] == ["✓", "✗", "✗"]
+    its.keep.value = "A wrong"
+    assert [i for _, i in its.items.options] == [1, 2] and "CC BY-NC 4.0" in its.note.value and its.shown.value.count("<img") == 10
+    its.part.value = ("it", "test")
+    assert "it.test.data.v1.1.txt" in its.status.value and "vwsd fetch vwsd" in its.status.value
+
+
+def test_a_picture_that_is_not_at_hand_is_named(paper):
+    (paper / "image.4.png").unlink()
+    assert "1 of the ten pictures are not at hand, image.4.png first" in Explorer("vwsd", encoder="random").status.value
+
+
+def test_the_rehearsal_in_a_process_of_its_own(tmp_path):
+    """It points this process at its tiny checkpoints, so another one drives it: CLIP against CLIPSeg, a mask, gradients, Farsi."""
+    script = tmp_path / "drive.py"
+    script.write_text("""
+import json
+from vwsdlib.explore import Explorer
+its, said = Explorer("rehearsal"), []
+def note(what): said.append([what, its.status.value, len(its.answers), its.shown.value.count("<img"), its.map.value[:8]])
+note("first")
+its.encoder_b.value = "clipseg-rd64"; note("two")
+for _, method in its.method.options:
+    its.method.value = method; its.draw.click(); note(method)
+its.part.value = ("fa", "test"); note("fa")
+its.encoder_a.value = "siglip2-base"; its.phrase.value = "another text"; note("siglip")
+print(json.dumps({"said": said, "sets": its.dataset.options, "a": its.encoder_a.options}))
+""")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=600, cwd=PACKAGE.parent, env={**os.environ, "VWSD_RESULTS": str(tmp_path), "CI": "true"})
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["sets"] == ["rehearsal"] and {"clip-vit-b32", "clipseg-rd64", "siglip2-base", "mclip"} <= set(found["a"])
+    assert [its for its in found["said"] if its[1]] == [] and {its[3] for its in found["said"]} == {10}
+    assert {name for name, *_, drawn in found["said"] if drawn} == set(METHODS) and [its[2] for its in found["said"]] == [1] + [2] * (len(found["said"]) - 1)
 
 
 def test_an_unknown_set_is_named():

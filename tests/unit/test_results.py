@@ -16,11 +16,12 @@ from vwsdlib.errors import VwsdError
 from vwsdlib.results import collect, report
 from vwsdlib.results.audits import write_audit
 from vwsdlib.results.collect import Collection
+from vwsdlib.results.figures import FIGURES
 from vwsdlib.results.figures.baseline import margin_bins
 from vwsdlib.results.predictions import read_predictions, write_predictions
 from vwsdlib.results.reported import attainable, claims, reported, verdict
 from vwsdlib.results.rows import KEYS, check, prediction_rows, to_jsonl
-from vwsdlib.results.tables import Column, Table
+from vwsdlib.results.tables import TABLES, Column, Table
 
 
 def store(folder, profile="demo", run="toy", language="en", variant="phrase", seed=0, limit=0):
@@ -267,3 +268,42 @@ def test_sizes_of_the_official_files_are_claims_too():
 
     assert verdicts(463)["vwsd.items.en"] == "EXACT" and verdicts(463)["vwsd.items.it"] == "NOT RUN"
     assert verdicts(462)["vwsd.items.en"] == "DIFFERS, unexplained" and verdicts(20, 20)["vwsd.items.en"] == "PARTIAL"
+
+
+# ---------------------------------------------------------------- encoders of one's own, languages of one's own
+
+def test_an_encoder_of_ones_own_stands_below_the_registrys_and_displaces_nothing(demo):
+    """By name it would come first: `a-clip` before `lite`, as does what notebook 02 was once run with."""
+    for run in ("a-clip", "lite", "clip-vit-b32"):
+        for variant in ("word", "phrase"):
+            store(demo, run=run, variant=variant, seed=len(run) + len(variant))
+    store(demo, run="siglip2-base")                                             # of notebook 04: no bare word
+    c = Collection("demo", demo)
+    assert c.baselines == ["lite", "clip-vit-b32", "a-clip", "toy"] and c.baseline == "lite"
+    english = [row for row in TABLES["baseline"](c).rows if row["language"] == "English"]
+    assert [row["what"] for row in english] == ["chance", "none: rarest picture", "none: most frequent picture"] + ["bare word", "phrase"] * 4
+    assert english[3]["k"] == c.rows["lite.word.en.test/hit@1"]["k"] and english[-1]["k"] == c.rows["toy.phrase.en.test/hit@1"]["k"]
+    pairs = [row for row in TABLES["baseline_paired"](c).rows if row["language"] == "English"]
+    assert len(pairs) == 4 and pairs[2]["only_a"] == mcnemar(*(c.predictions[f"a-clip.{v}.en.test"].ranks == 1 for v in ("word", "phrase")))[0]
+    assert {figure["id"].split(".")[0] for figure in FIGURES["baseline"](c)[1]} == {"lite"}
+
+
+def test_while_notebook_02_runs_its_own_encoder_is_the_baseline(demo, tmp_path):
+    store(demo, run="lite", variant="word")
+    store(tmp_path / "staging", run="random", variant="word")
+    assert Collection("demo", demo, tmp_path / "staging").baselines == ["random", "lite", "toy"] and Collection("demo", demo).baseline == "lite"
+    store(demo, run="random", variant="word")                                   # the control: last of the registry's
+    store(demo, run="clip-vit-b32", variant="word")
+    assert Collection("demo", demo).baselines == ["lite", "clip-vit-b32", "random", "toy"] and Collection("paper", demo).baseline == "clip-vit-b32"
+    store(tmp_path / "other", run="siglip2-base")                                # what another notebook is writing decides nothing
+    assert Collection("demo", demo, tmp_path / "other").baseline == "lite"
+
+
+def test_a_language_without_a_place_is_named_and_not_guessed(demo):
+    run = demo / "predictions" / "toy.phrase.en.test"
+    for suffix in (".jsonl", ".meta.json"):
+        text = run.with_name(run.name + suffix).read_text().replace('"language": "en"', '"language": "de"').replace("toy.phrase.en.test", "toy.phrase.de.test")
+        run.with_name("toy.phrase.de.test" + suffix).write_text(text)
+    with pytest.raises(VwsdError) as e:
+        report.write_report("demo")
+    assert "the language 'de' has no name and no place in tables" in str(e.value) and "docs/adding-a-language.md" in str(e.value)

@@ -276,6 +276,14 @@ def test_a_set_that_is_not_at_hand_shows_names_and_says_so(results, tmp_path, mo
     assert not any((made / "pictures").iterdir()) and str(tmp_path) not in "".join(p.read_text() for p in pages(made))
 
 
+def test_the_slowest_cells_are_named_with_the_notebooks(results, tmp_path):
+    lines = ["  02_clip_baseline, cell 2  35.7 s  from x import <y>", "  01_data, cell 1  0.5 s  z"]
+    made = site.write_site("demo", tmp_path / "pages", slowest=lines)
+    page = soup(made / "notebooks" / "index.html")
+    assert [its.get_text() for its in page.select("ol.list code")] == [line.strip() for line in lines]
+    assert not soup(site.write_site("demo", tmp_path / "none") / "notebooks" / "index.html").select("ol.list")
+
+
 def test_a_set_without_any_picture_says_how_to_get_them(results, tmp_path, monkeypatch):
     monkeypatch.setattr(VwsdSet, "path", lambda self, name: tmp_path / "nowhere" / name)
     made = site.write_site("demo", tmp_path / "pages")

@@ -402,7 +402,7 @@ def test_a_table_is_written_with_every_number_and_none_without_facts(name, every
 @pytest.mark.parametrize("name", FIGURES_HERE)
 def test_a_figure_draws_its_facts_and_nothing_without(name, everything, tmp_path):
     drawn = FIGURES[name](everything.facts)
-    assert json.loads(json.dumps(drawn[1])) and png(drawn)[:4] == b"\x89PNG" and FIGURES[name](Collection("demo", tmp_path)) is None
+    assert json.loads(json.dumps(drawn[1])) and png(drawn[0])[:4] == b"\x89PNG" and FIGURES[name](Collection("demo", tmp_path)) is None
 
 
 def test_the_list_of_new_figures_is_whole():

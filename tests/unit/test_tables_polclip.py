@@ -358,7 +358,7 @@ def test_a_table_has_every_column_and_is_none_without_facts(name, everything, tm
 @pytest.mark.parametrize("name", FIGURES_HERE)
 def test_a_figure_draws_its_facts_and_nothing_without(name, everything, tmp_path):
     drawn = FIGURES[name](everything.facts)
-    assert json.loads(json.dumps(drawn[1])) and png(drawn)[:4] == b"\x89PNG" and FIGURES[name](Collection("demo", tmp_path)) is None
+    assert json.loads(json.dumps(drawn[1])) and png(drawn[0])[:4] == b"\x89PNG" and FIGURES[name](Collection("demo", tmp_path)) is None
 
 
 def texts_of(fig):

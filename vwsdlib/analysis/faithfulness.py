@@ -104,7 +104,10 @@ KINDS: dict[str, Callable[[np.ndarray, int], dict]] = {
 
 
 def summarise(values: Sequence[float], kind: str, seed: int = 0) -> dict:
-    """Values of many pictures -> {value, n, k, ci_low, ci_high}, 95 % intervals; kind: a key of KINDS."""
+    """Values [n] of many pictures -> {value, n, k, ci_low, ci_high}, 95 % intervals; kind: a key of KINDS, which has the unit.
+
+    Raises VwsdError where there is no value or one is no number.
+    """
     values = np.asarray(values, np.float64)
     if not len(values) or not np.isfinite(values).all():
         raise VwsdError(f"{len(values)} values, some of them perhaps no numbers, have no mean",

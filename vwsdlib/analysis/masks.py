@@ -46,7 +46,7 @@ def mask_statistics(logits: np.ndarray) -> list[float]:
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
-    """1 / (1 + exp(-x)) without overflow, in the type of x."""
+    """1 / (1 + exp(-x)) without overflow, in the shape [...] and type of x."""
     return 0.5 * (1 + np.tanh(0.5 * x))
 
 
@@ -113,7 +113,7 @@ def mix(cosine: np.ndarray, mask: np.ndarray, weight: float) -> np.ndarray:
 
 
 def choose_weight(cosine: np.ndarray, mask: np.ndarray, gold: Sequence[int]) -> tuple[float, float]:
-    """(weight of WEIGHTS with the best MRR on these items, that MRR in percent); the smaller of equals. For dev items only."""
+    """(weight of WEIGHTS with the best MRR on these items, that MRR in percent); the smaller of equals. For dev items only. cosine, mask: [n, 10]."""
     found = [(mrr(gold_ranks(mix(cosine, mask, w), gold)), -w) for w in WEIGHTS]
     best, negative = max(found)
     return -negative, best

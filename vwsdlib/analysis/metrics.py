@@ -29,18 +29,24 @@ def gold_ranks(scores: np.ndarray, gold: Sequence[int]) -> np.ndarray:
     return 1 + (scores > own).sum(1) + ((scores == own) & earlier).sum(1)
 
 
+def margins(scores: np.ndarray) -> np.ndarray:
+    """Best less second-best score of each item: scores [n, c], c at least 2 -> [n] float64, in the scores' unit."""
+    ordered = np.sort(np.asarray(scores, np.float64), axis=1)  # [n, c]
+    return ordered[:, -1] - ordered[:, -2]
+
+
 def hits(ranks: np.ndarray) -> int:
-    """k: how many items have their gold ranked first."""
+    """k: how many items have their gold ranked first. ranks: [n], from 1."""
     return int((np.asarray(ranks) == 1).sum())
 
 
 def mrr(ranks: np.ndarray) -> float:
-    """Mean reciprocal rank in percent."""
+    """Mean reciprocal rank in percent. ranks: [n], from 1."""
     return float(100 * np.mean(1 / np.asarray(ranks)))
 
 
 def percent(k: float, n: int) -> float:
-    """100 k / n."""
+    """100 k / n: k of n in percent."""
     return 100 * k / n
 
 
@@ -77,7 +83,7 @@ def paired_interval(only_a: int, only_b: int, n: int) -> tuple[float, float]:
 
 
 def bootstrap_mrr(ranks: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of MRR over items, in percent (10,000 resamples, seeded).
+    """95 % percentile bootstrap interval of MRR over items, in percent (10,000 resamples, seeded; Efron and Tibshirani 1993). ranks: [n], from 1.
 
     Resamples the counts of the distinct ranks: the same distribution as resampling items, at any n.
     """

@@ -104,7 +104,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def seed_interval(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Maps of several seeds [s, h, w] -> (mean, 2.5 %, 97.5 % point) of each pixel: the range of one run, not the mean's error."""
+    """Maps of several seeds [s, h, w] -> (mean, 2.5 %, 97.5 % point) of each pixel: the range of one run, not the mean's error. VwsdError for one seed."""
     if len(maps) < 2:
         raise VwsdError("one seed has no interval", remedy="Make the map with two seeds or more.")
     low, high = np.percentile(maps, [2.5, 97.5], axis=0)
@@ -222,7 +222,8 @@ class Subject:
     vectors_of: VectorsOf | None = None
 
     @cached_property
-    def vectors(self) -> np.ndarray:  # [t, d]
+    def vectors(self) -> np.ndarray:
+        """The texts' vectors, [t, d] float32 unit rows."""
         return self.encoder.encode_texts(list(self.texts))
 
     def repeated(self, found: np.ndarray) -> np.ndarray:

@@ -85,7 +85,7 @@ def ranking(candidates: Sequence[str], scores: Sequence[float]) -> list[str]:
 
 
 def summarise(name: str, items: Sequence[Item], scores: np.ndarray) -> dict:
-    """One system's line: file, n, k, hit1, mrr and their 95 % intervals (Wilson; bootstrap), all in percent."""
+    """One system's line: file, n, k, hit1, mrr and their 95 % intervals (Wilson; bootstrap), all in percent. scores: [n, 10]."""
     ranks = gold_ranks(scores, [item.gold_index for item in items])
     k, n = hits(ranks), len(items)
     (low, high), (mrr_low, mrr_high) = wilson(k, n), bootstrap_mrr(ranks)

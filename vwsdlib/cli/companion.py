@@ -100,11 +100,12 @@ def _profile(p: argparse.ArgumentParser) -> None:
 def _run_arguments(p: argparse.ArgumentParser) -> None:
     _profile(p)
     p.add_argument("--only", action="append", default=[], metavar="NOTEBOOK", help="just this one and what it needs (may be repeated)")
-    p.add_argument("--from", dest="start_from", metavar="NOTEBOOK", help="this one and all after it, again")
+    p.add_argument("--from", dest="start_from", metavar="NOTEBOOK", help="this one and all that need it, again")
     p.add_argument("--force", action="store_true", help="run even what is up to date")
     p.add_argument("--keep-going", action=argparse.BooleanOptionalAction, default=True, help="after a failure, go on with what does not depend on it (default)")
-    p.add_argument("--limit", type=int, default=0, metavar="N", help="only the first N items of each set; such results are never compared with a paper")
+    p.add_argument("--limit", type=int, default=0, metavar="N", help="only the first N items of each set, in place of what is stored; such results are never compared with a paper")
     p.add_argument("--set", dest="settings", action="append", default=[], metavar="NAME=VALUE", help="set a notebook parameter (may be repeated)")
+    p.add_argument("--parameters", action="store_true", help="run nothing: print the parameters cell of each chosen notebook, to be pasted into it when it is run by hand")
 
 
 @command(_run_arguments)
@@ -115,12 +116,17 @@ def run(o: argparse.Namespace) -> int:
 
     Example:
       vwsd run --profile demo --only 02_clip_baseline --set seed=1
+      vwsd run --profile paper --only 03_clipseg --parameters
     """
     from .. import runner
-    from ..pipeline import parse_settings
+    from ..pipeline import parse_settings, plan
 
-    done = runner.run(o.profile, only=o.only, start_from=o.start_from, force=o.force, keep_going=o.keep_going, limit=o.limit,
-                      settings=parse_settings(o.settings))
+    chosen = {"only": o.only, "start_from": o.start_from, "force": o.force, "limit": o.limit, "settings": parse_settings(o.settings)}
+    if o.parameters:
+        print("\n\n".join(f"# {step.name}, profile {o.profile}\n" + "\n".join(f"{name} = {value!r}" for name, value in step.parameters.items())
+                          for step in plan(o.profile, **chosen) if step.name in o.only or step.forced or not (o.only or o.start_from)))
+        return 0
+    done = runner.run(o.profile, keep_going=o.keep_going, **chosen)
     _report_after(o.profile)
     return done.exit_code
 
@@ -210,8 +216,15 @@ def _pages(profile: str, out: Path | None) -> int:
         if not (results_dir(profile) / "report.json").exists():
             raise
         print(f"note: the pages show the report as it is stored, for it could not be made again: {e}", file=sys.stderr)
-    print(write_site(profile, out, owners(profile)) / "index.html")
+    print(write_site(profile, out, owners(profile), _slowest(profile)) / "index.html")
     return 0
+
+
+def _slowest(profile: str) -> list[str]:
+    """The cells that took longest when the notebooks last ran here; none where they never did."""
+    from .. import runner
+
+    return runner.slowest(profile)[1:]
 
 
 def _doctor_arguments(p: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ from .files import print_scores, read_set, set_arguments
 
 
 def _encoder(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--encoder", default="lite", help="name in the registry (default: lite)")
+    p.add_argument("--encoder", default="lite", help="lite (default), random, clip-vit-b32, siglip2-base ...; a name that is none lists all")
     p.add_argument("--truncated", choices=("error", "keep"), default="error", help="a picture file that is cut short: stop, or use what decodes (default: error)")
 
 

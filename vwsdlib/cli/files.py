@@ -1,4 +1,4 @@
-"""Commands on files in the official layout: score, audit."""
+"""Commands on files in the official layout: score, audit, export."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..errors import known
 from . import _say, command
 
 
@@ -83,4 +84,29 @@ def audit(o: argparse.Namespace) -> int:
         print(f"{rule:<19} {found[rule]:.2f}  ({low:.2f} - {high:.2f})")
     print(f"gold_as_distractor  {found['gold_as_distractor']}")
     print(f"position_counts     {' '.join(map(str, found['position_counts']))}")
+    return 0
+
+
+def _export_arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument("runs", nargs="+", type=Path, metavar="RUN.jsonl", help="stored predictions: results/PROFILE/predictions/NAME.jsonl")
+    p.add_argument("--to", required=True, metavar="FORMAT", help="submission (prediction.LANGUAGE.txt and a zip of them, one run a language), scores (TSV for `vwsd score`), "
+                                                                 "parquet, or dataset (for datasets.load_from_disk)")
+    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of what is written")
+
+
+@command(_export_arguments)
+def export(o: argparse.Namespace) -> int:
+    """Write stored predictions in another format: the task's official submission, a table of scores, Parquet or a `datasets` folder.
+
+    A submission holds each item's ten names, best first; ties go to the earlier candidate, as everywhere. Parquet and dataset have a row
+    an item of each run, with its text, scores, rank and what made it.
+
+    Example:
+      vwsd export results/demo/predictions/lite.phrase.*.test.jsonl --to submission --out submission
+    """
+    from ..results.export import FORMATS
+    from ..results.predictions import read_predictions
+
+    write = FORMATS[known("format", o.to, FORMATS)]
+    print("\n".join(map(str, write([read_predictions(path) for path in o.runs], o.out))))
     return 0

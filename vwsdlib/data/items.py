@@ -37,7 +37,7 @@ class Item:
 
     @property
     def gold_index(self) -> int:
-        """Position of the gold among the candidates, 0 to 9."""
+        """Position of the gold among the candidates, 0 to 9; VwsdError where there is no gold."""
         if self.gold is None:
             raise VwsdError("the item has no gold", where=self.id, remedy="Give the gold file that belongs to the data file.")
         return self.candidates.index(self.gold)
@@ -55,7 +55,7 @@ def normalise(text: str) -> str:
 def read_lines(path: str | Path) -> list[str]:
     """Lines of a UTF-8 file without line ends (LF or CRLF), BOM and trailing blank lines.
 
-    Splits at LF alone: U+2028 and its like may stand inside a phrase.
+    Splits at LF alone: U+2028 and its like may stand inside a phrase. Raises VwsdError for no file, a folder, or bytes that are not UTF-8.
     """
     path = Path(path)
     try:
@@ -63,7 +63,7 @@ def read_lines(path: str | Path) -> list[str]:
     except FileNotFoundError:
         raise VwsdError("no such file", where=path, remedy=_nearby(path)) from None
     except IsADirectoryError:
-        raise VwsdError("this is a folder, a text file is needed", where=path) from None
+        raise VwsdError("this is a folder, a text file is needed", where=path, remedy="Name a file in it.") from None
     except UnicodeDecodeError as e:
         line = path.read_bytes()[: e.start].count(b"\n") + 1
         raise VwsdError("not UTF-8 text", where=f"{path}:{line}", remedy=REFETCH) from None

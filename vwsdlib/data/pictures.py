@@ -131,7 +131,7 @@ def load_picture(path: str | Path, truncated: str = "error", enough: int = 0) ->
 
 
 def from_bytes(data: bytes, where: object, truncated: str = "error", enough: int = 0) -> Picture:
-    """`load_picture` of bytes that are at hand."""
+    """`load_picture` of bytes that are at hand, with its VwsdErrors; `where` names them."""
     image, decisions = decode(data, where, enough)
     if "truncated" in decisions and truncated == "error":
         raise VwsdError("the picture is truncated: its file is cut short or damaged", where,

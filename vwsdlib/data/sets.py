@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -89,7 +88,7 @@ VARIANT_RECORD = "images.json"  # beside a split's folder of pictures: {"variant
 
 
 def image_variant(folder: str | Path) -> str | None:
-    """Which copy of the pictures a split's folder holds, as recorded by whoever put them there; None without a record."""
+    """Which copy of the pictures a split's folder holds, as recorded by whoever put them there; None without a record, VwsdError where the record is damaged."""
     path = Path(folder) / VARIANT_RECORD
     try:
         return json.loads(path.read_text(encoding="utf-8"))["variant"]

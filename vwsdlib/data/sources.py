@@ -70,7 +70,7 @@ class Shards:
 
     @cached_property
     def index(self) -> dict[str, str]:
-        """Name of a picture -> its place, shard by shard, in the order of the tar: read from the tars' headers once."""
+        """Name of a picture -> its place, shard by shard, in the order of the tar: read from the tars' headers once. VwsdError where no shard fits, or a name stands twice."""
         if remote(self.pattern):
             shards = _fsspec(self.pattern, lambda fs, path: [fs.unstrip_protocol(p) for p in fs.glob(path)])
         else:

@@ -108,7 +108,7 @@ def read_xlwsd(data: str | Path, key: str | Path | None, inventory: str | Path, 
 
 
 def read_inventory(path: str | Path) -> dict[tuple[str, str], tuple[str, ...]]:
-    """(lemma, n/v/a/r) -> sense ids of an XL-WSD inventory, lines `lemma#pos TAB id TAB id ...`; lines of one lemma join."""
+    """(lemma, n/v/a/r) -> sense ids of an XL-WSD inventory, lines `lemma#pos TAB id TAB id ...`; lines of one lemma join. VwsdError names a line that is none."""
     known: dict[tuple[str, str], dict[str, None]] = {}
     for number, line in enumerate(read_lines(path), start=1):
         name, *ids = line.strip().split("\t")

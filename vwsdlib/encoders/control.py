@@ -11,14 +11,16 @@ from ..paths import sha256_bytes
 
 
 class RandomEncoder:
-    """A fixed random unit vector for each picture (by pixels) and each text."""
+    """A fixed random unit vector for each picture (by pixels) and each text: [n, 64] float32."""
 
     name, dim, batch_size = "random", 64, 256
 
     def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """RGB pictures -> [n, 64] unit rows."""
         return np.stack([self._vector(i.tobytes()) for i in images])
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Texts -> [n, 64] unit rows."""
         return np.stack([self._vector(t.encode()) for t in texts])
 
     def _vector(self, content: bytes) -> np.ndarray:
@@ -26,6 +28,7 @@ class RandomEncoder:
         return (v / np.linalg.norm(v)).astype(np.float32)
 
     def identity(self) -> dict:
+        """What decides a vector: nothing but this class."""
         return {"model": "random", "revision": "1", "weights_sha256": "", "processor": "none", "image_variant": "as stored", "dtype": "float32",
                 "device": "cpu"}
 

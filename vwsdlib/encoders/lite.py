@@ -122,7 +122,7 @@ def fixed_threads():
         torch.set_num_threads(before)
 
 
-def spread(function: Callable, batches: Sequence) -> list:
+def in_threads(function: Callable, batches: Sequence) -> list:
     """`function` of each batch, in order: one thread a batch, batches side by side on this process's cores."""
     with fixed_threads():
         return [function(batch) for batch in batches] if len(batches) < 2 else list(side_by_side(function, batches))
@@ -231,7 +231,7 @@ class Towers:
         """Texts -> [n, 384] unit rows: mean of the token states, as all-MiniLM-L6-v2 was trained."""
         tokens = [self.tokenizer(text, truncation=True, max_length=LONGEST)["input_ids"] for text in texts]
         batches, out = padded(tokens), torch.empty(len(texts), DIM)
-        for (_, where), rows in zip(batches, spread(lambda batch: self._mean_state(batch[0]), batches)):
+        for (_, where), rows in zip(batches, in_threads(lambda batch: self._mean_state(batch[0]), batches)):
             out[where] = rows[:len(where)]
         return out
 
@@ -283,7 +283,7 @@ def training_pairs(towers: Towers, held_out: Iterable[str]) -> Pairs:
     jobs = [(e, style) for style in STYLES for e in emoji]
     batches = tqdm([jobs[start:start + IMAGE_BATCH] for start in range(0, len(jobs), IMAGE_BATCH)],
                    desc="lite encoder: first use", unit="batch", disable=paths.quiet())
-    found = spread(lambda batch: towers.features(np.stack([np.asarray(draw(e, style, SIDE)) for e, style in batch]))[:len(batch)], batches)
+    found = in_threads(lambda batch: towers.features(np.stack([np.asarray(draw(e, style, SIDE)) for e, style in batch]))[:len(batch)], batches)
     features = torch.cat([torch.empty(0, FEATURES), *found])                          # [2e, 1280]
     names, rows = towers.texts([drawable()[e].name for e in emoji]), towers.backbone._fc.weight
     centre = names.mean(0)
@@ -367,7 +367,7 @@ class LiteEncoder:
     def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
         """RGB pictures of any size -> float32 [n, 384] unit rows."""
         starts, size = range(0, len(images), self.image_batch), self.image_batch
-        rows = spread(lambda start: self.encode_prepared(np.stack([self.preparation(image) for image in images[start:start + size]])), starts)
+        rows = in_threads(lambda start: self.encode_prepared(np.stack([self.preparation(image) for image in images[start:start + size]])), starts)
         return np.concatenate([np.zeros((0, DIM), np.float32), *rows])
 
     @torch.no_grad()

@@ -123,6 +123,7 @@ class MeanTower(torch.nn.Module):
         self.linear.load_state_dict(weights)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """ids and mask (1 where a token is) [n, length] -> [n, dim], not normalised."""
         states = self.transformer(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state    # [n, length, width]
         weight = attention_mask[..., None].to(states.dtype)
         return self.linear((states * weight).sum(1) / weight.sum(1))                                      # [n, dim]
@@ -133,7 +134,7 @@ XLM_R_LARGE = {"vocab_size": 250002, "hidden_size": 1024, "num_hidden_layers": 2
 
 
 def load_mclip(folder: Path) -> MeanTower:
-    """M-CLIP's own layout: tensors of XLM-R under `transformer.`, a linear map with bias; only the base model's name is in its configuration."""
+    """M-CLIP's own layout: tensors of XLM-R under `transformer.`, a linear map with bias; only the base model's name is in its configuration. VwsdError where tensors are missing."""
     config = json.loads((folder / "config.json").read_text()).get("xlm_config", XLM_R_LARGE)
     tensors = read_tensors(weight_files(folder)[0])
     with torch.device("meta"):                                                        # no time on random weights
@@ -333,7 +334,7 @@ RELEVANCE = {"CLIPModel": roll_out, "CLIPSegModel": roll_out, "SiglipModel": gra
 
 
 def square_of(processor) -> Square:
-    """What a processor of transformers does to a picture up to its numbers: resize, and cut out the centre where it does."""
+    """What a processor of transformers does to a picture up to its numbers: resize, and cut out the centre where it does. VwsdError where it does anything else."""
     size, crop = processor.size, getattr(processor, "do_center_crop", False)
     side, edge = (processor.crop_size.height, size.shortest_edge) if crop else (size.height, 0)
     if not side or crop and not (edge or 0) >= side or not crop and size.width != side or not (processor.do_rescale and processor.do_normalize):

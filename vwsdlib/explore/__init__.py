@@ -3,6 +3,7 @@
 `work` computes and knows no widget; `widget` lays it out.
 """
 
+from . import widget, work
 from .widget import Explorer
 
-__all__ = ["Explorer"]
+__all__ = ["Explorer", "widget", "work"]

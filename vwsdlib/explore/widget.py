@@ -22,6 +22,7 @@ from ..encoders.store import VectorStore
 from ..errors import VwsdError, known
 from ..results.collect import LANGUAGE_NAMES
 from ..results.figures import BLUE, RED
+from ..results.tables.saliency import METHOD_NAMES
 from . import work
 
 NONE = "none"
@@ -43,6 +44,29 @@ STYLE = f"""<style>
 </style>"""
 
 
+CONTROLS = {    # attribute of the explorer -> kind, label, what it does, further settings
+    "dataset": (w.Dropdown, "Set", "EmojiWSD is built in; vwsd is SemEval-2023 Task 1, where its files are at hand"),
+    "part": (w.Dropdown, "Part", "Language and split of the set"),
+    "encoder_a": (w.Dropdown, "System A", "The encoder that ranks the pictures; those whose checkpoints are on disk"),
+    "encoder_b": (w.Dropdown, "System B", "A second encoder to compare with A, or none"),
+    "word": (w.Text, "Search", "Lists only items whose word or phrase holds this, or the one with this very id", {"placeholder": "a word, or an id"}),
+    "keep": (w.Dropdown, "Show", "Which items to list; right and wrong are those of stored results under the plain phrase", {"options": list(work.FILTERS)}),
+    "order": (w.Dropdown, "Order", "The order of the list; certainty is the margin between A's first and second picture", {"options": list(work.ORDERS)}),
+    "phrase": (w.Text, "Phrase", "Edit it: the ranking follows as you type", {"continuous_update": True}),
+    "reading": (w.Dropdown, "Translation", "Put a stored English translation in the phrase's place (none is stored for English)"),
+    "template": (w.Dropdown, "Template", "Words around the phrase", {"options": list(work.TEMPLATES)}),
+    "definition": (w.Dropdown, "Definition", "Put a stored definition of the word behind the phrase (where notebook 6 has stored some)"),
+    "picture": (w.Dropdown, "Picture", "The picture that is explained below"),
+    "method": (w.Dropdown, "Map", "Where in the picture the match with the text comes from, by system A; or a mask by the segmenter. Controls know no text"),
+    "segmenter": (w.Dropdown, "Segmenter", "The model that draws masks"),
+}
+BUTTONS = {     # attribute -> label, what it does
+    "reset": ("Original phrase", "Put back the item's own phrase, without template, translation and definition"),
+    "draw": ("Draw the map", "Draw the chosen map over the chosen picture; random crops and gradients take a few seconds"),
+    "export": ("Export", "Write the view as PNG and the item with all scores as JSON"),
+}
+
+
 def _guarded(handler: Callable) -> Callable:
     """A handler whose errors become a sentence in the widget."""
 
@@ -61,8 +85,6 @@ def _guarded(handler: Callable) -> Callable:
 
 def data_uri(picture: Image.Image) -> str:
     """A small copy of a picture as text for HTML."""
-    import io
-
     out = io.BytesIO()
     work.thumbnail(picture).save(out, "PNG")
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
@@ -96,43 +118,35 @@ class Explorer:
     # ------------------------------------------------------------ layout
 
     def _build(self) -> None:
-        def control(kind, label: str, explains: str, **more):
-            return kind(description=label, tooltip=explains, style={"description_width": "86px"}, layout={"width": "340px"}, **more)
-
-        self.dataset = control(w.Dropdown, "Set", "EmojiWSD is built in; vwsd is SemEval-2023 Task 1, where its files are at hand")
-        self.part = control(w.Dropdown, "Part", "Language and split of the set")
-        self.encoder_a = control(w.Dropdown, "System A", "The encoder that ranks the pictures; those whose checkpoints are on disk")
-        self.encoder_b = control(w.Dropdown, "System B", "A second encoder to compare with A, or none")
-        self.word = control(w.Text, "Search", "Lists only items whose word, phrase or id holds this", placeholder="a word, or an id")
-        self.keep = control(w.Dropdown, "Show", "Which items to list; right and wrong are those of stored results under the plain phrase", options=list(work.FILTERS))
-        self.order = control(w.Dropdown, "Order", "The order of the list; certainty is the margin between A's first and second picture", options=list(work.ORDERS))
+        """Make the controls of CONTROLS and BUTTONS, arrange them, and say who answers to each."""
+        for name, (kind, label, explains, *more) in CONTROLS.items():
+            setattr(self, name, kind(description=label, tooltip=explains, style={"description_width": "86px"}, layout={"width": "340px"}, **dict(*more)))
+        for name, (label, explains) in BUTTONS.items():
+            setattr(self, name, w.Button(description=label, tooltip=explains))
         self.items = w.Select(rows=9, tooltip="The items; arrow keys go up and down", layout={"width": "340px"})
-        self.phrase = control(w.Text, "Phrase", "Edit it: the ranking follows as you type", continuous_update=True)
-        self.reading = control(w.Dropdown, "Translation", "Put a stored English translation in the phrase's place")
-        self.template = control(w.Dropdown, "Template", "Words around the phrase", options=list(work.TEMPLATES))
-        self.definition = control(w.Dropdown, "Definition", "Put a stored definition of the word behind the phrase")
-        self.reset = w.Button(description="Original phrase", tooltip="Put back the item's own phrase, without template, translation and definition")
         self.upload = w.FileUpload(accept="image/*", multiple=True, description="Own pictures", tooltip="Rank your own picture files under your own phrase")
         self.use_own = w.Checkbox(description="rank my own pictures", indent=False, tooltip="Show the uploaded pictures in place of the item's", layout={"width": "200px"})
-        self.picture = control(w.Dropdown, "Picture", "The picture that is explained below")
-        self.method = control(w.Dropdown, "Map", "Where in the picture the match with the text comes from, by system A; or a mask")
-        self.segmenter = control(w.Dropdown, "Segmenter", "The model that draws masks")
-        self.draw = w.Button(description="Draw the map", tooltip="Draw the chosen map over the chosen picture; random crops and gradients take a few seconds")
-        self.export = w.Button(description="Export", tooltip="Write the view as PNG and the item with all scores as JSON")
         self.status, self.shown, self.map, self.note = w.HTML(), w.HTML(), w.HTML(), w.HTML()
-        left = w.VBox([self.dataset, self.part, self.encoder_a, self.encoder_b, self.word, self.keep, self.order, self.items])
-        text = w.VBox([self.phrase, self.reading, self.template, self.definition, w.HBox([self.reset, self.upload, self.use_own], layout={"flex_flow": "row wrap"})])
-        below = w.VBox([w.HBox([self.picture, self.method, self.segmenter, self.draw, self.export], layout={"flex_flow": "row wrap"}), self.map])
-        right = w.VBox([text, self.shown, below, self.note], layout={"flex": "1 1 420px", "min_width": "360px"})
-        self.box = w.VBox([w.HTML(STYLE), self.status, w.HBox([left, right], layout={"flex_flow": "row wrap", "width": "100%"})])
-        self.box.add_class("vwsd")
-        for widget, handler in ((self.dataset, self._new_set), (self.part, self._new_part), (self.encoder_a, self._new_systems), (self.encoder_b, self._new_systems),
-                                (self.word, self._list), (self.keep, self._list), (self.order, self._list), (self.items, self._new_item), (self.reading, self._translate),
-                                (self.phrase, self.update), (self.template, self.update), (self.definition, self.update), (self.use_own, self._swap),
-                                (self.upload, self._receive), (self.segmenter, self._new_methods), (self.picture, self._drop_map), (self.method, self._drop_map)):
-            widget.observe(lambda change, h=handler: None if self._silent else h(), "value")
+        self._arrange()
+        changed = {self._new_set: (self.dataset,), self._new_part: (self.part,), self._new_systems: (self.encoder_a, self.encoder_b),
+                   self._list: (self.word, self.keep, self.order), self._new_item: (self.items,), self._translate: (self.reading,),
+                   self.update: (self.phrase, self.template, self.definition), self._swap: (self.use_own,), self._receive: (self.upload,),
+                   self._new_methods: (self.segmenter,), self._drop_map: (self.picture, self.method)}
+        for handler, widgets in changed.items():
+            for widget in widgets:
+                widget.observe(lambda change, h=handler: None if self._silent else h(), "value")
         for button, handler in ((self.reset, self._original), (self.draw, self.draw_map), (self.export, self.save)):
             button.on_click(lambda _, h=handler: h())
+
+    def _arrange(self) -> None:
+        """Choices on the left, the text and its ranking on the right; on half a screen one below the other."""
+        wrapped = {"flex_flow": "row wrap"}
+        left = w.VBox([self.dataset, self.part, self.encoder_a, self.encoder_b, self.word, self.keep, self.order, self.items])
+        text = w.VBox([self.phrase, self.reading, self.template, self.definition, w.HBox([self.reset, self.upload, self.use_own], layout=wrapped)])
+        below = w.VBox([w.HBox([self.picture, self.method, self.segmenter, self.draw, self.export], layout=wrapped), self.map])
+        right = w.VBox([text, self.shown, below, self.note], layout={"flex": "1 1 420px", "min_width": "360px"})
+        self.box = w.VBox([w.HTML(STYLE), self.status, w.HBox([left, right], layout={**wrapped, "width": "100%"})])
+        self.box.add_class("vwsd")
 
     def _fill(self, widget, options: list, value=None) -> None:
         """Give a control other options and a value without its handler running."""
@@ -197,7 +211,8 @@ class Explorer:
         self._clear_map()
 
     def _methods(self) -> None:
-        self._fill(self.method, available(self.stores[self.encoder_a.value].encoder, self._segmenter()), self.method.value)
+        names = available(self.stores[self.encoder_a.value].encoder, self._segmenter())
+        self._fill(self.method, [(METHOD_NAMES[name], name) for name in names], self.method.value)
 
     def _segmenter(self):
         return None if self.segmenter.value == NONE else load_segmenter(self.segmenter.value)
@@ -227,8 +242,8 @@ class Explorer:
 
     def _show_item(self) -> None:
         self.item = self.data.items[self.items.value]
-        self._fill(self.reading, [NONE, *work.readings(self.data, self.item)], NONE)
-        self._fill(self.definition, [NONE, *work.definitions(self.data, self.item)], NONE)
+        self._fill(self.reading, [NONE, *work.stored_text(self.data, "translations", self.item.id)], NONE)
+        self._fill(self.definition, [NONE, *work.stored_text(self.data, "definitions", self.item.id)], NONE)
         self._set(self.phrase, self.item.phrase)
         self._set(self.use_own, False)
         self._look()
@@ -243,7 +258,7 @@ class Explorer:
             self.names, self.pictures = list(self.item.candidates), [work.open_picture(place) for place in places]
             self.gold = self.item.candidates.index(self.item.gold) if self.item.gold else None
             if missing := [name for name, picture in zip(self.names, self.pictures) if picture is None]:
-                raise VwsdError(f"{len(missing)} of the ten pictures are not at hand, {missing[0]} first", where=self.data.images, remedy="Fetch the set: vwsd fetch vwsd")
+                raise VwsdError(f"{len(missing)} of the ten pictures are not at hand, {missing[0]} first", where=self.data.images, remedy=f"Fetch the set: vwsd fetch vwsd --split {self.data.split}" if self.data.name == "vwsd" else "Build the set again.")
             vectors = {name: store.images(places) for name, store in self.stores.items()}
         self.vectors, self._uris = vectors, [data_uri(picture) for picture in self.pictures]
         labels = [(f"{i + 1} · {name}{' ★' if i == self.gold else ''}", i) for i, name in enumerate(self.names)]
@@ -256,7 +271,7 @@ class Explorer:
     @property
     def text(self) -> str:
         """The text as it is scored."""
-        definition = work.definitions(self.data, self.item).get(self.definition.value, "")
+        definition = work.stored_text(self.data, "definitions", self.item.id).get(self.definition.value, "")
         return work.full_text(self.phrase.value, self.template.value, definition)
 
     @_guarded
@@ -266,7 +281,7 @@ class Explorer:
 
     @_guarded
     def _translate(self) -> None:
-        self._set(self.phrase, work.readings(self.data, self.item).get(self.reading.value, self.item.phrase))
+        self._set(self.phrase, work.stored_text(self.data, "translations", self.item.id).get(self.reading.value, self.item.phrase))
         self._rank()
 
     @_guarded
@@ -326,7 +341,7 @@ class Explorer:
     def draw_map(self) -> None:
         """Draw the chosen map over the chosen picture."""
         made = work.overlaid(self.pictures[self.picture.value], self.text, self.method.value, self.stores[self.encoder_a.value].encoder, self._segmenter())
-        about = html.escape(f"{self.method.value} of {self.names[self.picture.value]} for “{self.text}”")
+        about = html.escape(f"{METHOD_NAMES[self.method.value]} of {self.names[self.picture.value]} for “{self.text}”")
         self.map.value = f'<img alt="{about}" style="max-width: 100%; background: #fff" src="data:image/png;base64,{base64.b64encode(made).decode()}">'
 
     @cached_property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ..analysis.metrics import margins
 from ..analysis.saliency import maps
 from ..data.items import Item, normalise
 from ..data.pictures import load_picture
@@ -23,7 +23,7 @@ from ..errors import VwsdError
 from ..language.replay import read_records
 from ..paths import results_dir
 from ..results.collect import Collection
-from ..results.figures import BLUE, STYLE, plt
+from ..results.figures import BLUE, STYLE, plt, png
 from ..results.figures.saliency import DIVERGING, SEQUENTIAL, overlay
 from ..results.predictions import Predictions
 
@@ -55,8 +55,7 @@ class Answer:
     @property
     def margin(self) -> float:
         """Best minus second cosine; 0 for a single picture."""
-        best = sorted(self.scores, reverse=True)
-        return float(best[0] - best[1]) if len(best) > 1 else 0.0
+        return float(margins(self.scores[None])[0]) if len(self.scores) > 1 else 0.0
 
 
 def at_hand(table: Mapping[str, Entry] = ENCODERS) -> list[str]:
@@ -76,7 +75,10 @@ def full_text(phrase: str, template: str = "as it is", definition: str = "") -> 
 
 
 def answer(store: VectorStore, text: str, vectors: np.ndarray) -> Answer:
-    """The answer of the store's encoder to a text over pictures with these vectors [k, d]. The text's vector is not stored: it is typed letter by letter."""
+    """The answer of the store's encoder to a text over pictures with these vectors [k, d]. The text's vector is not stored: it is typed letter by letter.
+
+    Raises VwsdError for an empty text.
+    """
     if not text.strip():
         raise VwsdError("the text is empty", remedy="Type a word or a phrase.")
     row = store.encoder.encode_texts([text])[0].astype(np.float64)
@@ -111,20 +113,14 @@ FILTERS: dict[str, tuple[int, Callable[..., np.ndarray]]] = {       # how many s
 }
 ORDERS: dict[str, Callable[[Predictions], np.ndarray] | None] = {   # what items are sorted by
     "as in the set": None,
-    "A least certain first": lambda a: margins(a),
-    "A most certain first": lambda a: -margins(a),
+    "A least certain first": lambda a: margins(a.scores),
+    "A most certain first": lambda a: -margins(a.scores),
 }
-
-
-def margins(run: Predictions) -> np.ndarray:
-    """Best minus second score of each item, [n]."""
-    ordered = np.sort(run.scores.astype(np.float64), axis=1)
-    return ordered[:, -1] - ordered[:, -2]
 
 
 def chosen(items: Sequence[Item], word: str = "", keep: str = "all items", order: str = "as in the set", a: Predictions | None = None,
            b: Predictions | None = None) -> list[int]:
-    """Numbers of the items to list: those that hold `word` (in target, phrase or id), under a filter and in an order.
+    """Numbers of the items to list: those that hold `word` in target or phrase (or whose id it is), under a filter and in an order.
 
     Raises VwsdError where the filter or the order needs a stored run that is not given.
     """
@@ -132,7 +128,7 @@ def chosen(items: Sequence[Item], word: str = "", keep: str = "all items", order
     systems = [run for run in (a, b) if run is not None][:needs]
     if len(systems) < needs or ORDERS[order] and a is None:
         raise VwsdError(f"“{keep if len(systems) < needs else order}” needs stored results of {'systems A and B' if needs == 2 else 'system A'} on this part",
-                        remedy="Choose systems that the notebooks have run, or run them: vwsd run.")
+                        remedy="Choose a system and a part that notebook 2 or 3 has scored, or score them: vwsd run --only 02_clip_baseline --set encoder=NAME; then choose the part again.")
     wanted, kept = normalise(word), np.broadcast_to(mask(*systems), len(items))
     found = [i for i, it in enumerate(items) if kept[i] and (not wanted or wanted in normalise(f"{it.target} {it.phrase}") or wanted == normalise(it.id))]
     if (by := ORDERS[order]) is not None:
@@ -141,21 +137,15 @@ def chosen(items: Sequence[Item], word: str = "", keep: str = "all items", order
     return found
 
 
-def readings(data: VwsdSet, item: Item) -> dict[str, str]:
-    """Name -> stored English text of an item in another language (translations of the set's profile)."""
-    return _stored_text(data, "translations", lambda record: record["phrase_en"], item.id)
+STORED_TEXT = {"translations": "phrase_en", "definitions": "definition"}         # kind of file -> key of its text
 
 
-def definitions(data: VwsdSet, item: Item) -> dict[str, str]:
-    """Name -> stored definition of an item's target in its phrase."""
-    return _stored_text(data, "definitions", lambda record: record["definition"], item.id)
-
-
-def _stored_text(data: VwsdSet, kind: str, text: Callable[[dict], str], item_id: str) -> dict[str, str]:
+def stored_text(data: VwsdSet, kind: str, item_id: str) -> dict[str, str]:
+    """Translator or definer -> its stored text for an item; kind: of STORED_TEXT, from the results of the set's profile."""
     folder = results_dir(PROFILES.get(data.name, data.name)) / kind
     found = {}
     for path in sorted(folder.glob(f"*.{data.language}.{data.split}.jsonl")):
-        records = {record["id"]: text(record) for record in read_records(path, kind)[0]}
+        records = {record["id"]: record[STORED_TEXT[kind]] for record in read_records(path, kind)[0]}
         if records.get(item_id):
             found[path.name.split(".")[0]] = records[item_id]
     return found
@@ -178,14 +168,6 @@ def open_picture(place: object) -> Image.Image | None:
         return None
 
 
-def figure_png(fig: Figure) -> bytes:
-    """A figure as PNG bytes."""
-    out = io.BytesIO()
-    with plt.rc_context(STYLE):
-        fig.savefig(out, format="png", dpi=100, metadata={"Software": None})
-    return out.getvalue()
-
-
 def overlaid(picture: Image.Image, text: str, method: str, encoder: Encoder, segmenter: object | None) -> bytes:
     """PNG of a picture under its map for a text by a method of `analysis.saliency.METHODS`, with the scale it is drawn at.
 
@@ -201,7 +183,7 @@ def overlaid(picture: Image.Image, text: str, method: str, encoder: Encoder, seg
         ax.set_axis_off()
         ax.set_title(f"“{text}”", fontsize=10, loc="left", wrap=True)
         fig.colorbar(ScalarMappable(norm, colours), ax=ax, location="bottom", shrink=0.9, aspect=30, label=UNITS.get(method, "relevance (the map's own units)"))
-    return figure_png(fig)
+    return png(fig, 100)
 
 
 UNITS = {"mask": "probability of the text", "crops_sum": "sum of changes in cosine", "crops_by_visits": "mean change in cosine", "occlusion": "fall of the cosine when hidden",
@@ -225,4 +207,4 @@ def sheet(heading: str, names: Sequence[str], pictures: Sequence[Image.Image | N
             row[0].set_ylabel(its.encoder, fontsize=9)
         fig.suptitle(heading, x=0.01, ha="left", fontsize=12, fontweight="bold")
         fig.supxlabel(credit, x=0.01, ha="left", fontsize=7, color="#555555")
-    return figure_png(fig)
+    return png(fig, 100)

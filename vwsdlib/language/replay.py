@@ -84,7 +84,7 @@ def read_store(path: Path) -> dict[str, str]:
 
 
 def append(path: Path, lines: Iterable[Mapping]) -> None:
-    """Add lines in one write, on a line of their own where the last one was cut off."""
+    """Add lines in one write, on a line of their own where the last one was cut off; VwsdError where the disk is full."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "ab+") as f:

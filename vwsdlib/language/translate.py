@@ -117,7 +117,7 @@ def _reference(entry: Entry, source: str, target: str) -> tuple[dict, Callable]:
 
 
 def reference_sense(phrase: str, language: str) -> Sense:
-    """EmojiWSD's sense of a phrase: each Italian and Farsi phrase has one."""
+    """EmojiWSD's sense of a phrase: each Italian and Farsi phrase has one; VwsdError for any other."""
     for sense in senses():
         if getattr(sense, language)[1] == phrase:
             return sense
@@ -201,7 +201,7 @@ def read_translations(path: str | Path) -> tuple[list[dict], dict]:
 
 
 def load_stored(path: str | Path, language: str) -> list[dict]:
-    """Records of a user's own table: tab-separated with the columns index, target, context, target_en, context_en."""
+    """Records of a user's own table: tab-separated with the columns index, target, context, target_en, context_en; VwsdError where one is missing."""
     rows = csv.DictReader(read_lines(path), delimiter="\t", quoting=csv.QUOTE_NONE)
     columns = ("index", "target", "context", "context_en", "target_en")
     if absent := [c for c in columns if c not in (rows.fieldnames or ())]:

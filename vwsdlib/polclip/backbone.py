@@ -69,7 +69,10 @@ class Backbone(Protocol):
 
 
 class ClipBackbone(nn.Module):
-    """CLIP's two towers, from a transformers `CLIPModel`. Notes on the released code at each line; text tokens are not projected, picture tokens are."""
+    """CLIP's two towers, from a transformers `CLIPModel`. Notes on the released code at each line; text tokens are not projected, picture tokens are.
+
+    Shapes as `Backbone` gives them: texts [B, L, w], pictures [N, P, v], vectors [., d].
+    """
 
     def __init__(self, model, tokenizer, processor, identity: dict, config: Config):
         super().__init__()
@@ -199,7 +202,7 @@ def _taken(theirs: dict[str, Tensor], name: str) -> dict[str, Tensor]:
 
 
 def load_backbone(config: Config) -> nn.Module:
-    """The backbone that a configuration names: "lite", or a CLIP checkpoint by its key (which may be fetched, or lie below VWSD_MODELS)."""
+    """The backbone that a configuration names: "lite", or a CLIP checkpoint by its key (which may be fetched, or lie below VWSD_MODELS); VwsdError for any other."""
     if config.backbone == "lite":
         from .lite_backbone import LiteBackbone
 

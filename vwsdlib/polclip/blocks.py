@@ -10,7 +10,7 @@ torch.backends.mha.set_fastpath_enabled(False)   # a fast path for evaluation al
 
 
 def quick_gelu(x: Tensor) -> Tensor:
-    """x * sigmoid(1.702 x), the activation of OpenAI's CLIP; the usual GELU in its place changes results silently."""
+    """x * sigmoid(1.702 x), the activation of OpenAI's CLIP; the usual GELU in its place changes results silently. Any shape [...]."""
     return x * torch.sigmoid(1.702 * x)
 
 

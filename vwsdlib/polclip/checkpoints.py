@@ -64,7 +64,7 @@ def put(model: PolClip, tensors: dict[str, Tensor], where: object = "") -> None:
 
 
 def load_polclip(path: str | Path) -> tuple[PolClip, dict]:
-    """(model ready to be evaluated, about) from a checkpoint; the backbone it names must be at hand, with the very weights."""
+    """(model ready to be evaluated, about) from a checkpoint; the backbone it names must be at hand, with the very weights (else a VwsdError)."""
     config, about, tensors = read_checkpoint(path)
     model = PolClip(config).eval()
     mine, theirs = (its["weights_sha256"] for its in (model.backbone.identity(), about["facts"]["backbone"]))

@@ -1,4 +1,4 @@
-"""PolCLIP's scores at test: textual (which sense), visual (which picture) and both at once; plain, fused, and their sum.
+"""PolCLIP's scores at test (Yang et al. 2024): textual (which sense), visual (which picture) and both at once; plain, fused, and their sum.
 
 The released test adds plain and fused vectors although the plain ones are in no loss; so all three are given, and must be reported apart.
 """

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from ..encoders.lite import DIM, FEATURES, IMAGE_BATCH, LiteEncoder, fixed_threads, padded, seen, spread, to_pixels
+from ..encoders.lite import DIM, FEATURES, IMAGE_BATCH, LiteEncoder, fixed_threads, in_threads, padded, seen, to_pixels
 from ..encoders.registry import load_encoder
 from .blocks import mean
 from .config import Config
@@ -96,7 +96,7 @@ class LiteBackbone(nn.Module):
     def frozen_look(self, pixels: Tensor) -> Tensor:
         """Feature map and its mean, each place with its ConSE vector: four pictures a batch and thread, so always the same bits."""
         self._towers[0].class_texts                                                   # made once, before threads ask for it
-        return torch.cat(spread(self._look_at, pixels.cpu().split(IMAGE_BATCH)))
+        return torch.cat(in_threads(self._look_at, pixels.cpu().split(IMAGE_BATCH)))
 
     @torch.no_grad()
     def _look_at(self, some: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""PolCLIP's four losses: softmax over the batch, plain dot products of unit vectors. Notation: a sense is g, a picture n, an instance i.
+"""PolCLIP's four losses (Yang et al. 2024): softmax over the batch, plain dot products of unit vectors. Notation: a sense is g, a picture n, an instance i.
 
 `same` [G, G] says which senses of a batch are one (the identity, unless duplicates are merged); `depicts` [N, G] whose picture each is.
 """

@@ -40,7 +40,7 @@ def pack(records: Iterable[Record], senses: int = 50, pictures: int = 250, per_s
 def trim(record: Record, senses: int, pictures: int | None, per_sense: int, random: Random) -> Record:
     """The record with at most `senses` candidates, its golds first among those kept, and `per_sense` pictures of each, drawn at random.
 
-    Where the pictures still exceed the budget `pictures` (None: no budget), every sense's share is cut alike until they fit. Orders stay.
+    Where the pictures still exceed the budget `pictures` (None: no budget), every sense's share is cut alike until they fit. Orders stay. VwsdError for a record without candidates.
     """
     if not record.candidates:
         raise VwsdError("a record without candidates cannot be packed", record.id, "Leave such records out: there is nothing to choose from.")

@@ -124,7 +124,7 @@ class Result:
 
 
 def plans(config: Config, seeds: Sequence[int], ablations: Sequence[str] = ()) -> list[Plan]:
-    """The full model under each seed, then each ablation under the first."""
+    """The full model under each seed, then each ablation under the first; VwsdError for an ablation that changes nothing."""
     main = [Plan(f"seed{seed}", "PolCLIP", "main", "", dataclasses.replace(config, seed=seed)) for seed in seeds]
     for name in ablations:
         if dataclasses.replace(config, **ABLATIONS[known("ablation", name, ABLATIONS)][1]) == config:

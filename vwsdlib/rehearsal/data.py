@@ -35,7 +35,7 @@ SIDES, LARGE, EXIF_ORIENTATION = (60, 321), 1200, 0x0112   # pixels
 def make_data(folder: str | Path, texts: Path | None = None, seed: int = 0) -> Path:
     """Build the rehearsal's sets (about a minute, going on where a killed build stopped), or return at once where they are; returns `folder`.
 
-    Official text is looked for below `texts`, in `data/vwsd/` and in `folder` itself; a split takes it whole or not at all.
+    Official text is looked for below `texts`, in `data/vwsd/` and in `folder` itself; a split takes it whole or not at all. Raises VwsdError where the disk is full.
     """
     folder = Path(folder)
     found = {split: _official_text(split, [folder / "vwsd" / split, data_dir() / "vwsd" / split], texts) for split in SPLITS}

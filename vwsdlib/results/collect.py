@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..data.sets import VwsdSet, load_set
 from ..data.wsd import WsdItem
+from ..encoders.registry import ENCODERS
 from ..errors import VwsdError
 from ..language.translate import read_translations
 from .measurements import Measurement, read_measurement
@@ -45,9 +46,9 @@ class Collection:
 
     @cached_property
     def audits(self) -> dict[str, dict]:
-        """`<language>.<split>` -> the audit that 01_data wrote, English first."""
+        """`<language>.<split>` -> the audit that 01_data wrote, English first; VwsdError where one is damaged."""
         found = {}
-        for path in sorted(self._files("audit/*.json"), key=lambda p: LANGUAGE_ORDER.index(p.name[:2])):
+        for path in sorted(self._files("audit/*.json"), key=lambda p: language_place(p.name.split(".")[0])):
             try:
                 found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
             except ValueError as e:
@@ -82,14 +83,30 @@ class Collection:
         return {p.stem: read_translations(p) for p in self._files("translations/*.jsonl")}
 
     @cached_property
+    def baselines(self) -> list[str]:
+        """Encoders that notebook 02 has scored (the bare word is its mark): the registry's before others, in its order, the control last.
+
+        Built-in ones go first under the profile demo, published ones elsewhere; while notebook 02 runs, its own goes before those of earlier runs.
+        """
+        staged = {path.name.split(".")[0] for path in self.staging.glob("predictions/*.word.*.jsonl")} if self.staging else set()
+
+        def order(name: str) -> tuple:
+            plain = name.split("@")[0]
+            its = ENCODERS.get(plain)
+            published = bool(its and its.checkpoints)
+            return name not in staged, its is None, plain == "random", published == (self.profile == "demo"), [*ENCODERS, plain].index(plain), name
+
+        return sorted({p.encoder for p in self.predictions.values() if p.variant == "word"}, key=order)
+
+    @property
     def baseline(self) -> str | None:
-        """The encoder of notebook 02: the first by name that also scored the bare word."""
-        return min((p.encoder for p in self.predictions.values() if p.variant == "word"), default=None)
+        """The encoder that the others are set against: the first of `baselines`."""
+        return next(iter(self.baselines), None)
 
     def select(self, encoder: str | None = None, **wanted: object) -> list[Predictions]:
         """Runs whose meta has these values, e.g. select(encoder="lite", variant="phrase", split="test"); English first, then by name."""
         runs = [p for p in self.predictions.values() if all(p.meta.get(k) == v for k, v in wanted.items()) and encoder in (None, p.encoder)]
-        return sorted(runs, key=lambda p: (LANGUAGE_ORDER.index(p.meta["language"]), p.run))
+        return sorted(runs, key=lambda p: (language_place(p.meta["language"]), p.run))
 
     def data(self, of: dict) -> VwsdSet:
         """The set that an audit or a run's meta speaks of; VwsdError where the set on disk is not the one it was made from."""
@@ -109,5 +126,12 @@ def _state(path: Path) -> tuple[int, int] | None:
     return ((found := path.stat()).st_size, found.st_mtime_ns) if path.exists() else None
 
 
-LANGUAGE_ORDER = ("en", "it", "fa")
-LANGUAGE_NAMES = {"en": "English", "it": "Italian", "fa": "Farsi"}
+LANGUAGE_NAMES = {"en": "English", "it": "Italian", "fa": "Farsi"}     # in the order of every table and figure
+
+
+def language_place(language: str) -> int:
+    """Place of a language in every order; VwsdError for one that has none: an order is not guessed."""
+    if language not in LANGUAGE_NAMES:
+        raise VwsdError(f"the language '{language}' has no name and no place in tables", where="LANGUAGE_NAMES in vwsdlib/results/collect.py",
+                        remedy="Add it there; docs/adding-a-language.md lists what else a language of the notebooks wants.")
+    return [*LANGUAGE_NAMES].index(language)

@@ -74,7 +74,8 @@ def write_predictions(folder: Path, run: str, data: VwsdSet, texts: Sequence[str
     """
     scores = np.asarray(scores, np.float32)
     if scores.shape != (len(data.items), 10) or len(texts) != len(data.items):
-        raise VwsdError(f"{len(texts)} texts and scores of shape {scores.shape} for {len(data.items)} items", where=run)
+        raise VwsdError(f"{len(texts)} texts and scores of shape {scores.shape} for {len(data.items)} items", where=run,
+                        remedy="Give a text and ten scores for each item of the set, in its order.")
     if not np.isfinite(scores).all():
         raise VwsdError("a score is not finite", where=run, remedy="Look for a broken picture or an encoder that overflows.")
     ranks = gold_ranks(scores, [i.gold_index for i in data.items])

@@ -33,7 +33,7 @@ VERDICTS = {
 
 @cache
 def entries() -> tuple[dict, ...]:
-    """All entries of results/reported.yml, in file order."""
+    """All entries of results/reported.yml, in file order; VwsdError where there is no such file."""
     path = paths.root() / "results" / "reported.yml"
     if not path.exists():
         raise VwsdError("the reported values are missing", where=path, remedy="Run from a checkout of the project, or set VWSD_HOME to one.")

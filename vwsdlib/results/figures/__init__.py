@@ -64,12 +64,12 @@ def write_figure(name: str, drawn: Drawn, folder: Path) -> list[Path]:
     return [*written, paths.write_text(f"{stem}.json", json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")]
 
 
-def png(drawn: Drawn) -> bytes:
-    """The figure as PNG bytes at screen size, for a notebook."""
+def png(fig: Figure, dpi: int = 90) -> bytes:
+    """A figure as PNG bytes at screen size; it is closed."""
     out = io.BytesIO()
     with plt.rc_context(STYLE):
-        drawn[0].savefig(out, format="png", dpi=90, metadata={"Software": None})
-    plt.close(drawn[0])
+        fig.savefig(out, format="png", dpi=dpi, metadata={"Software": None})
+    plt.close(fig)
     return out.getvalue()
 
 

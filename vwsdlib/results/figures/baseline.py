@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from matplotlib import pyplot as plt
 
-from ...analysis.metrics import wilson
-from ..collect import LANGUAGE_NAMES, LANGUAGE_ORDER, Collection
+from ...analysis.metrics import margins, wilson
+from ..collect import LANGUAGE_NAMES, Collection, language_place
 from ..predictions import Predictions
 from ..tables import VARIANTS
 from . import BLACK, BLUE, GREY, LANGUAGE_COLOURS, MARKERS, RED, SKY, Drawn, figure, finish, picture_grid, spans
@@ -81,7 +81,7 @@ def baseline(c: Collection) -> Drawn | None:
     runs = [p for p in c.select(split="test", encoder=c.baseline) if p.variant in VARIANTS]
     if not runs:
         return None
-    runs.sort(key=lambda p: (LANGUAGE_ORDER.index(p.meta["language"]), list(VARIANTS).index(p.meta["variant"])))
+    runs.sort(key=lambda p: (language_place(p.meta["language"]), list(VARIANTS).index(p.meta["variant"])))
     languages = list(dict.fromkeys(p.meta["language"] for p in runs))
     fig, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
     colours, drawn = dict(zip(VARIANTS, (GREY, BLUE, SKY))), []
@@ -128,8 +128,7 @@ def reliability(c: Collection) -> Drawn | None:
 
 def margin_bins(p: Predictions, bins: int = 5) -> list[dict]:
     """Items in `bins` equal parts by margin (best minus second score): mean margin, n, k, hit@1 and interval in percent."""
-    ordered = np.sort(p.scores.astype(np.float64), axis=1)  # [n, 10]
-    margin = ordered[:, -1] - ordered[:, -2]  # [n]
+    margin = margins(p.scores)  # [n]
     found = []
     for part in np.array_split(np.argsort(margin, kind="stable"), min(bins, len(margin))):
         k, n = int((p.ranks[part] == 1).sum()), len(part)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from matplotlib import pyplot as plt
+from matplotlib.transforms import ScaledTranslation
 
 from ..collect import LANGUAGE_NAMES, Collection
 from ..tables.multilingual import foreign_runs, marked_runs, text_name, translators
@@ -36,7 +37,7 @@ def multilingual(c: Collection) -> Drawn | None:
         ax.set(title=f"{LANGUAGE_NAMES[language]} (n = {n})", xlabel="hit@1, percent (95 % interval; dashed: chance)", yticks=range(len(encoders)),
                yticklabels=encoders, ylim=(len(encoders) - 0.5, -0.5))
         ax.set_xlim(left=0)
-        ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.6 / fig.get_figheight() - 0.04), frameon=False)
+        ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=ax.transAxes + ScaledTranslation(0, -0.55, fig.dpi_scale_trans), frameon=False)  # inches: below the axis label
     finish(fig, "A language the encoder knows, and one it does not", c)
     return fig, [c.rows[f"{p.run}/hit@1"] for p in runs]
 

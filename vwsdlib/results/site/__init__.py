@@ -51,10 +51,11 @@ class Site:
         path.write_bytes(text.encode("utf-8"))
 
 
-def write_site(profile: str, target: Path | None = None, notebooks: Sequence[dict] = ()) -> Path:
+def write_site(profile: str, target: Path | None = None, notebooks: Sequence[dict] = (), slowest: Sequence[str] = ()) -> Path:
     """Write the site of a profile's report (default: results/<profile>/site), in place of an earlier one; returns its folder.
 
     notebooks: what the pipeline says of each notebook (`pipeline.owners`: name, about, outputs), for the commands that make a row again.
+    slowest: lines that name the cells which took longest (`runner.slowest`); no stored fact, so they stand on no page but that of the notebooks.
     Raises VwsdError where there is no report yet, where the folder holds something else, and where it cannot be written.
     """
     source = paths.results_dir(profile)
@@ -65,7 +66,7 @@ def write_site(profile: str, target: Path | None = None, notebooks: Sequence[dic
         for path in (*sorted((HERE / "static").iterdir()), *(source / name for name in LINKED)):
             shutil.copyfile(path, folder / path.name)
         sets = items.sets_of(c)
-        site = Site(folder, {"profile": profile, "scope": documents.inline(scope(c)), "nav": NAV, "facts": facts})
+        site = Site(folder, {"profile": profile, "scope": documents.inline(scope(c)), "nav": NAV, "facts": facts, "slowest": slowest})
         tables = _tables(site, c, facts)
         _figures(site, source, facts, sorted({s.data.credit for s in sets if s.data}))
         items.write_items(site, sets)

@@ -14,7 +14,7 @@ from ...data.items import CANDIDATES, Item, image_names
 from ...data.pictures import load_picture
 from ...data.sets import VwsdSet, key
 from ...errors import VwsdError
-from ..collect import LANGUAGE_NAMES, LANGUAGE_ORDER, Collection
+from ..collect import LANGUAGE_NAMES, Collection, language_place
 from ..predictions import Predictions
 from ..tables import Column, Table
 
@@ -42,9 +42,14 @@ class ItemSet:
         return f"{self.dataset}.{self.language}.{self.split}"
 
     @property
+    def language_name(self) -> str:
+        """For people."""
+        return LANGUAGE_NAMES[self.language]
+
+    @property
     def title(self) -> str:
         """For people."""
-        return f"{self.dataset}, {LANGUAGE_NAMES[self.language]} {self.split}"
+        return f"{self.dataset}, {self.language_name} {self.split}"
 
     @property
     def size(self) -> int:
@@ -88,7 +93,7 @@ def sets_of(c: Collection) -> list[ItemSet]:
     groups: dict[tuple[str, str, str], list[Predictions]] = {}
     for p in c.predictions.values():
         groups.setdefault((p.meta["dataset"], p.meta["language"], p.meta["split"]), []).append(p)
-    ordered = sorted(groups, key=lambda g: (g[2] != "test", g[2], LANGUAGE_ORDER.index(g[1]), g[0]))
+    ordered = sorted(groups, key=lambda g: (g[2] != "test", g[2], language_place(g[1]), g[0]))
     return [ItemSet(*group, tuple(groups[group]), *_data(c, groups[group])) for group in ordered]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from ..collect import LANGUAGE_NAMES, LANGUAGE_ORDER, Collection
+from ..collect import LANGUAGE_NAMES, Collection, language_place
 from . import VARIANTS, Column, Table, interval, set_title, table
 from .paired import difference
 
@@ -34,16 +34,22 @@ def audit(c: Collection) -> Table | None:
 
 @table
 def baseline(c: Collection) -> Table | None:
-    """Chance, no-text rules and every text of the baseline encoder, language by language."""
+    """Chance, no-text rules and every text of the encoders that notebook 02 has scored, language by language."""
     test = [r for r in c.rows.values() if r["metric"] == "hit@1" and r["split"] == "test"]
     order = ["chance", "rarest", "most_frequent", *VARIANTS]
-    test = [r for r in test if r["variant"] in order and (r["model"] == "none" or r["id"].split(".")[0] == c.baseline)]
+    test = [r for r in test if r["variant"] in order and _place(r, c) is not None]
     if not any(r["variant"] in VARIANTS for r in test):
         return None
-    test.sort(key=lambda r: (LANGUAGE_ORDER.index(r["language"]), r["model"] != "none", r["model"], order.index(r["variant"])))
-    columns = (Column("language", "Language"), Column("model", "Model"), Column("what", "Text"), Column("n", "n", "d"), Column("k", "k", "g"),
+    test.sort(key=lambda r: (language_place(r["language"]), _place(r, c), order.index(r["variant"])))
+    columns = (Column("language", "Language"), Column("model", "Encoder"), Column("what", "Text"), Column("n", "n", "d"), Column("k", "k", "g"),
                Column("value", "Hit@1", ".2f"), Column("ci", "95 % interval"), Column("mrr", "MRR", ".2f"), Column("mrr_ci", "95 % interval"))
     return Table("baseline", f"Zero-shot baseline, percent ({set_title(c)})", columns, [_baseline_row(r, c) for r in test])
+
+
+def _place(row: dict, c: Collection) -> int | None:
+    """-1 for a rule that uses no model, then the encoders of notebook 02 in their order; None for any other."""
+    places = {name: place for place, name in enumerate(c.baselines)}
+    return -1 if row["model"] == "none" else places.get(row["id"].split(".")[0])
 
 
 NO_TEXT = {"chance": "chance", "rarest": "none: rarest picture", "most_frequent": "none: most frequent picture"}
@@ -51,7 +57,7 @@ NO_TEXT = {"chance": "chance", "rarest": "none: rarest picture", "most_frequent"
 
 def _baseline_row(row: dict, c: Collection) -> dict:
     other = c.rows.get(row["id"].replace("/hit@1", "/mrr"))
-    return {"language": LANGUAGE_NAMES[row["language"]], "model": "–" if row["model"] == "none" else row["model"],
+    return {"language": LANGUAGE_NAMES[row["language"]], "model": "–" if row["model"] == "none" else row["id"].split(".")[0],
             "what": {**NO_TEXT, **VARIANTS}[row["variant"]], "n": row["n"], "k": round(row["k"], 2), "value": row["value"],
             "ci": interval(row["ci_low"], row["ci_high"]), "mrr": other and other["value"], "mrr_ci": other and interval(other["ci_low"], other["ci_high"])}
 
@@ -60,14 +66,14 @@ def _baseline_row(row: dict, c: Collection) -> dict:
 def baseline_paired(c: Collection) -> Table | None:
     """Each pair of texts on the same items: who is right where the other is wrong."""
     rows = []
-    for language in LANGUAGE_ORDER:
-        runs = [p for p in c.select(encoder=c.baseline, language=language, split="test") if p.variant in VARIANTS]
-        runs.sort(key=lambda p: (p.meta["model"], list(VARIANTS).index(p.meta["variant"])))
+    for language in LANGUAGE_NAMES:
+        runs = [p for p in c.select(language=language, split="test") if p.variant in VARIANTS and p.encoder in c.baselines]
+        runs.sort(key=lambda p: (c.baselines.index(p.encoder), list(VARIANTS).index(p.meta["variant"])))
         for a, b in itertools.combinations(runs, 2):
-            if a.meta["model"] == b.meta["model"] and (found := difference(a, b)):
-                rows.append({"language": LANGUAGE_NAMES[language], "model": a.meta["model"], "a": VARIANTS[a.meta["variant"]], "b": VARIANTS[b.meta["variant"]],
+            if a.encoder == b.encoder and (found := difference(a, b)):
+                rows.append({"language": LANGUAGE_NAMES[language], "model": a.encoder, "a": VARIANTS[a.meta["variant"]], "b": VARIANTS[b.meta["variant"]],
                              "n": len(a.ranks), **found})
-    columns = (Column("language", "Language"), Column("model", "Model"), Column("a", "A"), Column("b", "B"), Column("n", "n", "d"),
+    columns = (Column("language", "Language"), Column("model", "Encoder"), Column("a", "A"), Column("b", "B"), Column("n", "n", "d"),
                Column("only_a", "only A right", "d"), Column("only_b", "only B right", "d"), Column("difference", "B − A (points)", "+.2f"),
                Column("p", "McNemar p (exact)", ".2g"))
     return Table("baseline_paired", f"The same items under two texts ({set_title(c)})", columns, rows) if rows else None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ...analysis.metrics import percent, wilson
 from ...language.quality import RULES
 from ...language.translate import TRANSLATORS
-from ..collect import LANGUAGE_NAMES, Collection
+from ..collect import LANGUAGE_NAMES, Collection, language_place
 from ..predictions import Predictions
 from . import Column, Table, interval, set_title, table
 from .paired import PAIRED, SCORE, difference, score_cells
@@ -32,8 +32,7 @@ def foreign_runs(c: Collection) -> list[Predictions]:
     """Test runs of phrases other than English, raw and translated; by language, the baseline first, raw before translated."""
     known = translators(c)
     runs = [p for p in c.select(split="test") if p.meta["language"] != "en" and (p.variant == "phrase" or (p.variant, p.meta["language"]) in known)]
-    order = {"en": 0, "it": 1, "fa": 2}
-    return sorted(runs, key=lambda p: (order[p.meta["language"]], p.encoder != c.baseline, p.encoder, p.variant != "phrase", p.variant))
+    return sorted(runs, key=lambda p: (language_place(p.meta["language"]), p.encoder != c.baseline, p.encoder, p.variant != "phrase", p.variant))
 
 
 @table

@@ -8,7 +8,7 @@ from statistics import fmean
 from ...analysis.metrics import mcnemar, paired_interval, percent, wilson
 from ...analysis.wsd_scoring import compare_answers, groups
 from ...errors import VwsdError
-from ..collect import LANGUAGE_NAMES, LANGUAGE_ORDER, Collection
+from ..collect import LANGUAGE_NAMES, Collection
 from ..predictions import Predictions
 from ..reported import published
 from ..rows import wsd_id
@@ -30,7 +30,7 @@ def over_seeds(rows: Sequence[dict], tests: Sequence[dict]) -> dict:
     """Cells of one system under several seeds: the mean, the lowest to the highest, the interval of the middle seed (the lower of two).
 
     rows: of rows.jsonl, one a seed; tests: {difference, ci_low, ci_high, p} a seed, none where it is compared with nothing. Keys that are
-    no column are for the figures.
+    no column are for the figures. Raises VwsdError where the seeds were tested on different numbers of items.
     """
     if not rows:
         return {}
@@ -164,7 +164,7 @@ def _text(variant: str) -> str:
 def visual_polclip(c: Collection) -> Table | None:
     """Hit@1 and MRR of PolCLIP's three scores by language, against the encoder that was not trained, on the same text."""
     rows, main = [], [r["run"] for r in trained_runs(c)]
-    for language in LANGUAGE_ORDER if main else ():
+    for language in LANGUAGE_NAMES if main else ():
         plain, named = zero_shot(c, language), {"language": LANGUAGE_NAMES[language]}
         lines = [(variant, p) for variant in (*SCORES, *_defined(c, main)) if all(p := visual_runs(c, main, variant, language))]
         for variant, p in plain.items() if lines else ():
