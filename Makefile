@@ -37,8 +37,9 @@ rehearsal: $(READY)
 bench: $(READY)
 	@$(BIN)/python -m benchmarks
 
+# 200 MB of own pictures may go to the explorer at once, not the server's 10
 lab: $(READY)
-	@$(BIN)/jupyter lab notebooks/explore.ipynb
+	@$(BIN)/jupyter lab notebooks/explore.ipynb --ServerApp.tornado_settings="{'websocket_max_message_size': 209715200}"
 
 # the warning: pdoc does not find the names in a NamedTuple's annotations; the page has them as they are written
 reference: $(READY)

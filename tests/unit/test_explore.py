@@ -75,9 +75,11 @@ def test_items_are_searched_filtered_and_sorted():
     assert work.chosen(items, keep="only A right", a=a, b=b) == [2] and work.chosen(items, keep="only B right", a=a, b=b) == [1]
     assert work.chosen(items, keep="A and B choose differently", a=a, b=b) == [1, 2]
     assert work.chosen(items, order="A least certain first", a=a) == [0, 2, 1] and work.chosen(items, order="A most certain first", a=a) == [1, 2, 0]
-    for options in ({"keep": "A right"}, {"keep": "only A right", "a": a}, {"keep": "only A right", "b": b}, {"order": "A least certain first"}):
-        with pytest.raises(VwsdError, match="needs stored results"):
-            work.chosen(items, **options)
+    for options, lacking in (({"keep": "A right"}, "A"), ({"keep": "A wrong", "b": b}, "A"), ({"keep": "only A right", "a": a}, "B"), ({"keep": "only A right"}, "A and B"),
+                             ({"order": "A least certain first", "b": b}, "A")):
+        with pytest.raises(VwsdError, match=f"needs stored results of system {lacking} on this part") as e:
+            work.chosen(items, **options, profile="paper")
+        assert "--profile paper" in e.value.remedy
 
 
 def test_a_registry_at_hand_is_what_has_its_checkpoints(monkeypatch):
@@ -118,7 +120,7 @@ def test_templates_definitions_and_translations_change_the_text(fresh):
     fresh.part.value = ("fa", "test")
     assert "vwsd-rtl" in fresh.phrase._dom_classes and fresh.definition.options == (widget.NONE,)
     fresh.reading.value = "reference"
-    assert fresh.text.isascii() and fresh.text != fresh.item.phrase
+    assert fresh.text.isascii() and fresh.text != fresh.item.phrase and "vwsd-rtl" not in fresh.phrase._dom_classes      # English, whatever the part
     fresh.reading.value = widget.NONE
     assert fresh.text == fresh.item.phrase
     fresh.part.value = ("en", "test")
@@ -133,7 +135,7 @@ def test_the_list_shows_what_a_system_got_wrong_and_where_two_part(fresh):
     fresh.word.value = ""
     assert len(fresh.items.options) == int((fresh.runs["lite.phrase.en.test"].ranks > 1).sum())
     fresh.keep.value = "A and B choose differently"
-    assert "needs stored results of systems A and B" in fresh.status.value and fresh.keep.value == "all items" and len(fresh.items.options) == 502
+    assert "needs stored results of system B on" in fresh.status.value and fresh.keep.value == "all items" and len(fresh.items.options) == 502
     fresh.encoder_b.value = "lite-352"
     fresh.keep.value = "A and B choose differently"
     assert fresh.status.value == "" and 0 < len(fresh.items.options) < 502 and len(fresh.answers) == 2 and "B " in fresh.shown.value
@@ -213,16 +215,128 @@ def test_what_goes_wrong_is_said_in_the_widget(fresh, monkeypatch, capsys):
     assert "vwsd fetch vwsd" in fresh.status.value and 'role="alert"' in fresh.status.value
     fresh.dataset.value = "emojiwsd"
     assert fresh.status.value == ""
-    monkeypatch.setattr(work, "open_picture", lambda place: None)
+    monkeypatch.setattr(work, "open_picture", lambda place: (None, "it is damaged"))
+    before = fresh.item
     fresh.items.value = 5
-    assert "10 of the ten pictures are not at hand" in fresh.status.value
+    assert "10 of the ten pictures cannot be shown" in fresh.status.value and "it is damaged" in fresh.status.value
+    assert fresh.item is not before and fresh.shown.value == fresh.note.value == "" and fresh.picture.options == ()         # nothing of the item before
+    for act in (lambda: setattr(fresh.phrase, "value", "more"), fresh.export.click, fresh.draw.click):
+        act()
+        assert "no pictures are shown" in fresh.status.value or "nothing is ranked yet" in fresh.status.value
+    with pytest.raises(VwsdError, match="nothing is ranked"):
+        fresh.facts()
     monkeypatch.undo()
+    fresh.items.value = 7
+    assert fresh.status.value == ""
     monkeypatch.setattr(work, "answer", lambda *_: 1 / 0)
     fresh.phrase.value = "another"
     assert "ZeroDivisionError" in fresh.status.value and "Traceback" not in fresh.status.value
     monkeypatch.undo()
     fresh.items.value = 6
     assert fresh.status.value == "" and capsys.readouterr() == ("", "")
+
+
+def test_a_set_that_does_not_open_leaves_nothing_of_another(fresh):
+    fresh.dataset.value = "vwsd"
+    assert fresh.data is None and fresh.items.options == () and fresh.shown.value == ""
+    for act in (lambda: setattr(fresh.word, "value", "bat"), lambda: setattr(fresh.phrase, "value", "bat"), fresh.export.click, fresh.reset.click, fresh.draw.click,
+                lambda: setattr(fresh.encoder_b, "value", "lite-352"), lambda: setattr(fresh.keep, "value", "A wrong")):
+        act()
+        assert "AttributeError" not in fresh.status.value and ("no set is open" in fresh.status.value or "no pictures are shown" in fresh.status.value
+                                                               or "nothing is ranked" in fresh.status.value or "vwsd fetch" in fresh.status.value), fresh.status.value
+    fresh.dataset.value = "emojiwsd"
+    assert fresh.status.value == "" and len(fresh.items.options) == 502 and fresh.shown.value.count("<img") == 10
+
+
+def test_an_explorer_that_opens_nothing_says_so(own_folders, monkeypatch):
+    monkeypatch.setenv("VWSD_DATA", str(own_folders))
+    its = Explorer("vwsd", encoder="random")
+    assert "vwsd fetch vwsd" in its.status.value
+    its.word.value = "bat"
+    assert "no set is open" in its.status.value
+
+
+def test_a_system_that_cannot_be_loaded_leaves_the_one_that_was_there(fresh, monkeypatch):
+    shown = fresh.shown.value
+
+    def broken(name):
+        raise VwsdError("the package is not here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(widget, "load_encoder", broken)
+        fresh.encoder_a.value = "random"
+        assert "the package is not here" in fresh.status.value and fresh.encoder_a.value == "lite" and fresh.shown.value == shown
+    fresh.phrase.value = "something else"
+    assert fresh.status.value == "" and list(fresh.stores) == ["lite"]
+
+
+def test_what_is_typed_stays_while_systems_and_filters_change(fresh):
+    fresh.phrase.value = "a text of mine"
+    fresh.encoder_b.value = "lite-352"
+    assert fresh.text == "a text of mine" and [its.encoder for its in fresh.answers] == ["lite", "lite-352"] and {its.text for its in fresh.answers} == {fresh.text}
+    fresh.order.value = "A least certain first"
+    assert fresh.text == "a text of mine"
+    fresh.word.value = "no such word"
+    fresh.encoder_a.value = "random"                     # a system is changed while nothing is listed
+    fresh.phrase.value = "still mine"
+    assert fresh.answers[0].encoder == "random" and fresh.answers[0].text == "still mine"
+    fresh.encoder_a.value = "lite"
+
+
+def test_export_and_map_are_of_the_text_that_was_scored(fresh):
+    fresh.phrase.value = "fruit bat"
+    fresh.draw.click()
+    assert fresh.map.value
+    fresh.phrase.value = " "
+    assert "the text is empty" in fresh.status.value and "fruit bat" in fresh.note.value
+    fresh.export.click()
+    assert json.loads(fresh.exported[1].read_text())["text"] == "fruit bat"
+    fresh.phrase.value = "wooden bat"
+    assert fresh.map.value == ""                                                  # a map of another text is never left standing
+
+
+def test_uploads_are_kept_once_and_forgotten(fresh):
+    fresh.own.clear()
+    bad = {"name": "bad.png", "type": "image/png", "size": 3, "content": memoryview(b"abc"), "last_modified": datetime(2026, 1, 1)}
+    first, second = uploaded("red", "blue")
+    fresh.upload.value = (first, bad, second)
+    assert "bad.png" in fresh.status.value and fresh.names == ["red.png", "blue.png"] and fresh.upload.value == ()
+    fresh.upload.value = (first,)
+    assert fresh.names == ["red.png", "blue.png"] and fresh.status.value == "" and fresh.facts()["pictures_sha256"] == list(fresh.own)
+    fresh.encoder_b.value = "lite-352"
+    assert fresh.use_own.value and len(fresh.answers) == 2 and fresh.names == ["red.png", "blue.png"]
+    fresh.forget.click()
+    assert fresh.own == {} and not fresh.use_own.value and len(fresh.names) == 10
+
+
+def test_signs_of_mathematics_and_markup_are_letters(fresh):
+    fresh.phrase.value = "between $5 and $^$ <img src=x onerror=y>"
+    fresh.draw.click()
+    fresh.export.click()
+    assert fresh.status.value == "" and "<img src=x" not in fresh.note.value + fresh.map.value and Image.open(fresh.exported[0]).width > 800
+
+
+def test_values_that_are_no_numbers_are_refused(fresh, monkeypatch):
+    encoder = fresh.stores["lite"].encoder
+    monkeypatch.setattr(encoder, "encode_texts", lambda texts: np.full((1, 384), np.nan, np.float32))
+    fresh.phrase.value = "anything"
+    assert "no numbers" in fresh.status.value
+
+
+def test_arguments_that_do_not_fit_are_named():
+    for arguments, words in (({"language": "de"}, "unknown part 'de test'"), ({"split": "trial"}, "unknown part 'en trial'"), ({"encoder": "lit"}, "unknown encoder")):
+        with pytest.raises(VwsdError, match=words):
+            Explorer(**arguments)
+
+
+def test_the_rehearsals_models_and_another_set_do_not_meet(monkeypatch):
+    monkeypatch.setenv("VWSD_MODELS", str(work.models_folder()))
+    with pytest.raises(VwsdError, match="rehearsal's models.*random"):
+        Explorer("emojiwsd")
+
+
+def test_direction_is_the_texts_own():
+    assert work.right_to_left("کرم برگ‌خوار") and work.right_to_left("123 قفل") and not work.right_to_left("bat قفل") and not work.right_to_left("12 !")
 
 
 def test_an_item_without_gold_is_shown_without_verdict(fresh, monkeypatch):
@@ -267,7 +381,7 @@ def test_the_official_set_with_its_stored_results(paper):
 
 def test_a_picture_that_is_not_at_hand_is_named(paper):
     (paper / "image.4.png").unlink()
-    assert "1 of the ten pictures are not at hand, image.4.png first" in Explorer("vwsd", encoder="random").status.value
+    assert "1 of the ten pictures cannot be shown, image.4.png first: no such picture" in Explorer("vwsd", encoder="random").status.value
 
 
 def test_the_rehearsal_in_a_process_of_its_own(tmp_path):

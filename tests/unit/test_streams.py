@@ -146,7 +146,7 @@ keep_memory(), keep_memory(), faults()
 print(usual, faults())
 """
     usual, kept = map(int, subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent).stdout.split())
-    assert kept < usual / 20
+    assert kept <= usual / 20     # both may be none, where something holds the top of the heap
 
 
 def test_cores_are_shared_among_the_processes_of_a_machine(monkeypatch):

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import json
+import logging
 from collections.abc import Callable
 from functools import cached_property, wraps
 from pathlib import Path
@@ -13,8 +14,9 @@ from pathlib import Path
 import ipywidgets as w
 from PIL import Image
 
-from .. import paths, rehearsal
+from .. import paths
 from ..analysis.saliency import available
+from ..data.items import Item
 from ..data.pictures import from_bytes
 from ..data.sets import SETS, VwsdSet, load_set
 from ..encoders.registry import load_encoder, load_segmenter
@@ -22,11 +24,11 @@ from ..encoders.store import VectorStore
 from ..errors import VwsdError, known
 from ..results.collect import LANGUAGE_NAMES
 from ..results.figures import BLUE, RED
+from ..results.predictions import Predictions
 from ..results.tables.saliency import METHOD_NAMES
 from . import work
 
 NONE = "none"
-RIGHT_TO_LEFT = ("fa",)
 STYLE = f"""<style>
 .vwsd {{ --line: var(--jp-border-color1, #bbb); --text: var(--jp-ui-font-color1, #222); --soft: var(--jp-ui-font-color2, #555); color: var(--text); }}
 .vwsd-grid {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(116px, 1fr)); gap: 8px; padding: 0; margin: 4px 0; list-style: none; max-width: 720px; }}
@@ -39,6 +41,7 @@ STYLE = f"""<style>
 .vwsd .widget-hbox {{ gap: 4px; }}
 .vwsd p {{ margin: 4px 0; line-height: 1.4; }}
 .vwsd-rtl input {{ direction: rtl; }}
+.vwsd select option {{ unicode-bidi: plaintext; }}
 .vwsd-error {{ border-left: 4px solid {RED}; padding: 6px 10px; margin: 4px 0; }}
 .vwsd-note {{ color: var(--soft); font-size: 12px; }}
 </style>"""
@@ -61,6 +64,7 @@ CONTROLS = {    # attribute of the explorer -> kind, label, what it does, furthe
     "segmenter": (w.Dropdown, "Segmenter", "The model that draws masks"),
 }
 BUTTONS = {     # attribute -> label, what it does
+    "forget": ("Forget own pictures", "Remove the uploaded pictures"),
     "reset": ("Original phrase", "Put back the item's own phrase, without template, translation and definition"),
     "draw": ("Draw the map", "Draw the chosen map over the chosen picture; random crops and gradients take a few seconds"),
     "export": ("Export", "Write the view as PNG and the item with all scores as JSON"),
@@ -78,6 +82,7 @@ def _guarded(handler: Callable) -> Callable:
         except VwsdError as e:
             self._say(str(e))
         except Exception as e:  # whatever an encoder of somebody's own may raise
+            logging.getLogger(__name__).debug("a handler of the explorer failed", exc_info=True)
             self._say(f"{type(e).__name__}: {e}. This was not foreseen; what you typed is kept. Choose another item or encoder.")
 
     return guarded
@@ -98,17 +103,24 @@ class Explorer:
     """
 
     def __init__(self, dataset: str = "emojiwsd", language: str = "en", split: str = "test", encoder: str | None = None, exports: Path | None = None):
+        known("part", f"{language} {split}", [" ".join(part) for part in SETS[known("set", dataset, SETS)][1]])
+        work.keep_apart(dataset)
         self.exports = Path(exports or paths.root() / "exports")
-        self.own: list[tuple[str, Image.Image]] = []
-        self._silent = False
+        self.own: dict[str, tuple[str, Image.Image]] = {}       # hash of the file -> its name and the picture
+        self.data: VwsdSet | None = None
+        self.item: Item | None = None
+        self.runs: dict[str, Predictions] = {}
+        self.stores: dict[str, VectorStore] = {}
+        self.translations: dict[str, str] = {}
+        self.definitions: dict[str, str] = {}
+        self._first, self._chosen, self._silent = (language, split), (None, NONE), False
         self._build()
-        if dataset == "rehearsal":                       # its tiny checkpoints go by the names of the real ones: nothing else is shown beside it
-            rehearsal.prepare()
-        self._fill(self.dataset, ["rehearsal"] if dataset == "rehearsal" else [name for name in SETS if name != "rehearsal"], known("set", dataset, SETS))
-        self._fill(self.encoder_a, work.at_hand(), encoder or self._default_encoder(dataset))
-        self._fill(self.encoder_b, [NONE, *work.at_hand()], NONE)
-        self._fill(self.segmenter, [NONE, *work.segmenters_at_hand()], next(iter(work.segmenters_at_hand()), NONE))
-        self._first = (language, split)
+        self._blank()
+        at_hand, segmenters = work.at_hand(), work.segmenters_at_hand()
+        self._fill(self.dataset, ["rehearsal"] if dataset == "rehearsal" else [name for name in SETS if name != "rehearsal"], dataset)
+        self._fill(self.encoder_a, at_hand, known("encoder whose checkpoints are on disk", encoder, at_hand) if encoder else self._default_encoder(dataset))
+        self._fill(self.encoder_b, [NONE, *at_hand], NONE)
+        self._fill(self.segmenter, [NONE, *segmenters], segmenters[0] if segmenters else NONE)
         self._new_set()
 
     def _default_encoder(self, dataset: str) -> str:
@@ -124,7 +136,7 @@ class Explorer:
         for name, (label, explains) in BUTTONS.items():
             setattr(self, name, w.Button(description=label, tooltip=explains))
         self.items = w.Select(rows=9, tooltip="The items; arrow keys go up and down", layout={"width": "340px"})
-        self.upload = w.FileUpload(accept="image/*", multiple=True, description="Own pictures", tooltip="Rank your own picture files under your own phrase")
+        self.upload = w.FileUpload(accept="image/*", multiple=True, description="Own pictures", tooltip="Rank your own picture files under your own phrase; at most 10 MB at once, 200 MB where `make lab` started JupyterLab")
         self.use_own = w.Checkbox(description="rank my own pictures", indent=False, tooltip="Show the uploaded pictures in place of the item's", layout={"width": "200px"})
         self.status, self.shown, self.map, self.note = w.HTML(), w.HTML(), w.HTML(), w.HTML()
         self._arrange()
@@ -135,14 +147,14 @@ class Explorer:
         for handler, widgets in changed.items():
             for widget in widgets:
                 widget.observe(lambda change, h=handler: None if self._silent else h(), "value")
-        for button, handler in ((self.reset, self._original), (self.draw, self.draw_map), (self.export, self.save)):
+        for button, handler in ((self.reset, self._original), (self.forget, self._forget), (self.draw, self.draw_map), (self.export, self.save)):
             button.on_click(lambda _, h=handler: h())
 
     def _arrange(self) -> None:
         """Choices on the left, the text and its ranking on the right; on half a screen one below the other."""
         wrapped = {"flex_flow": "row wrap"}
         left = w.VBox([self.dataset, self.part, self.encoder_a, self.encoder_b, self.word, self.keep, self.order, self.items])
-        text = w.VBox([self.phrase, self.reading, self.template, self.definition, w.HBox([self.reset, self.upload, self.use_own], layout=wrapped)])
+        text = w.VBox([self.phrase, self.reading, self.template, self.definition, w.HBox([self.reset, self.upload, self.forget, self.use_own], layout=wrapped)])
         below = w.VBox([w.HBox([self.picture, self.method, self.segmenter, self.draw, self.export], layout=wrapped), self.map])
         right = w.VBox([text, self.shown, below, self.note], layout={"flex": "1 1 420px", "min_width": "360px"})
         self.box = w.VBox([w.HTML(STYLE), self.status, w.HBox([left, right], layout={**wrapped, "width": "100%"})])
@@ -182,15 +194,22 @@ class Explorer:
         self._load()
 
     def _load(self) -> None:
-        self.data: VwsdSet = load_set(self.dataset.value, *self.part.value)
-        self.runs = work.stored_runs(self.data)
+        """Open the chosen set; where that fails nothing of another one stays under its name."""
+        self.data = self.item = None
+        self._fill(self.items, [])
+        self._blank()
+        data = load_set(self.dataset.value, *self.part.value)
+        self._systems()
+        self.data = data
         for widget, value in ((self.word, ""), (self.keep, "all items"), (self.order, "as in the set")):
             self._set(widget, value)
-        self.phrase.remove_class("vwsd-rtl")
-        if self.data.language in RIGHT_TO_LEFT:
-            self.phrase.add_class("vwsd-rtl")
-        self._systems()
         self._list_items()
+
+    def _open(self) -> VwsdSet:
+        """The set that is open; VwsdError where none is."""
+        if self.data is None:
+            raise VwsdError("no set is open", remedy="Choose a set and a part whose files are at hand.")
+        return self.data
 
     def _run_of(self, name: str):
         """The stored result of an encoder under the plain phrase, None where there is none."""
@@ -199,10 +218,24 @@ class Explorer:
     @_guarded
     def _new_systems(self) -> None:
         self._systems()
+        if self.data is None:
+            self._load()
+            return
+        if self.item is not None:
+            self._look()                                 # the same item or pictures under the same text
         self._list_items()
 
     def _systems(self) -> None:
-        self.stores = {name: VectorStore(load_encoder(name), truncated="keep") for name in dict.fromkeys((self.encoder_a.value, self.encoder_b.value)) if name != NONE}
+        """Load the chosen systems; one that cannot be loaded leaves those that were there."""
+        names = (self.encoder_a.value, self.encoder_b.value)
+        try:
+            stores = {name: self.stores.get(name) or VectorStore(load_encoder(name), truncated="keep") for name in dict.fromkeys(names) if name != NONE}
+        except Exception:
+            if self.stores:
+                self._set(self.encoder_a, self._chosen[0]), self._set(self.encoder_b, self._chosen[1])
+            raise
+        work.forget(self.stores.keys() - stores.keys())
+        self.stores, self._chosen = stores, names
         self._methods()
 
     @_guarded
@@ -211,68 +244,78 @@ class Explorer:
         self._clear_map()
 
     def _methods(self) -> None:
-        names = available(self.stores[self.encoder_a.value].encoder, self._segmenter())
+        segmenter = None if self.segmenter.value == NONE else self.segmenter.value      # its name will do: it is loaded when it draws
+        names = available(self.stores[self.encoder_a.value].encoder, segmenter) if self.stores else []
         self._fill(self.method, [(METHOD_NAMES[name], name) for name in names], self.method.value)
-
-    def _segmenter(self):
-        return None if self.segmenter.value == NONE else load_segmenter(self.segmenter.value)
 
     @_guarded
     def _list(self) -> None:
         self._list_items()
 
     def _list_items(self) -> None:
+        """List what is searched for; the item that is shown stays where it is among them."""
+        items, self.runs = self._open().items, work.stored_runs(self.data)
         a, b = self._run_of(self.encoder_a.value), self._run_of(self.encoder_b.value)
         try:
-            found = work.chosen(self.data.items, self.word.value, self.keep.value, self.order.value, a, b)
+            found = work.chosen(items, self.word.value, self.keep.value, self.order.value, a, b, work.PROFILES.get(self.data.name, "demo"))
         except VwsdError:                                # asked for what is not stored: say so, over the whole list
             self._set(self.keep, "all items"), self._set(self.order, "as in the set")
             self._list_items()
             raise
         mark = {True: "✓", False: "✗"}
-        labels = [(f"{mark[bool(a.ranks[i] == 1)] + ' ' if a else ''}{self.data.items[i].target} — {self.data.items[i].phrase}", i) for i in found]
+        labels = [(f"{mark[bool(a.ranks[i] == 1)] + ' ' if a else ''}{items[i].target} — {items[i].phrase}", i) for i in found]
         self._fill(self.items, labels, self.items.value)
         if not found:
             raise VwsdError("no item is like this", remedy="Search for another word or show all items.")
-        self._show_item()
+        if items[self.items.value] is not self.item:
+            self._show_item()
 
     @_guarded
     def _new_item(self) -> None:
         self._show_item()
 
     def _show_item(self) -> None:
-        self.item = self.data.items[self.items.value]
-        self._fill(self.reading, [NONE, *work.stored_text(self.data, "translations", self.item.id)], NONE)
-        self._fill(self.definition, [NONE, *work.stored_text(self.data, "definitions", self.item.id)], NONE)
-        self._set(self.phrase, self.item.phrase)
-        self._set(self.use_own, False)
-        self._look()
+        self.item = self._open().items[self.items.value]
+        with self.shown.hold_sync():
+            self._blank()
+            self._set(self.phrase, self.item.phrase)
+            self._set(self.use_own, False)
+            self.translations, self.definitions = (work.stored_text(self.data, kind, self.item.id) for kind in work.STORED_TEXT)
+            self._fill(self.reading, [NONE, *self.translations], NONE)
+            self._fill(self.definition, [NONE, *self.definitions], NONE)
+            self._look()
+
+    def _blank(self) -> None:
+        """Show nothing: what an error interrupts must not leave one item's scores under another's name."""
+        self.names, self.pictures, self.gold, self.vectors, self.answers, self._uris = [], [], None, {}, [], []
+        self._fill(self.picture, [])
+        self.shown.value = self.note.value = self.map.value = ""
 
     def _look(self) -> None:
         """Pictures and their vectors, of the item or of one's own; they stay while the text changes."""
-        if self.use_own.value:
-            self.names, self.pictures, self.gold = [name for name, _ in self.own], [picture for _, picture in self.own], None
-            vectors = {name: store.pictures(self.pictures) for name, store in self.stores.items()}
-        else:
-            places = [self.data.path(c) for c in self.item.candidates]
-            self.names, self.pictures = list(self.item.candidates), [work.open_picture(place) for place in places]
-            self.gold = self.item.candidates.index(self.item.gold) if self.item.gold else None
-            if missing := [name for name, picture in zip(self.names, self.pictures) if picture is None]:
-                raise VwsdError(f"{len(missing)} of the ten pictures are not at hand, {missing[0]} first", where=self.data.images, remedy=f"Fetch the set: vwsd fetch vwsd --split {self.data.split}" if self.data.name == "vwsd" else "Build the set again.")
-            vectors = {name: store.images(places) for name, store in self.stores.items()}
-        self.vectors, self._uris = vectors, [data_uri(picture) for picture in self.pictures]
-        labels = [(f"{i + 1} · {name}{' ★' if i == self.gold else ''}", i) for i, name in enumerate(self.names)]
-        self._fill(self.picture, labels, self.gold or 0)
-        self._clear_map()
-        self._rank()
+        with self.shown.hold_sync():                     # one message to the page: no flicker
+            self._blank()
+            if self.use_own.value:
+                names, pictures, gold = [name for name, _ in self.own.values()], [picture for _, picture in self.own.values()], None
+                vectors = {name: store.pictures(pictures) for name, store in self.stores.items()}
+            else:
+                names, places = list(self.item.candidates), [self.data.path(c) for c in self.item.candidates]
+                pictures, reasons = zip(*(work.open_picture(place) for place in places))
+                gold = names.index(self.item.gold) if self.item.gold else None
+                if lost := [name for name, why in zip(names, reasons) if why]:
+                    raise VwsdError(f"{len(lost)} of the ten pictures cannot be shown, {lost[0]} first: {next(filter(None, reasons))}")
+                vectors = {name: store.images(places) for name, store in self.stores.items()}
+            self.names, self.pictures, self.gold, self.vectors, self._uris = names, list(pictures), gold, vectors, [data_uri(picture) for picture in pictures]
+            labels = [(f"{i + 1} · {name}{' ★' if i == gold else ''}", i) for i, name in enumerate(names)]
+            self._fill(self.picture, labels, gold or 0)
+            self._rank()
 
     # ------------------------------------------------------------ the text, and what the systems say to it
 
     @property
     def text(self) -> str:
-        """The text as it is scored."""
-        definition = work.stored_text(self.data, "definitions", self.item.id).get(self.definition.value, "")
-        return work.full_text(self.phrase.value, self.template.value, definition)
+        """The text that the controls make; what was scored last is `answers[0].text`."""
+        return work.full_text(self.phrase.value, self.template.value, self.definitions.get(self.definition.value, "") if self.item else "")
 
     @_guarded
     def update(self) -> None:
@@ -281,20 +324,33 @@ class Explorer:
 
     @_guarded
     def _translate(self) -> None:
-        self._set(self.phrase, work.stored_text(self.data, "translations", self.item.id).get(self.reading.value, self.item.phrase))
+        self._open()
+        self._set(self.phrase, self.translations.get(self.reading.value, self.item.phrase))
         self._rank()
 
     @_guarded
     def _original(self) -> None:
+        self._open()
         for widget, value in ((self.phrase, self.item.phrase), (self.template, "as it is"), (self.reading, NONE), (self.definition, NONE)):
             self._set(widget, value)
         self._rank()
 
     def _rank(self) -> None:
+        """Score the text; where that fails the last ranking stays, under the text that it is of."""
+        if not self.vectors:
+            raise VwsdError("no pictures are shown", remedy="Choose another item, or upload pictures.")
+        (self.phrase.add_class if work.right_to_left(self.phrase.value) else self.phrase.remove_class)("vwsd-rtl")
         self.answers = [work.answer(self.stores[name], self.text, vectors) for name, vectors in self.vectors.items()]
+        self._clear_map()
         self.shown.value = self._grid()
         credit = "your own pictures" if self.use_own.value else self.data.credit
-        self.note.value = f'<p class="vwsd-note">Scored text: <span dir="auto">“{html.escape(self.text)}”</span>. Pictures: {html.escape(credit)}</p>'
+        self.note.value = f'<p class="vwsd-note">Scored text: <span dir="auto">“{html.escape(self.answers[0].text)}”</span>. Pictures: {html.escape(credit)}</p>'
+
+    def _answered(self) -> str:
+        """The text that the shown ranking is of; VwsdError where there is none."""
+        if not self.answers:
+            raise VwsdError("nothing is ranked yet", remedy="Choose an item, or upload pictures.")
+        return self.answers[0].text
 
     def _grid(self) -> str:
         verdict = "".join(f"<p>{its.encoder}: {self._verdict(its)}</p>" for its in self.answers)
@@ -318,16 +374,33 @@ class Explorer:
 
     @_guarded
     def _receive(self) -> None:
-        for file in self.upload.value:
-            self.own.append((file["name"], from_bytes(bytes(file["content"]), file["name"], "keep").image))
-        self._set(self.use_own, bool(self.own))
-        self._look()
+        """Take the uploaded files, each once; those that are no pictures are named, the others shown."""
+        files, refused = self.upload.value, []
+        self._set(self.upload, ())                       # the bytes are let go, and the same file may be chosen again
+        for file in files:
+            content = bytes(file["content"])
+            try:
+                self.own[paths.sha256_bytes(content)] = (file["name"], from_bytes(content, file["name"], "keep").image)
+            except VwsdError as e:
+                refused.append(str(e))
+        if self.own:
+            self._set(self.use_own, True)
+            self._look()
+        self._say(" ".join(refused))
+
+    @_guarded
+    def _forget(self) -> None:
+        self.own.clear()
+        if self.use_own.value:
+            self._set(self.use_own, False)
+            self._look()
 
     @_guarded
     def _swap(self) -> None:
         if self.use_own.value and not self.own:
             self._set(self.use_own, False)
             raise VwsdError("there are no pictures of yours yet", remedy="Upload some with “Own pictures”.")
+        self._open()
         self._look()
 
     @_guarded
@@ -339,9 +412,12 @@ class Explorer:
 
     @_guarded
     def draw_map(self) -> None:
-        """Draw the chosen map over the chosen picture."""
-        made = work.overlaid(self.pictures[self.picture.value], self.text, self.method.value, self.stores[self.encoder_a.value].encoder, self._segmenter())
-        about = html.escape(f"{METHOD_NAMES[self.method.value]} of {self.names[self.picture.value]} for “{self.text}”")
+        """Draw the chosen map over the chosen picture, for the text that was scored."""
+        self._clear_map()
+        text, method = self._answered(), self.method.value
+        segmenter = load_segmenter(self.segmenter.value) if method == "mask" else None
+        made = work.overlaid(self.pictures[self.picture.value], text, method, self.stores[self.encoder_a.value].encoder, segmenter)
+        about = html.escape(f"{METHOD_NAMES[method]} of {self.names[self.picture.value]} for “{text}”")
         self.map.value = f'<img alt="{about}" style="max-width: 100%; background: #fff" src="data:image/png;base64,{base64.b64encode(made).decode()}">'
 
     @cached_property
@@ -350,18 +426,19 @@ class Explorer:
         return []
 
     def facts(self) -> dict:
-        """The view as data: set, item, text, and of each system its identity, scores and ranks in the order of the pictures."""
+        """The view as data: set, item, text, and of each system its identity, scores and ranks in the order of the pictures; VwsdError where nothing is shown."""
+        text = self._answered()
         item = {"id": self.item.id, "language": self.item.language, "target": self.item.target, "phrase": self.item.phrase, "gold": self.item.gold}
         systems = [{"encoder": its.encoder, "scores": [float(s) for s in its.scores], "ranks": its.ranks, **self.stores[its.encoder].encoder.identity()} for its in self.answers]
-        return {"set": self.data.name, "split": self.data.split, "data_sha256": self.data.sha256, "item": None if self.use_own.value else item, "text": self.text,
-                "pictures": self.names, "systems": systems, "credit": "the user's own pictures" if self.use_own.value else self.data.credit}
+        return {"set": self.data.name, "split": self.data.split, "data_sha256": self.data.sha256, "item": None if self.use_own.value else item, "text": text,
+                "pictures": self.names, "pictures_sha256": [*self.own] if self.use_own.value else None, "systems": systems, "credit": "the user's own pictures" if self.use_own.value else self.data.credit}
 
     @_guarded
     def save(self) -> None:
         """Write the view as PNG and its facts as JSON into `exports`; the names are shown."""
         facts = self.facts()
         stem = ("own" if self.use_own.value else self.item.id) + "-" + paths.sha256_bytes(json.dumps(facts, sort_keys=True).encode())[:8]
-        view = work.sheet(self.text, self.names, self.pictures, self.answers, self.gold, facts["credit"])
+        view = work.sheet(facts["text"], self.names, self.pictures, self.answers, self.gold, facts["credit"])
         self.exported[:] = [paths.write_bytes(self.exports / f"{stem}.png", view),
                             paths.write_text(self.exports / f"{stem}.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")]
         self.note.value += "".join(f'<p class="vwsd-note">Written: {html.escape(str(path))}</p>' for path in self.exported)

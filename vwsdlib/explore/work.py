@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+import textwrap
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from matplotlib.colors import Normalize
@@ -11,17 +15,19 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from PIL import Image
 
+from .. import rehearsal
 from ..analysis.metrics import margins
 from ..analysis.saliency import maps
 from ..data.items import Item, normalise
 from ..data.pictures import load_picture
 from ..data.sets import VwsdSet
 from ..encoders.checkpoints import present
-from ..encoders.registry import ENCODERS, SEGMENTERS, Encoder, Entry
+from ..encoders.registry import ENCODERS, SEGMENTERS, Encoder, Entry, load_encoder, load_segmenter
 from ..encoders.store import VectorStore
 from ..errors import VwsdError
 from ..language.replay import read_records
 from ..paths import results_dir
+from ..rehearsal.data import models_folder
 from ..results.collect import Collection
 from ..results.figures import BLUE, STYLE, plt, png
 from ..results.figures.saliency import DIVERGING, SEQUENTIAL, overlay
@@ -42,15 +48,15 @@ class Answer:
     text: str
     scores: np.ndarray
 
-    @property
+    @cached_property
     def order(self) -> list[int]:
         """Pictures best first; ties keep their order."""
-        return sorted(range(len(self.scores)), key=lambda i: -self.scores[i])
+        return np.argsort(-self.scores, kind="stable").tolist()
 
-    @property
+    @cached_property
     def ranks(self) -> list[int]:
         """Rank of each picture, from 1."""
-        return [self.order.index(i) + 1 for i in range(len(self.scores))]
+        return (np.argsort(self.order) + 1).tolist()
 
     @property
     def margin(self) -> float:
@@ -61,6 +67,27 @@ class Answer:
 def at_hand(table: Mapping[str, Entry] = ENCODERS) -> list[str]:
     """Names of a registry whose checkpoints are on disk (those that need none included)."""
     return [name for name, its in table.items() if all(present(key)[0] for key in its.checkpoints)]
+
+
+def keep_apart(dataset: str) -> None:
+    """Make the rehearsal's models ready where it is chosen; VwsdError for another set after it, for its random weights go by the names of the real ones."""
+    if dataset == "rehearsal":
+        rehearsal.prepare()
+        load_encoder.cache_clear(), load_segmenter.cache_clear()
+    elif os.environ.get("VWSD_MODELS") == str(models_folder()):
+        raise VwsdError("this kernel has taken up the rehearsal's models, whose weights are random", remedy="Restart the kernel (Kernel, Restart), then run the cell again.")
+
+
+def forget(names: Iterable[str]) -> None:
+    """Let the encoders go that are no longer looked at, where one is of those that take gigabytes."""
+    if any(ENCODERS[name].checkpoints for name in names):
+        load_encoder.cache_clear()
+
+
+def right_to_left(text: str) -> bool:
+    """Whether the first letter that has a direction runs from right to left."""
+    kinds = (unicodedata.bidirectional(c) for c in text)
+    return next((kind in ("R", "AL") for kind in kinds if kind in ("L", "R", "AL")), False)
 
 
 def segmenters_at_hand() -> list[str]:
@@ -77,12 +104,14 @@ def full_text(phrase: str, template: str = "as it is", definition: str = "") -> 
 def answer(store: VectorStore, text: str, vectors: np.ndarray) -> Answer:
     """The answer of the store's encoder to a text over pictures with these vectors [k, d]. The text's vector is not stored: it is typed letter by letter.
 
-    Raises VwsdError for an empty text.
+    Raises VwsdError for an empty text, and where the encoder gives values that are no numbers.
     """
     if not text.strip():
         raise VwsdError("the text is empty", remedy="Type a word or a phrase.")
-    row = store.encoder.encode_texts([text])[0].astype(np.float64)
-    return Answer(store.encoder.name, text, vectors.astype(np.float64) @ row)
+    scores = vectors.astype(np.float64) @ store.encoder.encode_texts([text])[0].astype(np.float64)
+    if not np.isfinite(scores).all():
+        raise VwsdError("the encoder gave values that are no numbers", where=store.encoder.name, remedy="Choose another system.")
+    return Answer(store.encoder.name, text, scores)
 
 
 # ---------------------------------------------------------------- which items
@@ -91,8 +120,8 @@ def stored_runs(data: VwsdSet) -> dict[str, Predictions]:
     """Run name -> predictions that were made on exactly this set, from the results of its profile; empty where there are none."""
     if data.name not in PROFILES:
         return {}
-    runs = Collection(PROFILES[data.name], results_dir(PROFILES[data.name])).predictions
-    return {name: run for name, run in runs.items() if run.meta["data_sha256"] == data.sha256}
+    runs, digest = Collection(PROFILES[data.name], results_dir(PROFILES[data.name])).predictions, data.sha256
+    return {name: run for name, run in runs.items() if run.meta["data_sha256"] == digest}
 
 
 def _first(run: Predictions) -> np.ndarray:
@@ -119,16 +148,16 @@ ORDERS: dict[str, Callable[[Predictions], np.ndarray] | None] = {   # what items
 
 
 def chosen(items: Sequence[Item], word: str = "", keep: str = "all items", order: str = "as in the set", a: Predictions | None = None,
-           b: Predictions | None = None) -> list[int]:
+           b: Predictions | None = None, profile: str = "demo") -> list[int]:
     """Numbers of the items to list: those that hold `word` in target or phrase (or whose id it is), under a filter and in an order.
 
-    Raises VwsdError where the filter or the order needs a stored run that is not given.
+    Raises VwsdError where the filter or the order needs a stored run that is not given; profile: whose results it looked at.
     """
     needs, mask = FILTERS[keep]
-    systems = [run for run in (a, b) if run is not None][:needs]
-    if len(systems) < needs or ORDERS[order] and a is None:
-        raise VwsdError(f"“{keep if len(systems) < needs else order}” needs stored results of {'systems A and B' if needs == 2 else 'system A'} on this part",
-                        remedy="Choose a system and a part that notebook 2 or 3 has scored, or score them: vwsd run --only 02_clip_baseline --set encoder=NAME; then choose the part again.")
+    systems = (a, b)[:needs]
+    if lacking := [name for name, run in zip("AB", systems) if run is None] or (["A"] if ORDERS[order] and a is None else []):
+        raise VwsdError(f"“{keep if None in systems else order}” needs stored results of system {' and '.join(lacking)} on this part",
+                        remedy=f"Choose a system and a part that are scored, or score it: vwsd run --profile {profile} --only 02_clip_baseline --set encoder=NAME")
     wanted, kept = normalise(word), np.broadcast_to(mask(*systems), len(items))
     found = [i for i, it in enumerate(items) if kept[i] and (not wanted or wanted in normalise(f"{it.target} {it.phrase}") or wanted == normalise(it.id))]
     if (by := ORDERS[order]) is not None:
@@ -160,12 +189,12 @@ def thumbnail(picture: Image.Image, longest: int = SHOWN) -> Image.Image:
     return small
 
 
-def open_picture(place: object) -> Image.Image | None:
-    """The picture at a place, what decodes of it; None where there is none."""
+def open_picture(place: object) -> tuple[Image.Image | None, str]:
+    """(the picture at a place, what decodes of it, or None; why there is none)."""
     try:
-        return load_picture(place, truncated="keep").image
-    except VwsdError:
-        return None
+        return load_picture(place, truncated="keep").image, ""
+    except VwsdError as e:
+        return None, str(e)
 
 
 def overlaid(picture: Image.Image, text: str, method: str, encoder: Encoder, segmenter: object | None) -> bytes:
@@ -181,7 +210,7 @@ def overlaid(picture: Image.Image, text: str, method: str, encoder: Encoder, seg
         ax = fig.add_subplot()
         overlay(ax, picture, found, norm, colours)
         ax.set_axis_off()
-        ax.set_title(f"“{text}”", fontsize=10, loc="left", wrap=True)
+        ax.set_title(textwrap.shorten(f"{(segmenter if method == 'mask' else encoder).name}: “{text}”", 160, placeholder=" …"), fontsize=10, loc="left", wrap=True, parse_math=False)
         fig.colorbar(ScalarMappable(norm, colours), ax=ax, location="bottom", shrink=0.9, aspect=30, label=UNITS.get(method, "relevance (the map's own units)"))
     return png(fig, 100)
 
@@ -203,8 +232,9 @@ def sheet(heading: str, names: Sequence[str], pictures: Sequence[Image.Image | N
                 ax.grid(visible=False)
                 ax.spines[:].set(visible=True, color=BLUE if i == gold else "#DDDDDD", linewidth=3 if i == gold else 0.6)
                 ax.set_xlabel(f"{'★ ' if i == gold else ''}{its.scores[i]:.3f}", fontsize=8)
-                ax.set_title(names[i], fontsize=6, loc="center")
+                ax.set_title(names[i], fontsize=6, loc="center", parse_math=False)
             row[0].set_ylabel(its.encoder, fontsize=9)
-        fig.suptitle(heading, x=0.01, ha="left", fontsize=12, fontweight="bold")
-        fig.supxlabel(credit, x=0.01, ha="left", fontsize=7, color="#555555")
+        wide = round(8 * fig.get_figwidth())                                   # letters of this size in a line
+        fig.suptitle(textwrap.fill(heading, wide), x=0.01, ha="left", fontsize=12, fontweight="bold", parse_math=False)
+        fig.supxlabel(textwrap.fill(credit, 2 * wide), x=0.01, ha="left", fontsize=7, color="#555555")
     return png(fig, 100)
