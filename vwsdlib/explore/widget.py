@@ -64,7 +64,7 @@ CONTROLS = {    # attribute of the explorer -> kind, label, what it does, furthe
     "segmenter": (w.Dropdown, "Segmenter", "The model that draws masks"),
 }
 BUTTONS = {     # attribute -> label, what it does
-    "forget": ("Forget own pictures", "Remove the uploaded pictures"),
+    "forget": ("Forget uploads", "Remove your own pictures"),
     "reset": ("Original phrase", "Put back the item's own phrase, without template, translation and definition"),
     "draw": ("Draw the map", "Draw the chosen map over the chosen picture; random crops and gradients take a few seconds"),
     "export": ("Export", "Write the view as PNG and the item with all scores as JSON"),
