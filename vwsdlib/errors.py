@@ -1,6 +1,9 @@
 """The one error that speaks to people, and the check of a name that raises it."""
 
 import difflib
+import unicodedata
+
+LONGEST = 1000       # characters of one part of a message; a field of megabytes is not repeated whole
 
 
 class VwsdError(Exception):
@@ -11,7 +14,8 @@ class VwsdError(Exception):
     """
 
     def __init__(self, what: str, where: object = "", remedy: str = ""):
-        self.what, self.where, self.remedy = str(what).rstrip("."), str(where), str(remedy)
+        self.what = one_line(str(what).rstrip("."))
+        self.where, self.remedy = one_line(str(where)), one_line(str(remedy))
         super().__init__(self.what)
 
     def __str__(self) -> str:
@@ -20,6 +24,25 @@ class VwsdError(Exception):
 
     def __reduce__(self):
         return type(self), (self.what, self.where, self.remedy)
+
+
+def one_line(text: str) -> str:
+    """`text` fit for a terminal: no longer than LONGEST (the middle goes), line breaks and control characters spelled out.
+
+    >>> one_line("a\\tb")
+    'a\\\\tb'
+    """
+    if len(text) > LONGEST:
+        half = LONGEST // 2
+        left_out = len(text) - LONGEST
+        text = f"{text[:half]} ... [{left_out:,} characters left out] ... {text[-half:]}"
+    return "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp"):
+        return character.encode("unicode_escape").decode("ascii")
+    return character
 
 
 def known(kind: str, name, valid, where: object = ""):
