@@ -6,15 +6,27 @@ and `results/<profile>/`. `VWSD_CACHE` and `VWSD_RESULTS` move the last two, for
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import os
+import re
+import shutil
+import stat
 import tempfile
-from contextlib import contextmanager
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 from .errors import VwsdError
 
 PACKAGE = Path(__file__).resolve().parent
+LONGEST_NAME = 200      # bytes of a name that becomes a file's; suffixes and a temporary's marks still fit into 255
+WRITERS = 8             # writers of one target at a time whose leftovers, should they be killed, the next one removes
+DRIVE = re.compile(r"[A-Za-z]:")
+STREAMS = ("/dev/stdin", "/dev/stdout", "/dev/stderr")
 
 
 def root() -> Path:
@@ -36,8 +48,37 @@ def cache_dir() -> Path:
 
 
 def results_dir(profile: str) -> Path:
-    """Folder of one profile's results (`VWSD_RESULTS`, default `<root>/results`, then the profile's name)."""
-    return Path(os.environ.get("VWSD_RESULTS") or root() / "results") / profile
+    """Folder of one profile's results (`VWSD_RESULTS`, default `<root>/results`, then the profile's name).
+
+    VwsdError for a profile whose name is no plain name.
+    """
+    return Path(os.environ.get("VWSD_RESULTS") or root() / "results") / safe_name(profile, "profile")
+
+
+def safe_name(name: str, where: object = "") -> str:
+    """`name` itself where it can be one file's or folder's name and nothing else; else VwsdError with `where`.
+
+    Whatever comes from a stored fact or a command line and becomes part of a path goes through here. Letters of any
+    language may stand in it; a separator, a control character, a leading dot or a drive's letter may not.
+    """
+    if not isinstance(name, str):
+        complaint = f"is no text but {type(name).__name__}"
+    elif not name.strip():
+        complaint = "is empty"
+    elif "/" in name or "\\" in name:
+        complaint = "holds a path's separator"
+    elif any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+        complaint = "holds a control character"
+    elif name.startswith("."):
+        complaint = "begins with a dot"
+    elif DRIVE.match(name):
+        complaint = "begins like a drive's letter"
+    elif len(name.encode("utf-8")) > LONGEST_NAME:
+        complaint = f"is longer than {LONGEST_NAME} bytes"
+    else:
+        return name
+    raise VwsdError(f"the name {name!r} {complaint}, so no file is named after it", where=where,
+                    remedy="Give a plain name: no separators, no leading dot.")
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -51,29 +92,216 @@ def sha256_file(path: str | Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
+REMEDIES = {
+    errno.ENOSPC: "Free some space or choose another folder; nothing that was there before is lost.",
+    errno.EDQUOT: "Free some space or choose another folder; nothing that was there before is lost.",
+    errno.EACCES: "Choose a folder that you may write to, or change its permissions.",
+    errno.EPERM: "Choose a folder that you may write to, or change its permissions.",
+    errno.EROFS: "Choose a folder that you may write to: this file system is read-only.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+    errno.ENOTDIR: "A file stands where a folder is needed: move it, or choose another place.",
+    errno.EEXIST: "A file stands where a folder is needed: move it, or choose another place.",
+    errno.ELOOP: "A link in the path leads back to itself: remove it, or choose another place.",
+}
+OTHER_REMEDY = "Choose another place; nothing that was there before is lost."
+
+
+def unwritable(error: OSError, where: object, what: str = "file") -> VwsdError:
+    """The sentence for `what`, to be written at `where`, that failed with `error`; its remedy fits the reason."""
+    remedy = REMEDIES.get(error.errno, OTHER_REMEDY)
+    return VwsdError(f"cannot write the {what}: {error.strerror or error}", where=where, remedy=remedy)
+
+
 @contextmanager
-def atomic(path: str | Path):
+def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success flush it to disk and move it into place, on failure remove it.
 
-    Raises VwsdError when the disk is full or the folder cannot be written.
+    A new file gets the mode that the umask leaves, one that is replaced keeps its own. A link is written through: what
+    it leads to is replaced. Temporaries that killed writers of this file left are removed first.
+    Raises VwsdError for a folder, a device, a pipe or a socket, and where the file cannot be written.
     """
-    path = Path(path)
-    temporary = None
+    temporary = handle = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        os.close(handle)
-        yield Path(temporary)
+        target = _regular(Path(path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary, handle = _temporary(target)
+        yield temporary
         with open(temporary, "rb+") as f:
             os.fsync(f.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        if target.exists():
+            os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
+        os.replace(temporary, target)
+        temporary = None
     except OSError as e:
-        raise VwsdError(f"cannot write the file: {e.strerror or e}", where=path,
-                        remedy="Free some space or choose another folder; nothing that was there before is lost.") from e
+        raise unwritable(e, path) from e
     finally:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        if handle is not None:
+            os.close(handle)
+
+
+def _regular(path: Path) -> Path:
+    """`path`, or what it leads to where it is a link; VwsdError where something stands there that is no file."""
+    name = os.path.abspath(path)
+    if name in STREAMS or name.startswith(("/dev/fd/", "/proc/")):
+        raise VwsdError("the output is a stream, not a file", where=path, remedy="Name a file to be written.")
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    try:
+        mode = target.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return target
+    if not stat.S_ISREG(mode):
+        raise VwsdError(f"the output is {_kind(mode)}, not a file", where=path, remedy="Name a file to be written.")
+    return target
+
+
+def _kind(mode: int) -> str:
+    """What stands at a path, in words, by its mode."""
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFIFO: "a pipe",
+             stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "something else")
+
+
+# A living writer holds a lock on its temporary, which ends with its process; one whose lock can be had belongs to nobody.
+
+def _temporary(target: Path) -> tuple[Path, int]:
+    """A new, locked temporary file beside `target` and its open descriptor; those of dead writers are removed first."""
+    for number in range(WRITERS):
+        with _unowned(_beside(target, number, "tmp"), os.O_RDWR) as path:
+            if path:
+                path.unlink(missing_ok=True)
+    for number in count():
+        path = _beside(target, number, "tmp")
+        with suppress(FileExistsError):
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            if _locked(handle, path):
+                return path, handle
+            os.close(handle)
+    raise AssertionError("unreachable")
+
+
+def _beside(target: Path, number: int, suffix: str) -> Path:
+    return target.with_name(f".{target.name}.{number}.{suffix}")
+
+
+def _locked(handle: int, path: Path) -> bool:
+    """Lock an open file or folder; True where it is ours now and still the one at `path`."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:         # a file system without locks: nothing is cleaned there, all else works
+        pass
+    try:
+        return os.path.samestat(os.fstat(handle), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def _unowned(path: Path, flags: int) -> Iterator[Path | None]:
+    """Yield `path`, locked, where it is the leftover of a dead process; else None."""
+    try:
+        handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        yield None
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        ours = os.path.samestat(os.fstat(handle), os.lstat(path))
+    except OSError:
+        ours = False
+    try:
+        yield path if ours else None
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def staging_folder(target: str | Path, mark: str, what: str = "folder") -> Iterator[Path]:
+    """Yield an empty folder beside `target` that takes its place on success; on failure what was there stays.
+
+    mark: name of a file that says who wrote the folder; it is put in, and a folder of other things is left alone.
+    Whatever killed runs for this target left is removed first, and the former folder put back where one of them
+    had just moved it away. Raises VwsdError, calling the folder `what`, where it is not ours or cannot be written.
+    """
+    target = Path(os.path.realpath(target))
+    handle = None
+    try:
+        _rescue(target)
+        _own_folder(target, mark, what)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging, handle = _staging(target)
+    except OSError as e:
+        raise unwritable(e, target, what) from e
+    new, old = staging / "new", staging / "old"
+    try:
+        new.mkdir()
+        (new / mark).write_text(f"{what}\n", encoding="utf-8")
+        yield new
+        if target.exists():
+            target.rename(old)
+        new.rename(target)
+    except OSError as e:
+        raise unwritable(e, e.filename or target, what) from e
+    finally:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        shutil.rmtree(staging, ignore_errors=True)
+        os.close(handle)
+
+
+@contextmanager
+def scratch_folder(name: str) -> Iterator[Path]:
+    """Yield an empty folder of the system's temporary one, which goes afterwards; those of killed runs go too."""
+    target = Path(tempfile.gettempdir()) / f"vwsd-{safe_name(name)}-{os.getuid()}"
+    try:
+        _rescue(target)
+        staging, handle = _staging(target)
+    except OSError as e:
+        raise unwritable(e, target, "scratch folder") from e
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        os.close(handle)
+
+
+def _own_folder(target: Path, mark: str, what: str) -> None:
+    """VwsdError where `target` is there and neither empty nor written by us."""
+    if not target.exists():
+        return
+    if target.is_dir() and ((target / mark).exists() or not any(target.iterdir())):
+        return
+    raise VwsdError(f"this is not a {what} that this command wrote, so it is left alone", where=target,
+                    remedy="Give --out another folder.")
+
+
+def _rescue(target: Path) -> None:
+    """Remove the staging folders of dead processes; put the former folder back that one of them had moved away."""
+    for number in range(WRITERS):
+        with _unowned(_beside(target, number, "staging"), os.O_RDONLY | os.O_DIRECTORY) as leftover:
+            if leftover is None:
+                continue
+            if (leftover / "old").exists() and not target.exists():
+                (leftover / "old").rename(target)
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _staging(target: Path) -> tuple[Path, int]:
+    """A new, locked folder beside `target` and its open descriptor."""
+    for number in count():
+        path = _beside(target, number, "staging")
+        try:
+            path.mkdir(mode=0o700)
+            handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except (FileExistsError, FileNotFoundError):
+            continue
+        if _locked(handle, path):
+            return path, handle
+        os.close(handle)
+    raise AssertionError("unreachable")
 
 
 def write_bytes(path: str | Path, data: bytes) -> Path:

@@ -6,9 +6,12 @@ sentence that names the file, the line and the key; a NaN or an infinity is no n
 
 from __future__ import annotations
 
+import json
+import re
+import reprlib
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
@@ -18,6 +21,7 @@ Shape = TypeVar("Shape")
 AGAIN = "Make it again with the command that wrote it."
 MOST_BYTES = 1 << 30            # of one stored JSON; the largest that the project writes is far below
 SHOWN = 60                      # characters of a value that a message repeats
+UNBOUNDED = re.compile(rb"NaN|Infinity|[0-9][eE]\+?[0-9]{3}")      # may spell no number, where it stands in no text
 
 
 class Stored(BaseModel):
@@ -41,9 +45,34 @@ def read_bytes(path: str | Path, what: str = "file", remedy: str = AGAIN) -> byt
 def parse(data: bytes, shape: type[Shape], where: object, what: str = "file", remedy: str = AGAIN) -> Shape:
     """JSON bytes as `shape`; VwsdError names `where` and the key that does not fit."""
     try:
-        return _adapter(shape).validate_json(data)
+        found = _adapter(shape).validate_json(data)
     except ValidationError as e:
         raise VwsdError(f"the {what} does not have its form: {_first(e)}", where=where, remedy=remedy) from None
+    if UNBOUNDED.search(data):
+        try:
+            json.loads(data, parse_constant=_refuse, parse_float=_finite)
+        except ValueError as e:
+            raise VwsdError(f"the {what} does not have its form: {e}", where=where, remedy=remedy) from None
+    return found
+
+
+def validate(value: object, shape: type[Shape], where: object, what: str = "file", remedy: str = AGAIN) -> Shape:
+    """A value that was read by other means (YAML, say) as `shape`; VwsdError as of `parse`."""
+    try:
+        return _adapter(shape).validate_python(value)
+    except ValidationError as e:
+        raise VwsdError(f"the {what} does not have its form: {_first(e)}", where=where, remedy=remedy) from None
+
+
+def _refuse(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no number")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError(f"{digits} is too large for a number")
+    return number
 
 
 def read_json(path: str | Path, shape: type[Shape], what: str = "file", remedy: str = AGAIN) -> Shape:
@@ -56,10 +85,23 @@ def read_jsonl(path: str | Path, shape: type[Shape], what: str = "file", remedy:
 
     Lines end at LF alone: U+2028 and its like may stand inside a text.
     """
-    lines = read_bytes(path, what, remedy).split(b"\n")
+    return parse_lines(read_bytes(path, what, remedy), shape, path, what, remedy)
+
+
+def parse_lines(data: bytes, shape: type[Shape], where: object, what: str = "file", remedy: str = AGAIN) -> list[Shape]:
+    """The bytes of a file of a JSON value a line as a list of `shape`; VwsdError as of `read_jsonl`."""
+    found = []
+    for number, line in enumerate(lines_of(data), start=1):
+        found.append(parse(line, shape, f"{where}:{number}", what, remedy))
+    return found
+
+
+def lines_of(data: bytes) -> list[bytes]:
+    """Lines of a stored file, without the empty one behind the last line's end."""
+    lines = data.split(b"\n")
     if lines[-1] == b"":
         lines.pop()
-    return [parse(line, shape, f"{path}:{number}", what, remedy) for number, line in enumerate(lines, start=1)]
+    return lines
 
 
 @cache
@@ -69,14 +111,17 @@ def _adapter(shape: Any) -> TypeAdapter:
 
 def _first(error: ValidationError) -> str:
     """The first complaint in words: the key, what is wrong with it, and how many more there are."""
-    complaints = error.errors(include_url=False, include_context=False)
-    key = ".".join(str(part) for part in complaints[0]["loc"])
-    value = repr(complaints[0]["input"])
-    shown = value if len(value) <= SHOWN else value[:SHOWN] + "..."
-    reason = complaints[0]["msg"][:1].lower() + complaints[0]["msg"][1:]
-    if complaints[0]["type"] in ("missing", "json_invalid"):
+    complaint, *others = error.errors(include_url=False, include_context=False)
+    key = ".".join(str(part) for part in complaint["loc"])
+    reason = complaint["msg"].removeprefix("Value error, ")
+    reason = reason[:1].lower() + reason[1:]
+    if complaint["type"] in ("missing", "json_invalid", "value_error"):
         sentence = reason
     else:
-        sentence = f"{reason}, not {shown}"
-    more = f" (and {len(complaints) - 1} more)" if len(complaints) > 1 else ""
+        sentence = f"{reason}, not {_SHORT.repr(complaint['input'])}"
+    more = f" (and {len(others)} more)" if others else ""
     return f"{key}: {sentence}{more}" if key else f"{sentence}{more}"
+
+
+_SHORT = reprlib.Repr()         # never the whole of a large or deep value
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = SHOWN

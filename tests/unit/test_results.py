@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -300,10 +301,10 @@ def test_while_notebook_02_runs_its_own_encoder_is_the_baseline(demo, tmp_path):
 
 
 def test_a_language_without_a_place_is_named_and_not_guessed(demo):
-    run = demo / "predictions" / "toy.phrase.en.test"
-    for suffix in (".jsonl", ".meta.json"):
-        text = run.with_name(run.name + suffix).read_text().replace('"language": "en"', '"language": "de"').replace("toy.phrase.en.test", "toy.phrase.de.test")
-        run.with_name("toy.phrase.de.test" + suffix).write_text(text)
+    english = load_set("emojiwsd", "en", "test")
+    data = replace(english, language="de", items=tuple(replace(item, language="de") for item in english.items))
+    scores = np.random.default_rng(0).random((len(data.items), 10))
+    write_predictions(demo, "toy.phrase.de.test", data, [i.phrase for i in data.items], scores, profile="demo", variant="phrase", identity=RandomEncoder().identity())
     with pytest.raises(VwsdError) as e:
         report.write_report("demo")
     assert "the language 'de' has no name and no place in tables" in str(e.value) and "docs/adding-a-language.md" in str(e.value)

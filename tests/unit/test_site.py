@@ -12,6 +12,8 @@ import tomllib
 from pathlib import Path
 from urllib.parse import unquote
 
+import hostile_outputs
+import nbformat
 import pytest
 import site_tiny
 from bs4 import BeautifulSoup
@@ -21,7 +23,8 @@ from vwsdlib.data.sets import VwsdSet, load_set
 from vwsdlib.errors import VwsdError
 from vwsdlib.pipeline import owners
 from vwsdlib.results import collect, site
-from vwsdlib.results.predictions import read_predictions
+from vwsdlib.results.predictions import read_predictions, write_predictions
+from vwsdlib.results.report import write_report
 from vwsdlib.results.site import documents, items
 
 ROOT = paths.PACKAGE.parent
@@ -361,3 +364,99 @@ def test_templates_and_static_files_are_packaged():
     globs = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["vwsdlib.results.site"]
     files = [p.relative_to(site.HERE).as_posix() for p in site.HERE.rglob("*") if p.is_file() and p.suffix not in {".py", ".pyc"}]
     assert len(files) > 10 and not [name for name in files if not any(fnmatch.fnmatch(name, glob) for glob in globs)]
+
+
+# ---------------------------------------------------------------- hostile outputs, without a browser (with one: tests/browser)
+
+RUNS = re.compile(r"<(script|style|iframe|object|embed|form|svg|math|video|audio|base|meta|link|input|button|template|noscript)\b", re.I)
+
+
+def stays_harmless(html, pages=()):
+    """Nothing in the HTML runs, loads, or leads anywhere but to the web or to one of `pages`."""
+    page = BeautifulSoup(html, "html.parser")
+    assert not RUNS.search(html), html
+    for tag in page(True):
+        for name, value in tag.attrs.items():
+            assert not name.startswith("on") and name not in {"id", "srcset", "background", "ping", "formaction", "target", "download", "action"}, (name, html)
+            assert "evil.invalid" not in str(value) or name == "href" and value.startswith("https://"), html
+            assert "javascript" not in str(value).lower(), html
+        if tag.name == "img":
+            assert re.match("data:image/(png|jpeg|gif|webp);base64,", tag["src"]), html
+        if tag.name == "a":
+            assert tag["href"] in pages or tag["href"].startswith("https://") and tag["rel"] == ["noopener", "noreferrer"], html
+        assert not re.search(r"url|position|image|@|\\", tag.get("style", "")), html
+    return page
+
+
+@pytest.mark.parametrize("kind, html", hostile_outputs.PAYLOADS, ids=[kind for kind, _ in hostile_outputs.PAYLOADS])
+def test_a_hostile_output_is_made_harmless(kind, html):
+    pages = {"01_data.ipynb": "01_data.html"}
+    stays_harmless(documents.tame(documents.inlined(html), pages), pages.values())
+    stays_harmless(documents.tame(html, pages), pages.values())
+
+
+def test_a_notebook_of_hostile_outputs_shows_every_honest_cell(tmp_path):
+    path = tmp_path / "x.ipynb"
+    nbformat.write(hostile_outputs.notebook(), path)
+    title, html = documents.rendered(path, {})
+    page = stays_harmless(html)
+    shown = page.get_text()
+    missing = [n for n in range(len(hostile_outputs.PAYLOADS)) if f"still here {n}" not in shown]
+    assert missing == [] and len(hostile_outputs.PAYLOADS) > 40
+    for words in ("script as text", "drawing as text", "widget as text", "diagram as text", "$x$ <img src=x", "Markdown link"):
+        assert words in shown, words
+    assert title.startswith("Hostile <img")
+
+
+def test_the_looks_of_honest_tables_and_pictures_stay():
+    dots = "data:image/png;base64,iVBORw0KGgo="
+    honest = ('<style type="text/css">#T_a_row0_col0, #T_a_row1_col0 {background-color: #ff0000; color: white; position: fixed;}\n'
+              "@media print {#T_a_row1_col0 {color: blue}} .dataframe th:only-of-type {text-align: right} td:hover {color: red}</style>"
+              '<table id="T_a" class="dataframe" border="1"><thead><tr><th colspan="2">x &amp; y</th></tr></thead><tbody>'
+              '<tr><td id="T_a_row0_col0" style="text-align:left">1</td></tr><tr><td id="T_a_row1_col0" dir="auto">ذهب</td></tr></tbody></table>'
+              f'<img src="{dots}" alt="dots" width="3"><a href="https://example.org/x">page</a>')
+    page = BeautifulSoup(documents.tame(documents.inlined(honest), {}), "html.parser")
+    first, second = page("td")
+    assert first["style"] == "background-color:#ff0000;color:white;text-align:left" and second["style"] == "background-color:#ff0000;color:white"
+    assert page.th["style"] == "text-align:right" and page.th["colspan"] == "2" and page.th["scope"] == "col" and page.th.get_text() == "x & y"
+    assert page.table["class"] == ["dataframe"] and second["dir"] == "auto" and (page.img["src"], page.img["alt"], page.img["width"]) == (dots, "dots", "3")
+
+
+def test_a_styled_table_of_pandas_keeps_its_colours():
+    import pandas as pd
+
+    styled = pd.DataFrame({"a": [1, 2], "b": [3, 4]}).style.highlight_max(color="yellow")
+    page = BeautifulSoup(documents.tame(documents.inlined(styled.to_html()), {}), "html.parser")
+    assert [cell.get("style") for cell in page("td")] == [None, None, "background-color:yellow", "background-color:yellow"]
+
+
+def test_every_page_says_what_it_may_do(tiny_site):
+    for path in pages(tiny_site):
+        policy = soup(path).find("meta", attrs={"http-equiv": "Content-Security-Policy"})["content"]
+        assert "default-src 'none'" in policy and not re.search(r"script-src[^;]*unsafe", policy), path.name
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"<[^>]*\son\w+\s*=", text) and text.count("<script") == 1, path.name
+
+
+def test_names_and_texts_of_facts_are_text_on_every_page(tiny_results, tmp_path, monkeypatch):
+    """Markup in a phrase, a candidate, a text, a run's model, a notebook's title: shown as it is written."""
+    shutil.copytree(tiny_results, tmp_path / "r")
+    monkeypatch.setenv("VWSD_RESULTS", str(tmp_path / "r"))
+    folder = tmp_path / "r" / "demo"
+    own = load_set("emojiwsd", "en", "test").head(6)
+    bad = '"><img src=x onerror=alert(1)>'
+    renamed = [item.__class__(**{**vars(item), "id": f"a'b#{n}?x=javascript:1", "phrase": f"{bad}{n}", "target": bad}) for n, item in enumerate(own.items)]
+    data = own.__class__(**{**vars(own), "items": tuple(renamed)})
+    for path in (folder / "predictions").glob("*.en.*"):
+        path.unlink()
+    identity = {"model": bad, "revision": bad, "weights_sha256": bad, "processor": bad, "image_variant": bad, "dtype": bad, "device": bad}
+    write_predictions(folder, "lite.word.en.test", data, [bad] * 6, site_tiny.scored(data.items, 1), profile="demo", variant="word", identity=identity)
+    write_report("demo")
+    made = site.write_site("demo", tmp_path / "pages")
+    for path in pages(made):
+        page = soup(path)
+        assert not [tag for tag in page(True) if any(name.startswith("on") for name in tag.attrs)], path.name
+    page = soup(made / "items" / "emojiwsd.en.test" / f"{renamed[0].id}.html")
+    assert page.h1.get_text() == renamed[0].phrase
+    links = [a["href"] for a in soup(made / "items" / "emojiwsd.en.test" / "index.html").find(id="items")("a")]
+    assert [unquote(link) for link in links] == [f"{item.id}.html" for item in renamed] and not [x for x in links if ":" in x or "?" in x or "#" in x]

@@ -7,11 +7,14 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from .. import paths
+from .. import paths, schema
 from ..analysis.audit import audit
 from ..data.items import Item, normalise
 from ..data.sets import VwsdSet, key
+from ..errors import VwsdError
 from .predictions import code_sha256, versions
+
+AGAIN = "Run 01_data again with --force."
 
 
 def meanings(items: Sequence[Item], shown: dict[str, dict]) -> Counter[int]:
@@ -27,10 +30,34 @@ def meanings(items: Sequence[Item], shown: dict[str, dict]) -> Counter[int]:
 
 def write_audit(folder: Path, data: VwsdSet, *, profile: str, limit: int = 0) -> dict:
     """Audit a set and write it below `folder`/audit; returns what was written."""
+    paths.safe_name(data.language, "language")
+    paths.safe_name(data.split, "split")
     counts = meanings(data.items, key(data.images))
     made = {"dataset": data.name, "language": data.language, "split": data.split, "profile": profile, "limit": limit, "data_sha256": data.sha256,
             "official": data.official, "code_sha256": code_sha256(), "versions": versions(), **audit(data.items),
             "mean_words": sum(len(i.phrase.split()) for i in data.items) / len(data.items),
             "meanings": {str(k): counts[k] for k in sorted(counts)}, "mean_meanings": sum(k * v for k, v in counts.items()) / sum(counts.values())}
-    paths.write_text(Path(folder) / "audit" / f"{data.language}.{data.split}.json", json.dumps(made, indent=1) + "\n")
+    made["facts_sha256"] = _digest(made)
+    paths.write_text(Path(folder) / "audit" / f"{data.language}.{data.split}.json", json.dumps(made, indent=1, allow_nan=False) + "\n")
     return made
+
+
+def read_audit(path: str | Path) -> dict:
+    """Read an audit back; VwsdError with file and key where it is not as it was written or stands under another set's name."""
+    from .shapes import Audit
+
+    path = Path(path)
+    raw = schema.read_bytes(path, "audit", AGAIN)
+    known = schema.parse(raw, Audit, path, "audit", AGAIN)
+    if path.stem != f"{known.language}.{known.split}":
+        raise VwsdError(f"the audit is of {known.language} {known.split}, not of what its name says", where=path, remedy=AGAIN)
+    found = json.loads(raw)
+    if known.facts_sha256 not in (None, _digest(found)):
+        raise VwsdError("the audit is not the one that was written (facts_sha256)", where=path, remedy=AGAIN)
+    return found
+
+
+def _digest(made: dict) -> str:
+    """Hash of all that an audit says, but for the hash itself."""
+    said = {key: value for key, value in made.items() if key != "facts_sha256"}
+    return paths.sha256_bytes(json.dumps(said, sort_keys=True).encode())

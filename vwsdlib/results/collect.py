@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+from .. import schema
 from ..data.sets import VwsdSet, load_set
 from ..data.wsd import WsdItem
 from ..encoders.registry import ENCODERS
 from ..errors import VwsdError
 from ..language.translate import read_translations
+from .audits import read_audit
 from .measurements import Measurement, read_measurement
-from .predictions import Predictions, read_predictions
+from .predictions import AGAIN, Predictions, read_predictions
 from .rows import answers_of, audit_rows, prediction_rows, truth_rows, wsd_rows
 
 
@@ -42,18 +43,17 @@ class Collection:
     @cached_property
     def predictions(self) -> dict[str, Predictions]:
         """Run name -> predictions, ordered by name."""
-        return {p.run: p for p in self._stored(read_predictions, "predictions/*.jsonl")}
+        files = self._files("predictions/*.jsonl")
+        found = self._stored(read_predictions, "predictions/*.jsonl")
+        for path, p in zip(files, found, strict=True):
+            _named(path, p.run)
+        return {p.run: p for p in found}
 
     @cached_property
     def audits(self) -> dict[str, dict]:
         """`<language>.<split>` -> the audit that 01_data wrote, English first; VwsdError where one is damaged."""
-        found = {}
-        for path in sorted(self._files("audit/*.json"), key=lambda p: language_place(p.name.split(".")[0])):
-            try:
-                found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError as e:
-                raise VwsdError(f"the audit cannot be read: {e}", where=path, remedy="Run 01_data again with --force.") from e
-        return found
+        files = sorted(self._files("audit/*.json"), key=lambda p: language_place(p.name.split(".")[0]))
+        return {path.stem: read_audit(path) for path in files}
 
     @property
     def metas(self) -> list[dict]:
@@ -65,12 +65,20 @@ class Collection:
         """Row id -> row, of all runs and audits."""
         found = [row for a in self.audits.values() for row in audit_rows(a)]
         found += [row for how in ROWS for rows in self._stored(*how) for row in rows]
-        return {row["id"]: row for row in found}
+        rows: dict[str, dict] = {}
+        for row in found:
+            if rows.setdefault(row["id"], row) is not row:
+                raise VwsdError(f"two stored facts give the row {row['id']}", where=self.folder, remedy="Two files hold one run; remove or rename one.")
+        return rows
 
     @cached_property
     def measured(self) -> dict[str, Measurement]:
         """Name -> measurement, ordered by name."""
-        return {m.name: m for m in self._stored(read_measurement, "measured/*.jsonl")}
+        files = self._files("measured/*.jsonl")
+        found = self._stored(read_measurement, "measured/*.jsonl")
+        for path, m in zip(files, found, strict=True):
+            _named(path, m.name)
+        return {m.name: m for m in found}
 
     @cached_property
     def answered(self) -> dict[tuple[str, str], tuple[list[WsdItem], dict[str, tuple[str, ...]]]]:
@@ -80,7 +88,7 @@ class Collection:
     @cached_property
     def translations(self) -> dict[str, tuple[list[dict], dict]]:
         """`<translator>.<language>.<split>` -> (records, meta)."""
-        return {p.stem: read_translations(p) for p in self._files("translations/*.jsonl")}
+        return {p.stem: _translations(p) for p in self._files("translations/*.jsonl")}
 
     @cached_property
     def baselines(self) -> list[str]:
@@ -115,6 +123,27 @@ class Collection:
             raise VwsdError(f"the set {of['dataset']} {of['language']} {of['split']} on disk is not the one these results were made from", where=self.folder,
                             remedy=f"Run `vwsd run --profile {self.profile}` again.")
         return found
+
+
+def _named(path: Path, name: str) -> None:
+    """VwsdError where a stored fact stands under another name than its meta says."""
+    if path.stem != name:
+        raise VwsdError(f"the file holds '{name}', not what its name says", where=path, remedy="Give it its name back, or remove it with its .meta.json.")
+
+
+def _translations(path: Path) -> tuple[list[dict], dict]:
+    """Records and meta of a file of translations in their forms."""
+    from .shapes import Translation, TranslationMeta
+
+    records, meta = read_translations(path)
+    meta_path, what = path.with_suffix(".meta.json"), "translations' meta"
+    known = schema.read_json(meta_path, TranslationMeta, what, AGAIN)
+    schema.read_jsonl(path, Translation, "translations", AGAIN)
+    language_place(known.source)
+    for number, record in enumerate(records, start=1):
+        if record["language"] != known.source:
+            raise VwsdError(f"language is {record['language']!r}, and {known.source!r} in the meta", where=f"{path}:{number}", remedy=AGAIN)
+    return records, meta
 
 
 @lru_cache(maxsize=4096)

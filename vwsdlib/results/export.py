@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from ..analysis.scoring import ranking, write_scores
 from ..errors import VwsdError
-from ..paths import atomic, write_bytes, write_text
+from ..paths import atomic, safe_name, staging_folder, write_bytes, write_text
 from .predictions import Predictions
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+MARK = ".vwsd-export"           # in a folder that `dataset` wrote and may replace
 FROM_META = ("dataset", "language", "split", "variant", "model", "revision", "weights_sha256", "image_variant", "dtype", "seed", "profile", "limit", "data_sha256", "code_sha256")
 
 
@@ -26,7 +27,8 @@ def submission(runs: Sequence[Predictions], folder: Path) -> list[Path]:
     """
     texts: dict[str, str] = {}
     for p in runs:
-        name = f"prediction.{p.meta['language']}.txt"
+        language = safe_name(p.meta["language"], p.run)
+        name = f"prediction.{language}.txt"
         if name in texts:
             raise VwsdError("a submission has one run a language", where=p.run, remedy="Name one file for each language.")
         if p.meta.get("limit"):
@@ -46,9 +48,11 @@ def scores(runs: Sequence[Predictions], folder: Path) -> list[Path]:
     """
     if twice := {p.run for p in runs if sum(p.run == other.run for other in runs) > 1}:
         raise VwsdError("two runs of one name would be one file", where=min(twice), remedy="Export them into two folders.")
+    written = []
     for p in runs:
-        write_scores(folder / f"{p.run}.tsv", p.items, p.scores)
-    return [folder / f"{p.run}.tsv" for p in runs]
+        written.append(folder / f"{safe_name(p.run, 'run')}.tsv")
+        write_scores(written[-1], p.items, p.scores)
+    return written
 
 
 def to_dataset(runs: Sequence[Predictions]) -> Dataset:
@@ -71,11 +75,13 @@ def parquet(runs: Sequence[Predictions], folder: Path) -> list[Path]:
 
 
 def dataset(runs: Sequence[Predictions], folder: Path) -> list[Path]:
-    """The rows of `to_dataset` as a folder `predictions` for `datasets.load_from_disk`; VwsdError where it cannot be written."""
-    try:
-        to_dataset(runs).save_to_disk(folder / "predictions")
-    except OSError as e:
-        raise VwsdError(f"cannot write the file: {e.strerror or e}", where=folder / "predictions", remedy="Free some space or choose another folder.") from e
+    """The rows of `to_dataset` as a folder `predictions` for `datasets.load_from_disk`, in place of an earlier export.
+
+    An earlier one stays until the new one is whole. VwsdError where the folder holds something else or cannot be written.
+    """
+    made = to_dataset(runs)
+    with staging_folder(folder / "predictions", MARK, "export") as staging:
+        made.save_to_disk(staging)
     return [folder / "predictions"]
 
 

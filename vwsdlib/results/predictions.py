@@ -13,15 +13,20 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .. import paths
+from .. import paths, schema
 from ..analysis.metrics import gold_ranks
-from ..data.items import Item
+from ..data.items import Item, items_sha256
 from ..data.sets import VwsdSet
 from ..errors import VwsdError
 
+if TYPE_CHECKING:
+    from .shapes import Line, PredictionMeta
+
+AGAIN = "Run the notebook that makes them again with --force."
 VERSIONED = ("torch", "transformers", "numpy", "pillow")  # packages that can move a score
 
 
@@ -70,8 +75,9 @@ def write_predictions(folder: Path, run: str, data: VwsdSet, texts: Sequence[str
     """Write one run below `folder`/predictions; returns it.
 
     scores: [n, 10], higher is better; texts: the n texts as scored; variant: name of the text or technique; identity: the encoder's.
-    Raises VwsdError on a score that is not finite or a count that does not fit.
+    Raises VwsdError on a score that is not finite, a count that does not fit, or a run that cannot be a file's name.
     """
+    paths.safe_name(run, "run")
     scores = np.asarray(scores, np.float32)
     if scores.shape != (len(data.items), 10) or len(texts) != len(data.items):
         raise VwsdError(f"{len(texts)} texts and scores of shape {scores.shape} for {len(data.items)} items", where=run,
@@ -79,31 +85,67 @@ def write_predictions(folder: Path, run: str, data: VwsdSet, texts: Sequence[str
     if not np.isfinite(scores).all():
         raise VwsdError("a score is not finite", where=run, remedy="Look for a broken picture or an encoder that overflows.")
     ranks = gold_ranks(scores, [i.gold_index for i in data.items])
+    if not data.items:
+        raise VwsdError("there is no item to predict", where=run, remedy="Give a set that holds items; --limit counts from 1.")
     meta = {"run": run, "dataset": data.name, "language": data.language, "split": data.split, "n": len(data.items), "variant": variant, "profile": profile,
             "limit": limit, "seed": seed, "data_sha256": data.sha256, "code_sha256": code_sha256(), "versions": versions(), **identity}
     lines = [{"id": item.id, "language": item.language, "target": item.target, "phrase": item.phrase, "text": text, "candidates": item.candidates,
               "gold": item.gold, "scores": [float(str(s)) for s in row], "rank": int(rank)}
              for item, text, row, rank in zip(data.items, texts, scores, ranks)]
     stem = Path(folder) / "predictions" / run
-    paths.write_text(f"{stem}.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    paths.write_text(f"{stem}.meta.json", json.dumps(meta, indent=1, ensure_ascii=False) + "\n")
+    meta["lines_sha256"] = write_lines(f"{stem}.jsonl", lines)
+    paths.write_text(f"{stem}.meta.json", json.dumps(meta, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return Predictions(run, meta, data.items, tuple(texts), scores, ranks)
 
 
+def write_lines(path: str | Path, records: Sequence[dict]) -> str:
+    """Write a JSON object a line; returns the hash of the bytes, which the meta beside keeps. VwsdError for a NaN or an infinity."""
+    try:
+        text = "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records)
+    except ValueError as e:
+        raise VwsdError("a number is not finite, and stored facts hold no other", where=path, remedy="Look for what divides by zero or overflows.") from e
+    paths.write_text(path, text)
+    return paths.sha256_bytes(text.encode("utf-8"))
+
+
 def read_predictions(path: str | Path) -> Predictions:
-    """Read one run back; VwsdError where lines are missing or a stored rank is not the one its scores give."""
+    """Read one run back; VwsdError with file, line and key where anything in it is not as it was written.
+
+    Checked: the form of every line and of the meta, ids that are unique, ten candidates with the gold among them, ranks that the
+    scores give, the number of lines, the hash of the items (`data_sha256`), and the hash of the lines where the meta has one.
+    """
+    from .shapes import Line, PredictionMeta
+
     path = Path(path)
     meta_path = path.with_name(path.name.removesuffix(".jsonl") + ".meta.json")
-    try:
-        meta = json.loads(meta_path.read_text(encoding="utf-8"))
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]  # texts may hold U+2028
-        items = tuple(Item(x["id"], x["language"], x["target"], x["phrase"], tuple(x["candidates"]), x["gold"]) for x in lines)
-        scores = np.array([x["scores"] for x in lines], np.float32)  # [n, 10]
-        ranks = gold_ranks(scores, [i.gold_index for i in items])
-        stored = [x["rank"] for x in lines]
-    except (OSError, ValueError, KeyError) as e:
-        raise VwsdError(f"the predictions cannot be read: {e}", where=path, remedy="Run the notebook that makes them again with --force.") from e
-    if len(items) != meta["n"] or stored != ranks.tolist():
-        raise VwsdError("the predictions do not agree with themselves (a line is missing or was edited)", where=path,
-                        remedy="Run the notebook that makes them again with --force.")
-    return Predictions(meta["run"], meta, items, tuple(x["text"] for x in lines), scores, ranks)
+    raw, what = schema.read_bytes(meta_path, "predictions' meta", AGAIN), "predictions"
+    known = schema.parse(raw, PredictionMeta, meta_path, "predictions' meta", AGAIN)
+    data = schema.read_bytes(path, what, AGAIN)
+    lines = schema.parse_lines(data, Line, path, what, AGAIN)
+    _in_order(lines, known, path)
+    items = tuple(Item(x.id, x.language, x.target, x.phrase, tuple(x.candidates), x.gold) for x in lines)
+    with np.errstate(over="ignore"):
+        scores = np.array([x.scores for x in lines], np.float32)  # [n, 10]
+    if len(unbounded := np.argwhere(~np.isfinite(scores).all(1))):
+        raise VwsdError("a score is not finite in single precision", where=f"{path}:{unbounded[0, 0] + 1}", remedy=AGAIN)
+    ranks = gold_ranks(scores, [i.gold_index for i in items])
+    if len(wrong := np.argwhere(ranks != [x.rank for x in lines])):
+        first = int(wrong[0, 0])
+        raise VwsdError("the predictions do not agree with themselves: the rank is not the one that the scores give", where=f"{path}:{first + 1}", remedy=AGAIN)
+    if items_sha256(items) != known.data_sha256:
+        raise VwsdError("the predictions do not agree with themselves: the items are not those that their meta names (data_sha256)", where=path, remedy=AGAIN)
+    if known.lines_sha256 not in (None, paths.sha256_bytes(data)):
+        raise VwsdError("the predictions do not agree with themselves: the lines are not those that were written (lines_sha256)", where=path, remedy=AGAIN)
+    return Predictions(known.run, json.loads(raw), items, tuple(x.text for x in lines), scores, ranks)
+
+
+def _in_order(lines: Sequence[Line], meta: PredictionMeta, path: Path) -> None:
+    """VwsdError where lines are missing, an id stands twice, or a line is of another language than the meta says."""
+    if len(lines) != meta.n:
+        raise VwsdError(f"the predictions do not agree with themselves: {len(lines)} lines, and {meta.n} were written", where=path, remedy=AGAIN)
+    seen: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        if line.language != meta.language:
+            raise VwsdError(f"language is {line.language!r}, and {meta.language!r} in the meta", where=f"{path}:{number}", remedy=AGAIN)
+        if (first := seen.setdefault(line.id, number)) != number:
+            raise VwsdError(f"the id {line.id!r} stands in line {first} already", where=f"{path}:{number}", remedy=AGAIN)

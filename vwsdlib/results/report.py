@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from .. import paths
 from ..errors import VwsdError
@@ -18,6 +19,8 @@ from .tables.polclip import SCORES, trained_runs
 
 FACTS = ("predictions", "audit", "measured", "translations")
 MADE_BY = ("code_sha256", "model", "revision", "weights_sha256", "processor", "image_variant", "dtype", "device", "limit")
+AGAIN = "A stored fact is damaged or incomplete: run the notebook that makes it again with --force."
+Value = TypeVar("Value")
 DERIVED = ("tables", "figures", "rows.jsonl", "report.md", "report.json")
 
 
@@ -37,16 +40,32 @@ def write_report(profile: str, target: Path | None = None) -> Path:
     c = Collection(profile, source)
     if not c.predictions and not c.audits:
         raise VwsdError("nothing is stored for this profile", where=source, remedy=f"Run `vwsd run --profile {profile}` first.")
-    paths.write_text(target / "rows.jsonl", to_jsonl(c.rows.values()))
-    tables = {name: made for name, make in TABLES.items() if (made := make(c)) is not None}
-    stated = claims(c, deviations())
+    paths.write_text(target / "rows.jsonl", to_jsonl(_made("the rows", c, lambda: c.rows.values())))
+    tables = {}
+    for name, make in TABLES.items():
+        if (table := _made(f"the table '{name}'", c, lambda make=make: make(c))) is not None:
+            tables[name] = table
+    stated = _made("the claims", c, lambda: claims(c, deviations()))
     for made in (*tables.values(), claims_table(stated)):
         write_table(made, target)
-    figures = [name for name, draw in FIGURES.items() if (drawn := draw(c)) is not None and write_figure(name, drawn, target)]
-    facts = report_facts(c, stated, [*tables, "claims"], figures)
-    paths.write_text(target / "report.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
-    paths.write_text(target / "report.md", report_text(c, facts, tables))
+    figures = []
+    for name, draw in FIGURES.items():
+        if (drawn := _made(f"the figure '{name}'", c, lambda draw=draw: draw(c))) is not None:
+            write_figure(name, drawn, target)
+            figures.append(name)
+    facts = _made("the report", c, lambda: report_facts(c, stated, [*tables, "claims"], figures))
+    text = _made("the report", c, lambda: report_text(c, facts, tables))
+    paths.write_text(target / "report.json", json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    paths.write_text(target / "report.md", text)
     return target
+
+
+def _made(what: str, c: Collection, make: Callable[[], Value]) -> Value:
+    """What `make` makes of the stored facts; VwsdError naming `what` where they do not hold what it needs."""
+    try:
+        return make()
+    except (ArithmeticError, AttributeError, IndexError, LookupError, TypeError, ValueError) as e:
+        raise VwsdError(f"{what} cannot be made of the stored facts ({type(e).__name__}: {e})", where=c.folder, remedy=AGAIN) from e
 
 
 def refresh_report(profile: str) -> tuple[Path, bool]:
@@ -59,7 +78,7 @@ def refresh_report(profile: str) -> tuple[Path, bool]:
     try:
         if json.loads(stamp.read_text()) == {"made_of": made_of, "files": _derived(folder)}:
             return folder, False
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):     # no stamp, or none that can be read: the report is written again
         pass
     write_report(profile)
     paths.write_text(stamp, json.dumps({"made_of": made_of, "files": _derived(folder)}, indent=1))
@@ -135,8 +154,8 @@ def check_report(profile: str) -> list[str]:
     A difference is "<file>: missing | differs | left over", or says that the predictions were made by other code.
     """
     folder = paths.results_dir(profile)
-    with tempfile.TemporaryDirectory() as scratch:
-        made = write_report(profile, Path(scratch))
+    with paths.scratch_folder("check") as scratch:
+        made = write_report(profile, scratch)
         fresh, stored = _derived(made), _derived(folder)
     found = [f"{name}: {'missing' if name not in stored else 'left over' if name not in fresh else 'differs'}"
              for name in sorted(fresh.keys() | stored.keys()) if fresh.get(name) != stored.get(name)]

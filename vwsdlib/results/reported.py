@@ -10,12 +10,13 @@ from functools import cache
 
 import yaml
 
-from .. import paths
+from .. import paths, schema
 from ..analysis.metrics import mcnemar, paired_interval, percent, wilson
 from ..errors import VwsdError
 from .collect import Collection
 from .predictions import Predictions
 
+MEND = "Mend the entry, or take the file back from git."
 VERDICTS = {
     "EXACT": "the same count",
     "CLOSE": "off by at most max(2, 1 % of n) items",
@@ -33,11 +34,22 @@ VERDICTS = {
 
 @cache
 def entries() -> tuple[dict, ...]:
-    """All entries of results/reported.yml, in file order; VwsdError where there is no such file."""
+    """All entries of results/reported.yml, in file order; VwsdError where there is no such file or an entry of it is not as it must be."""
+    from .shapes import Reported
+
     path = paths.root() / "results" / "reported.yml"
     if not path.exists():
         raise VwsdError("the reported values are missing", where=path, remedy="Run from a checkout of the project, or set VWSD_HOME to one.")
-    return tuple(yaml.safe_load(path.read_text(encoding="utf-8")))
+    what = "file of reported values"
+    try:
+        found = yaml.safe_load(schema.read_bytes(path, what, MEND))
+    except (yaml.YAMLError, UnicodeError, ValueError, RecursionError) as e:
+        raise VwsdError(f"the {what} is no YAML: {e}", where=path, remedy=MEND) from None
+    known = schema.validate(found, list[Reported], path, what, MEND)
+    ids = [entry.id for entry in known]
+    if twice := [name for number, name in enumerate(ids) if name in ids[:number]]:
+        raise VwsdError(f"the {what} has the id {twice[0]} twice", where=path, remedy=MEND)
+    return tuple(found)
 
 
 def reported() -> tuple[dict, ...]:

@@ -24,6 +24,7 @@ from ... import paths
 from ...data.items import Item
 from ...data.pictures import load_picture
 from ...data.sets import VwsdSet
+from ...errors import VwsdError
 from ..collect import Collection
 from ..tables import set_title
 
@@ -52,6 +53,10 @@ def figure(function: Callable[[Collection], Drawn | None]) -> Callable[[Collecti
 def write_figure(name: str, drawn: Drawn, folder: Path) -> list[Path]:
     """Save `figures/<name>.png`, `.pdf` and `.json` (the numbers drawn) below `folder`; no clock goes into the files."""
     fig, numbers = drawn
+    try:
+        stated = json.dumps(numbers, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    except ValueError as e:
+        raise VwsdError(f"a number of the figure '{name}' is not finite", where=folder, remedy="Look at the stored facts behind it.") from e
     stem = Path(folder) / "figures" / name
     metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None, "Creator": None}}
     written = []
@@ -61,7 +66,7 @@ def write_figure(name: str, drawn: Drawn, folder: Path) -> list[Path]:
                 fig.savefig(temporary, format=kind, metadata=blank)
             written.append(Path(f"{stem}.{kind}"))
     plt.close(fig)
-    return [*written, paths.write_text(f"{stem}.json", json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")]
+    return [*written, paths.write_text(f"{stem}.json", stated)]
 
 
 def png(fig: Figure, dpi: int = 90) -> bytes:

@@ -6,25 +6,27 @@ nothing is measured here. No clock goes into a page, so that the same facts give
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from ... import paths
+from ... import paths, schema
 from ...errors import VwsdError
 from ..collect import Collection
 from ..figures import FIGURES
 from ..report import deviations, scope
+from ..shapes import Report
 from ..tables import TABLES, Column, Table, claims_table, write_table
 from . import documents, items
 
 HERE = Path(__file__).parent
+# What a page may do, whatever stands in it: show its own style, script and pictures. `file:` beside 'self', for not every browser
+# takes a page on disk for its own origin. Styles of single elements are those that safe_html.py let through.
+POLICY = ("default-src 'none'; img-src 'self' file: data:; style-src 'self' file:; style-src-attr 'unsafe-inline'; script-src 'self' file:; "
+          "script-src-attr 'none'; base-uri 'none'; form-action 'none'")
 MARK = ".vwsd-site"                                                  # in a folder that this module wrote and may replace
 NAV = {"index.html": "Overview", "claims.html": "Claims", "tables/index.html": "Tables", "figures.html": "Figures", "items/index.html": "Items",
        "notebooks/index.html": "Notebooks", "deviations.html": "Deviations", "provenance.html": "Provenance", "again.html": "Run again"}
@@ -61,12 +63,11 @@ def write_site(profile: str, target: Path | None = None, notebooks: Sequence[dic
     source = paths.results_dir(profile)
     target = Path(target or source / "site").absolute()
     c, facts = Collection(profile, source), _report(profile, source)
-    with _in_place_of(target) as folder:
-        (folder / MARK).write_text(f"{profile}\n")
+    with paths.staging_folder(target, MARK, "site") as folder:
         for path in (*sorted((HERE / "static").iterdir()), *(source / name for name in LINKED)):
             shutil.copyfile(path, folder / path.name)
         sets = items.sets_of(c)
-        site = Site(folder, {"profile": profile, "scope": documents.inline(scope(c)), "nav": NAV, "facts": facts, "slowest": slowest})
+        site = Site(folder, {"policy": POLICY, "profile": profile, "scope": documents.inline(scope(c)), "nav": NAV, "facts": facts, "slowest": slowest})
         tables = _tables(site, c, facts)
         _figures(site, source, facts, sorted({s.data.credit for s in sets if s.data}))
         items.write_items(site, sets)
@@ -82,37 +83,16 @@ def write_site(profile: str, target: Path | None = None, notebooks: Sequence[dic
 
 def _report(profile: str, source: Path) -> dict:
     """report.json, where all that it speaks of is there."""
-    remedy = f"Run `vwsd report --profile {profile}` first."
-    try:
-        facts = json.loads((source / "report.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise VwsdError("there is no report that could be shown", where=source / "report.json", remedy=remedy) from e
+    remedy, path = f"Run `vwsd report --profile {profile}` first.", source / "report.json"
+    if not path.is_file():
+        raise VwsdError("there is no report that could be shown", where=path, remedy=remedy)
+    facts = schema.read_json(path, Report, "report", remedy).model_dump()
+    if unknown := [name for name in facts["figures"] if name not in FIGURES]:
+        raise VwsdError(f"the report speaks of a figure '{unknown[0]}', and there is none", where=path, remedy=remedy)
     wanted = [*LINKED, *(f"figures/{name}{suffix}" for name in facts["figures"] for suffix in DRAWN)]
     if missing := [name for name in wanted if not (source / name).is_file()]:
         raise VwsdError(f"{missing[0]} of the report is missing", where=source, remedy=remedy)
     return facts
-
-
-@contextmanager
-def _in_place_of(target: Path) -> Iterator[Path]:
-    """An empty folder beside `target` that takes its place when all is written; on failure it goes, and what was there stays."""
-    if target.exists() and not (target / MARK).exists() and (not target.is_dir() or any(target.iterdir())):
-        raise VwsdError("this is not a site that `vwsd report --html` wrote, so it is left alone", where=target, remedy="Give --out another folder.")
-    staging = None
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-        (staging / "new").mkdir()
-        yield staging / "new"
-        if target.exists():
-            target.rename(staging / "old")
-        (staging / "new").rename(target)
-    except OSError as e:
-        raise VwsdError(f"cannot write the site: {e.strerror or e}", where=e.filename or target,
-                        remedy="Free some space or choose another folder with --out.") from e
-    finally:
-        if staging:
-            shutil.rmtree(staging, ignore_errors=True)
 
 
 @cache

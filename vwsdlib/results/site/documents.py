@@ -11,11 +11,13 @@ from tqdm.auto import tqdm
 
 from ... import paths
 from ...errors import VwsdError
+from .safe_html import inlined, safe
 
 if TYPE_CHECKING:
     from . import Site
 
-ACTIVE = ("script", "style", "link", "iframe", "object", "embed", "base", "meta", "form", "input", "button")
+AGAIN = "Run it again with --force."
+FORMS = ("text/html", "text/markdown", "image/png", "image/jpeg", "text/latex", "text/plain")
 WIDE = {"table": "Table", "pre": "Text"}      # what may be wider than a small screen scrolls by itself, by keyboard too
 
 
@@ -49,31 +51,50 @@ def tame(html: str, pages: Mapping[str, str]) -> str:
     """
     from bs4 import BeautifulSoup
 
-    soup = BeautifulSoup(html, "html.parser")
-    for tag in soup(ACTIVE):
-        tag.decompose()
-    for tag in soup(True):
-        tag.attrs = {name: value for name, value in tag.attrs.items() if not name.startswith("on") and "url(" not in str(value)}
-    for image in soup("img"):
-        if not image.get("src", "").startswith("data:image/"):
-            image.replace_with(image.get("alt", ""))
-    for link in soup("a"):
-        _lead(link, pages)
+    soup = BeautifulSoup(safe(html, pages), "html.parser")
+    for image in soup("img", src=False):
+        image.replace_with(image.get("alt", ""))
+    for link in soup("a", href=False):
+        link.unwrap()
     for tag in soup(list(WIDE)):
         tag.wrap(soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0", "role": "group", "aria-label": WIDE[tag.name]}))
     for cell in soup("th"):
         cell.attrs.setdefault("scope", "col" if cell.find_parent("thead") else "row")
-    return str(soup)
+    return safe(str(soup), pages)
 
 
-def _lead(link, pages: Mapping[str, str]) -> None:
-    target = link.get("href", "")
-    if target.startswith(("https://", "http://")):
-        return
-    if (page := pages.get(target.rsplit("/", 1)[-1])) is not None:
-        link["href"] = page
-    else:
-        link.unwrap()
+def rendered(path: Path, pages: Mapping[str, str]) -> tuple[str, str]:
+    """(title, HTML) of an executed notebook; VwsdError where it cannot be read.
+
+    Of an output's forms those are shown that can be made safe: HTML, Markdown, pictures of pixels, text.
+    """
+    from html import escape
+
+    from nbconvert import HTMLExporter
+    from traitlets.config import Config
+
+    notebook = _read(path)
+    forms = Config({"NbConvertBase": {"display_data_priority": list(FORMS)}})
+    exporter = HTMLExporter(config=forms, template_name="basic", exclude_anchor_links=True, sanitize_html=True)
+    exporter.register_filter("clean_html", lambda html: safe(inlined(html), pages))     # each part by itself, so that none opens into the next
+    try:
+        html, _ = exporter.from_notebook_node(notebook)
+    except Exception as e:      # whatever nbconvert raises over outputs of another shape
+        raise VwsdError(f"the executed notebook cannot be shown: {e!r}", where=path, remedy=AGAIN) from e
+    lines = [line for cell in notebook.cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
+    heads = [line[2:].strip() for line in lines if line.startswith("# ")]
+    title = heads[0] if heads else path.stem
+    return title, tame(html if heads else f"<h1>{escape(title)}</h1>{html}", pages)
+
+
+def _read(path: Path):
+    """An executed notebook; VwsdError where it is none."""
+    import nbformat
+
+    try:
+        return nbformat.read(path, as_version=4)
+    except Exception as e:      # whatever nbformat raises over JSON of another shape
+        raise VwsdError("the executed notebook is missing or broken", where=path, remedy=AGAIN) from e
 
 
 def write_notebooks(site: Site, folder: Path, about: Mapping[str, str]) -> list[dict]:
@@ -86,18 +107,3 @@ def write_notebooks(site: Site, folder: Path, about: Mapping[str, str]) -> list[
         site.page(f"notebooks/{path.stem}.html", "document", title, body=_markup(body))
     site.page("notebooks/index.html", "notebooks", "Notebooks", notebooks=shown)
     return shown
-
-
-def rendered(path: Path, pages: Mapping[str, str]) -> tuple[str, str]:
-    """(title, HTML) of an executed notebook; VwsdError where it cannot be read."""
-    import nbformat
-    from nbconvert import HTMLExporter
-
-    try:
-        notebook = nbformat.read(path, as_version=4)
-    except (OSError, ValueError, AttributeError, nbformat.ValidationError) as e:
-        raise VwsdError("the executed notebook is missing or broken", where=path, remedy="Run it again with --force.") from e
-    html, _ = HTMLExporter(template_name="basic", exclude_anchor_links=True).from_notebook_node(notebook)
-    heads = [line[2:].strip() for cell in notebook.cells if cell.cell_type == "markdown" for line in cell.source.splitlines() if line.startswith("# ")]
-    title = heads[0] if heads else path.stem
-    return title, tame(html if heads else f"<h1>{title}</h1>{html}", pages)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import csv
 import html
 import io
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ... import paths
+from ...errors import VwsdError
 from ..collect import Collection
 
 VARIANTS = {"word": "bare word", "phrase": "phrase", "this_is": "“This is …”"}
@@ -97,7 +99,11 @@ def table(function: Callable[[Collection], Table | None]) -> Callable[[Collectio
 
 
 def write_table(made: Table, folder: Path) -> list[Path]:
-    """The three files of a table below `folder`/tables."""
+    """The three files of a table below `folder`/tables; VwsdError where a cell holds a NaN or an infinity."""
+    for column in made.columns:
+        for row in made.rows:
+            if isinstance(value := row.get(column.key), float) and not math.isfinite(value):
+                raise VwsdError(f"a number of the table '{made.name}' is not finite ({column.key})", where=folder, remedy="Look at the stored facts behind it.")
     stem = Path(folder) / "tables" / made.name
     return [paths.write_text(f"{stem}.csv", made.csv()), paths.write_text(f"{stem}.md", made.markdown()), paths.write_text(f"{stem}.tex", made.latex())]
 
@@ -108,8 +114,18 @@ def set_title(c: Collection) -> str:
     if not facts:
         return c.profile
     name = {"emojiwsd": "EmojiWSD", "vwsd": "SemEval-2023 V-WSD", "rehearsal": "random weights, generated pictures"}.get(facts[0]["dataset"], facts[0]["dataset"])
-    limit = f", first {facts[0]['limit']} items only" if facts[0]["limit"] else ""
-    return f"{name}{limit}; profile {c.profile}"
+    return f"{name}{_part(facts)}; profile {c.profile}"
+
+
+def _part(facts: list[dict]) -> str:
+    """How a caption says that not all items were taken; where some facts are of all items and some are not, n says which."""
+    limits = sorted({fact["limit"] for fact in facts if fact["limit"]})
+    if not limits:
+        return ""
+    shown = " or ".join(map(str, limits))
+    if len({fact["limit"] for fact in facts}) > 1:
+        return f", some rows of the first {shown} items only (see n)"
+    return f", first {shown} items only"
 
 
 def interval(low: float, high: float) -> str:
