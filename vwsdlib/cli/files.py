@@ -14,18 +14,22 @@ def set_arguments(p: argparse.ArgumentParser) -> None:
     """--data, --gold and --json, as every command on a set takes them."""
     p.add_argument("--data", type=Path, required=True, help="data file: target, phrase, ten image names a line, tab-separated")
     p.add_argument("--gold", type=Path, required=True, help="gold file: the right image name a line, same order")
+    p.add_argument("--language", metavar="CODE", help="language of the set, as it (default: as the data file's name begins, else English)")
     p.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def read_set(o: argparse.Namespace):
     """Items of --data and --gold; a file by an official name with other bytes is read, and said to be another."""
-    from ..data.items import read_items
+    from ..data.items import language_note, read_items
     from ..data.sets import is_official
 
     for path in (o.data, o.gold):
         if path.is_file() and is_official(path) is False:
             print(f"note: {path.name} is not byte for byte the published file of that name", file=sys.stderr)
-    return read_items(o.data, o.gold)
+    language = getattr(o, "language", None)
+    if note := language_note(o.data, language):
+        print(f"note: {note}", file=sys.stderr)
+    return read_items(o.data, o.gold, language)
 
 
 def _score_arguments(p: argparse.ArgumentParser) -> None:

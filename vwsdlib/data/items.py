@@ -8,13 +8,13 @@ files a line short); each is either read through or stopped with a sentence that
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import VwsdError
 from ..paths import sha256_bytes, write_text
+from .letters import normalise  # noqa: F401  (its users know it as of this module)
 from .sources import picture_names, pictures_at
 
 CANDIDATES = 10
@@ -41,15 +41,6 @@ class Item:
         if self.gold is None:
             raise VwsdError("the item has no gold", where=self.id, remedy="Give the gold file that belongs to the data file.")
         return self.candidates.index(self.gold)
-
-
-def normalise(text: str) -> str:
-    """Text for comparing, never for scoring: NFC, invisible (Cf) characters out, spaces folded, case folded.
-
-    The zero-width non-joiner goes too, as it is often left out in Farsi.
-    """
-    visible = "".join(c for c in unicodedata.normalize("NFC", text) if unicodedata.category(c) != "Cf")
-    return " ".join(visible.split()).casefold()
 
 
 def read_lines(path: str | Path) -> list[str]:
@@ -84,10 +75,50 @@ def set_name(data_path: str | Path) -> str:
     return re.sub(r"\.data\b.*$", "", name) or name
 
 
+OFFICIAL_NAME = re.compile(r"(?:(en|it|fa)\.test|train|trial)\.(?:data|gold)(?:\.v[\d.]+)?\.txt", re.I)
+# en, it and fa are the project's own; with the others, the languages that the lite encoder's multilingual twin reads.
+KNOWN_LANGUAGES = frozenset("en it fa ar de es fr ja ko nl pl pt ru th tr zh".split())
+LANGUAGE_WORDS = {"english": "en", "italian": "it", "farsi": "fa", "persian": "fa", "german": "de", "french": "fr", "spanish": "es"}
+
+
 def language_of(data_path: str | Path) -> str:
-    """Language code from a file name such as `fa.test.data.txt`; English where there is none (train, trial)."""
-    found = re.match(r"([a-z]{2})\.", Path(data_path).name)
-    return found.group(1) if found else "en"
+    """Language of a data file by its name; English where the name says none. `language_for` also says which of the two it was."""
+    return language_for(data_path)[0]
+
+
+def language_for(data_path: str | Path, given: str | None = None) -> tuple[str, str]:
+    """Language code of a data file, and how it is known: "given", "named", "stated" or "assumed".
+
+    given: what the user said, which wins. Else the name counts where it is an official one (train and trial are English) or begins
+    with a language of KNOWN_LANGUAGES and a dot, in either case (`it.mine.data.txt`, `IT.mine.data.txt`); else what a JSON file says
+    itself; else English is assumed. Raises VwsdError for a `given` that is no language code.
+    """
+    if given is not None:
+        return language_code(given), "given"
+    name = Path(data_path).name
+    if OFFICIAL_NAME.fullmatch(name):
+        return (OFFICIAL_NAME.fullmatch(name)[1] or "en").lower(), "named"
+    first, dot, _ = name.partition(".")
+    if dot and first.lower() in KNOWN_LANGUAGES:
+        return first.lower(), "named"
+    return "en", "assumed"
+
+
+def language_code(text: str) -> str:
+    """The code of a language as people write it: `it`, `IT`, `Italian`; VwsdError for what is neither a code nor a known word."""
+    word = text.strip().lower()
+    word = LANGUAGE_WORDS.get(word, word)
+    if not re.fullmatch(r"[a-z]{2,3}", word):
+        raise VwsdError(f"{text!r} is no language code", where="--language", remedy="Give two letters, as en, it or fa.")
+    return word
+
+
+def language_note(data_path: str | Path, given: str | None = None) -> str:
+    """A sentence for the user where the language of a file is only assumed, else ""."""
+    language, how = language_for(data_path, given)
+    if how != "assumed":
+        return ""
+    return f"language of {Path(data_path).name} taken as English ({language}); name it with --language"
 
 
 def read_items(data: str | Path, gold: str | Path | None = None, language: str | None = None) -> list[Item]:
@@ -96,7 +127,7 @@ def read_items(data: str | Path, gold: str | Path | None = None, language: str |
     Ids are `<set name>.<0-based line>`. Raises VwsdError, naming file and line, on a line without twelve fields, an empty
     field, a name that stands twice among the candidates, and a gold file that is short, long, shifted or of another set.
     """
-    name, language = set_name(data), language or language_of(data)
+    name, language = set_name(data), language_for(data, language)[0]
     lines = read_lines(data)
     if not lines:
         raise VwsdError("the data file is empty", where=data, remedy=REFETCH)
