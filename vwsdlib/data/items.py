@@ -11,7 +11,7 @@ import json
 import re
 import unicodedata
 import warnings
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -201,10 +201,13 @@ def looks_like_json(text: str) -> bool:
     return text.lstrip()[:1] in ("[", "{")
 
 
-def parse_json(text: str, where: object) -> Any:
-    """The value of a JSON text that a user brought; VwsdError where it is not whole, names a key twice, or is nested without end."""
+def parse_json(text: str, where: object, number: Callable[[str], Any] | None = None) -> Any:
+    """The value of a JSON text that a user brought; VwsdError where it is not whole, names a key twice, or is nested without end.
+
+    number: what makes a value of a number's spelling, NaN and Infinity included; else Python's own way.
+    """
     try:
-        return json.loads(text, object_pairs_hook=_unique_keys)
+        return json.loads(text, object_pairs_hook=_unique_keys, parse_float=number, parse_int=number, parse_constant=number)
     except json.JSONDecodeError as e:
         raise VwsdError(f"not whole JSON: {e.msg}", where=f"{where}:{e.lineno}", remedy="Write the file again.") from None
     except (ValueError, RecursionError) as e:
