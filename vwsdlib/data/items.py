@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..errors import VwsdError
 from ..paths import sha256_bytes, write_text
-from .sources import picture_names, pictures_at
+from .sources import Pictures, pictures_at
 
 CANDIDATES = 10
 REFETCH = "Take the files again as they were published, data and gold of the same version."
@@ -166,8 +166,11 @@ def image_names(items: Iterable[Item]) -> list[str]:
     return list(dict.fromkeys(name for item in items for name in item.candidates))
 
 
-def missing_pictures(items: Iterable[Item], images: str | Path) -> dict[str, list[str]]:
-    """Item id -> the candidates whose file is not at `images` (`sources.pictures_at`); names are compared with their case."""
-    present = picture_names(pictures_at(images))
-    missing = {item.id: [c for c in item.candidates if c not in present] for item in items}
-    return {key: names for key, names in missing.items() if names}
+def missing_pictures(items: Iterable[Item], images: str | Path | Pictures) -> dict[str, list[str]]:
+    """Item id -> the candidates that are nowhere at `images` (`sources.pictures_at`, whose rule decides).
+
+    VwsdError where a name stands for different pictures.
+    """
+    at = pictures_at(images)
+    missing = {item.id: [name for name in item.candidates if at.find(name) is None] for item in items}
+    return {item_id: names for item_id, names in missing.items() if names}
