@@ -19,7 +19,7 @@ from typing import Any
 from ..errors import VwsdError
 from ..paths import sha256_bytes, write_text
 from .letters import normalise
-from .sources import PICTURES, picture_names, pictures_at
+from .sources import Pictures, pictures_at
 from .textfile import OFFICIAL_NAME, REFETCH, read_lines, read_text, remedy_for, split_lines
 
 __all__ = ["CANDIDATES", "REFETCH", "Item", "find_candidate", "normalise", "read_items", "read_lines", "write_items"]
@@ -31,6 +31,9 @@ PHRASE_WORDS = frozenset("phrase context text sentence full_phrase limited_conte
 CANDIDATE_WORDS = frozenset("candidates candidate images image_names".split())
 GOLD_WORDS = frozenset("gold label answer gold_image gold_label correct_image".split())
 NUMBERED_COLUMN = re.compile(r"(?:image|img|candidate|cand|picture|option|name)[ _.-]?\d+")
+
+# endings that a gold may lack; what a file holds is told by its bytes, never by these
+NAME_ENDINGS = frozenset(".jpg .jpeg .jpe .jfif .pjpeg .png .gif .webp .avif .bmp .tif .tiff .ppm".split())
 
 
 @dataclass(frozen=True)
@@ -325,7 +328,7 @@ def find_candidate(name: str, candidates: Sequence[str]) -> str | None:
 def _stem(name: str) -> str:
     """A name without the suffix of a picture."""
     stem, dot, suffix = name.rpartition(".")
-    return stem if f".{suffix}".lower() in PICTURES and stem else name
+    return stem if f".{suffix}".lower() in NAME_ENDINGS and stem else name
 
 
 def _check_labels(items: Sequence[Item], labels: Sequence[str], golds: Sequence[str], data: str | Path) -> None:
@@ -389,8 +392,11 @@ def image_names(items: Iterable[Item]) -> list[str]:
     return list(dict.fromkeys(name for item in items for name in item.candidates))
 
 
-def missing_pictures(items: Iterable[Item], images: str | Path) -> dict[str, list[str]]:
-    """Item id -> the candidates whose file is not at `images` (`sources.pictures_at`); names are compared with their case."""
-    present = picture_names(pictures_at(images))
-    missing = {item.id: [c for c in item.candidates if c not in present] for item in items}
-    return {key: names for key, names in missing.items() if names}
+def missing_pictures(items: Iterable[Item], images: str | Path | Pictures) -> dict[str, list[str]]:
+    """Item id -> the candidates that are nowhere at `images` (`sources.pictures_at`, whose rule decides).
+
+    VwsdError where a name stands for different pictures.
+    """
+    at = pictures_at(images)
+    missing = {item.id: [name for name in item.candidates if at.find(name) is None] for item in items}
+    return {item_id: names for item_id, names in missing.items() if names}
