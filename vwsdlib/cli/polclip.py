@@ -146,15 +146,17 @@ def _textual(o: argparse.Namespace) -> int:
     from ..analysis.wsd_scoring import score_groups
     from ..data.wsd import write_key
     from ..polclip.checkpoints import load_polclip
+    from ..language.wsd_baselines import choose
     from ..polclip.evaluate import textual_scores
-    from ..polclip.records import read_records
+    from ..polclip.records import as_item, read_records
 
     records = list(read_records(o.records))
     scored = any(record.golds for record in records)
     if not (scored or (records and o.out)):
         raise VwsdError("there is no record with a gold", where=o.records, remedy="Give records with golds, or a file to write answers to (--out).")
-    answers = {name: {r.id: (r.candidates[int(its.argmax())].id,) if r.candidates else () for r, its in zip(records, rows)}
-               for name, rows in textual_scores(load_polclip(o.checkpoint)[0], records).items()}
+    scores = textual_scores(load_polclip(o.checkpoint)[0], records)
+    items = [as_item(record) for record in records]
+    answers = {name: choose(items, rows) for name, rows in scores.items()}
     found = {name: score_groups(records, its) for name, its in answers.items()} if scored else {}
     if o.out:
         write_key(o.out, answers["sum"])

@@ -13,13 +13,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-
 from ..data.emojiwsd.senses import senses
 from ..data.items import Item
 from ..data.wordnet import WordNet, lemma_form, load_wordnet
 from ..data.wsd import WsdItem
 from ..errors import VwsdError
+from ..finite import best
 from ..paths import cache_dir
 from . import endpoint, wsd_baselines
 from .quality import words
@@ -80,7 +79,10 @@ def first_sentence(text: str) -> str:
 
 def _choosing(score: Callable[[Sequence[WsdItem]], wsd_baselines.Scores]) -> Callable[[Entry], tuple[dict, Callable]]:
     def choose(items: Sequence[WsdItem]) -> list[str]:
-        return [wsd_baselines.glosses_of(item)[int(np.argmax(own))] if item.candidates else "" for item, own in zip(items, score(items))]
+        chosen = []
+        for item, own in zip(items, score(items)):
+            chosen.append(wsd_baselines.glosses_of(item)[best(own, where=item.id)] if item.candidates else "")
+        return chosen
 
     return lambda entry: ({"model": "", "revision": "", "weights_sha256": "", "settings": dict(entry.settings)}, lambda: choose)
 
