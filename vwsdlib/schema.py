@@ -6,6 +6,7 @@ sentence that names the file, the line and the key; a NaN or an infinity is no n
 
 from __future__ import annotations
 
+import stat
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,7 +31,10 @@ def read_bytes(path: str | Path, what: str = "file", remedy: str = AGAIN) -> byt
     """The bytes of a stored file; VwsdError where there is none, it cannot be read or is absurdly large."""
     path = Path(path)
     try:
-        if path.stat().st_size > MOST_BYTES:
+        facts = path.stat()
+        if not (stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)):
+            raise VwsdError(f"the {what} is no ordinary file", where=path, remedy=remedy)
+        if facts.st_size > MOST_BYTES:
             raise VwsdError(f"the {what} has more than {MOST_BYTES >> 30} GB", where=path, remedy=remedy)
         return path.read_bytes()
     except OSError as e:
@@ -42,6 +46,14 @@ def parse(data: bytes, shape: type[Shape], where: object, what: str = "file", re
     """JSON bytes as `shape`; VwsdError names `where` and the key that does not fit."""
     try:
         return _adapter(shape).validate_json(data)
+    except ValidationError as e:
+        raise VwsdError(f"the {what} does not have its form: {_first(e)}", where=where, remedy=remedy) from None
+
+
+def check(value: object, shape: type[Shape], where: object, what: str = "file", remedy: str = AGAIN) -> Shape:
+    """A value, such as YAML gives, as `shape`; VwsdError as of `parse`."""
+    try:
+        return _adapter(shape).validate_python(value)
     except ValidationError as e:
         raise VwsdError(f"the {what} does not have its form: {_first(e)}", where=where, remedy=remedy) from None
 
