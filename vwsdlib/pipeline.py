@@ -8,25 +8,83 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import os
 import re
 import sys
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
 
 import nbformat
 import yaml
+from pydantic import Field
 
 from .data.sets import fingerprint
 from .errors import VwsdError, known
 from .paths import results_dir, root, sha256_bytes, sha256_file
 from .results.predictions import code_sha256
+from .schema import Stored, read_bytes, read_json, validate
 
 KEYS = ("about", "needs", "profiles", "minutes", "produces")                 # of one notebook in pipeline.yml
 SHORTHAND = {"tables": (".csv", ".md", ".tex"), "figures": (".png", ".pdf", ".json"),
              **dict.fromkeys(("predictions", "measured", "translations", "definitions"), (".jsonl", ".meta.json"))}
 DEFAULT_MINUTES = 60
+MOST_VALUES = 10_000     # of pipeline.yml or a setting, every alias counted each time
+AS_IN_GIT = "Restore it with git, or correct it."
+
+
+class Entry(Stored):
+    """One notebook in pipeline.yml."""
+
+    about: str | None = None
+    needs: list[str] | None = None
+    profiles: list[str] | None = None
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    produces: list[str] | dict[str, list[str] | None] | None = None
+
+
+class CellTime(Stored):
+    """How long a cell took; in stamps."""
+
+    notebook: str
+    cell: int
+    line: str
+    seconds: float
+
+
+class Components(Stored):
+    """What a result was made of; in stamps. Further hashes stand beside."""
+
+    upstream: dict[str, str]
+
+
+class Stamp(Stored):
+    """`.stamps/NAME.json`."""
+
+    fingerprint: str
+    components: Components
+    outputs: dict[str, str]
+    seconds: float
+    cells: list[CellTime] = []
+
+
+class FailureRecord(Stored):
+    """`.stamps/NAME.failed.json`."""
+
+    cell: int
+    error: str
+    message: str
+    log: str = ""
+
+
+class FinishRecord(Stored):
+    """What run.finish() leaves."""
+
+    notebook: str
+    outputs: list[str]
+    checks: list[str]
 
 
 # ---------------------------------------------------------------- the plan: which notebooks, with what, in what order
@@ -53,16 +111,21 @@ def notebooks_dir() -> Path:
 def read_pipeline() -> dict:
     """`pipeline.yml` as {"profiles": {...}, "notebooks": {...}}, refusing keys and names that mean nothing (VwsdError)."""
     path = notebooks_dir() / "pipeline.yml"
-    try:
-        book = yaml.safe_load(path.read_text(encoding="utf-8"))
-        profiles, notebooks = ({name: entry or {} for name, entry in book[part].items()} for part in ("profiles", "notebooks"))
-    except FileNotFoundError:
-        raise VwsdError("there is no pipeline.yml", where=path, remedy="Run inside the checkout or set VWSD_NOTEBOOKS.") from None
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError) as e:
-        raise VwsdError("the file is not a mapping with `profiles` and `notebooks`", where=path, remedy=" ".join(str(e).split())) from e
+    if not path.exists():
+        raise VwsdError("there is no pipeline.yml", where=path, remedy="Run inside the checkout or set VWSD_NOTEBOOKS.")
+    book = _yaml(read_bytes(path, "pipeline.yml", AS_IN_GIT), path)
+    if not isinstance(book, dict) or not all(isinstance(book.get(part), dict) for part in ("profiles", "notebooks")):
+        raise VwsdError("the file is not a mapping with `profiles` and `notebooks`", where=path, remedy=AS_IN_GIT)
+    profiles, notebooks = ({name: {} if entry is None else entry for name, entry in book[part].items()} for part in ("profiles", "notebooks"))
+    for name in (*profiles, *notebooks):
+        if not (isinstance(name, str) and re.fullmatch(r"[\w-]+", name)):
+            raise VwsdError(f"{name!r} is no name of a profile or a notebook", where=path, remedy="Names consist of letters, digits, _ and -.")
+    validate(profiles, dict[str, dict[str, Any]], path, "list of profiles", AS_IN_GIT)
+    validate(notebooks, dict[str, dict[str, Any]], path, "list of notebooks", AS_IN_GIT)
     for name, entry in notebooks.items():
         for key in entry:
             known("key", key, KEYS, f"{path}, {name}")
+        validate(entry, Entry, f"{path}, {name}", "entry", AS_IN_GIT)
         for need in entry.get("needs") or ():
             known("notebook", need, notebooks, f"{path}, {name}")
         for profile in entry.get("profiles") or ():
@@ -77,13 +140,15 @@ def plan(profile: str, only=(), start_from: str | None = None, force: bool = Fal
     """
     book = read_pipeline()
     known("profile", profile, book["profiles"])
+    asked = {**({"limit": limit} if limit else {}), **(settings or {})}
+    if isinstance(asked.get("limit"), int) and asked["limit"] < 0:
+        raise VwsdError(f"--limit {asked['limit']} is below 0", remedy="Give the number of items; 0 or nothing for all.")
     graph = _graph(book, profile)
     chosen = {known("notebook", name, graph) for name in only}
     if start_from:
         chosen |= _reach(known("notebook", start_from, graph), _reversed(graph))
     chosen = chosen or set(graph)
     wanted = set().union(*(_reach(name, graph) for name in chosen))
-    asked = {**({"limit": limit} if limit else {}), **(settings or {})}
     given = {**book["profiles"][profile], **asked, "profile": profile}
     forced = chosen if force else _reach(start_from, _reversed(graph)) if start_from else ()
     steps = [_step(book, profile, name, graph[name], given, name in forced) for name in graph if name in wanted]
@@ -111,17 +176,53 @@ def parse_settings(pairs) -> dict:
             raise VwsdError(f"cannot read the setting '{pair}'", remedy="Write it as name=value.")
         try:
             settings[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, RecursionError):      # ValueError: 2024-13-45 looks like a date
             raise VwsdError(f"the value of '{pair}' is no YAML literal", remedy="Quote it.") from None
+        if odd := _odd(settings[name]):
+            raise VwsdError(f"the value of '{pair}' holds {odd}", remedy=f"Give numbers, texts and lists of them; quote what is meant as text: {name}='\"...\"'.")
     return settings
+
+
+def _yaml(data: bytes, path: Path) -> object:
+    """What YAML says, plain values alone; VwsdError where it is damaged or holds anything else."""
+    try:
+        book = yaml.safe_load(data)
+    except (yaml.YAMLError, ValueError, RecursionError) as e:
+        reason = "it is nested too deeply" if isinstance(e, RecursionError) else " ".join(str(e).split())
+        raise VwsdError("the file is no YAML", where=path, remedy=reason) from e
+    if odd := _odd(book):
+        raise VwsdError(f"the file holds {odd}", where=path, remedy="Quote what is meant as text.")
+    return book
+
+
+def _odd(value: object) -> str:
+    """What a value of YAML holds besides finite numbers, texts, booleans, lists and mappings of names; "" where nothing."""
+    waiting, seen = [value], 0
+    while waiting:
+        value = waiting.pop()
+        seen += 1
+        if seen > MOST_VALUES:                                 # or an alias that leads back to itself
+            return f"more than {MOST_VALUES:,} values"
+        if isinstance(value, dict):
+            waiting += [*value, *value.values()]
+        elif isinstance(value, list):
+            waiting += value
+        elif isinstance(value, float) and not math.isfinite(value):
+            return f"the number {value}"
+        elif value is not None and not isinstance(value, (bool, int, float, str)):
+            return f"a {type(value).__name__} ({value})"
+    return ""
 
 
 def read_notebook(path: Path) -> nbformat.NotebookNode:
     """The notebook at `path`; VwsdError when it is missing or not a notebook."""
+    remedy = "Restore it with git, or correct its name in pipeline.yml."
     try:
-        return nbformat.read(path, as_version=4)
-    except (OSError, ValueError, AttributeError, nbformat.ValidationError) as e:
-        raise VwsdError("the notebook is missing or broken", where=path, remedy="Restore it with git, or correct its name in pipeline.yml.") from e
+        notebook = nbformat.reads(read_bytes(path, "notebook", remedy).decode("utf-8"), as_version=4)
+        nbformat.validate(notebook)
+        return notebook
+    except (VwsdError, ValueError, AttributeError, KeyError, TypeError, RecursionError, nbformat.ValidationError) as e:
+        raise VwsdError("the notebook is missing or broken", where=path, remedy=remedy) from e
 
 
 def read_parameters(notebook: nbformat.NotebookNode, where: object = "") -> dict:
@@ -132,14 +233,14 @@ def read_parameters(notebook: nbformat.NotebookNode, where: object = "") -> dict
         raise VwsdError(f"{len(cells)} cells are tagged 'parameters', not exactly one code cell", where=where, remedy=remedy)
     try:
         body = ast.parse(cells[0].source).body
-    except SyntaxError as e:
-        raise VwsdError(f"the parameters cell is not Python: {e.msg}", where=where, remedy=remedy) from e
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as e:     # the last two: nested too deeply
+        raise VwsdError(f"the parameters cell is not Python: {getattr(e, 'msg', e)}", where=where, remedy=remedy) from e
     found, lines = {}, set()
     for statement in body:
         try:
             [target] = statement.targets
             name, found[target.id] = target.id, ast.literal_eval(statement.value)
-        except (AttributeError, ValueError):
+        except (AttributeError, ValueError, TypeError, RecursionError):
             name = None
         if name is None or statement.lineno in lines or statement.end_lineno != statement.lineno:
             raise VwsdError(f"line {statement.lineno} of the parameters cell is not one plain assignment", where=where, remedy=remedy)
@@ -263,12 +364,13 @@ def components(step: Step) -> dict:
 
 def changed(step: Step, new: dict) -> list[str]:
     """What keeps `step`'s stamp from holding: components that differ from `new`, "outputs" for missing or altered files."""
-    stamp = read_record(stamp_path(step.profile, step.name))
+    path = stamp_path(step.profile, step.name)
+    stamp = read_record(path, Stamp)
     if not stamp:
-        return ["never run"]
+        return ["damaged stamp"] if path.exists() else ["never run"]
     old = stamp["components"]
     reasons = [key for key in new if key != "upstream" and new[key] != old.get(key)]
-    reasons += [f"upstream {name}" for name, identity in new["upstream"].items() if identity != old["upstream"].get(name)]
+    reasons += [f"upstream {name}" for name, identity in new["upstream"].items() if identity != old.get("upstream", {}).get(name)]
     if set(stamp["outputs"]) != set(step.outputs) or not _intact(step.profile, stamp):
         reasons.append("outputs")
     return reasons
@@ -281,7 +383,7 @@ def _intact(profile, stamp) -> bool:
 
 def _identity(profile: str, name: str) -> str:
     """What a notebook's result is to those who build on it: its fingerprint and the bytes that it wrote."""
-    stamp = read_record(stamp_path(profile, name))
+    stamp = read_record(stamp_path(profile, name), Stamp)
     return digest([stamp["fingerprint"], stamp["outputs"]]) if stamp else ""
 
 
@@ -295,9 +397,12 @@ def stamp_path(profile: str, name: str, suffix: str = ".json") -> Path:
     return results_dir(profile) / ".stamps" / f"{name}{suffix}"
 
 
-def read_record(path: Path) -> dict | None:
-    """A JSON record, or None when there is none that can be read."""
+def read_record(path: Path, shape: type) -> dict | None:
+    """A JSON record that has the shape, or None: what is damaged counts as what is not there."""
+    if not path.exists():
+        return None
     try:
+        read_json(path, shape)
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (VwsdError, OSError, ValueError, RecursionError):
         return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import re
 import shutil
@@ -25,12 +26,14 @@ import nbformat
 
 from . import rehearsal
 from .data.sets import rehearsal_record
+from .disk import free_gb, try_writing
 from .errors import VwsdError
 from .notebook import FINISH
 from .paths import PACKAGE, cache_dir, data_dir, results_dir, root, sha256_file, write_text
-from .pipeline import Step, changed, components, digest, plan, read_record, stamp_path
+from .pipeline import FailureRecord, FinishRecord, Stamp, Step, changed, components, digest, plan, read_record, stamp_path
 
 LOCK_SECONDS = 10
+NEEDED_GB = 0.05      # a notebook's files and its executed copy; what the vectors want, the doctor says
 
 
 # ---------------------------------------------------------------- a run, and what became of each notebook
@@ -68,10 +71,12 @@ def run(profile: str, only=(), start_from: str | None = None, force: bool = Fals
 
     `only` and `start_from` choose notebooks (what they need runs first where it is not up to date); `force` reruns the
     chosen, `start_from` always does. `settings` and `limit` override parameters. `progress` shows a bar over the cells
-    (default: on a terminal outside CI). Raises VwsdError, before anything runs, for whatever `plan` refuses and when
-    another run of the profile goes on.
+    (default: on a terminal outside CI). Raises VwsdError, before anything runs, for whatever `plan` refuses, when
+    another run of the profile goes on, and where a folder that the run writes to cannot be written.
     """
     steps = plan(profile, only, start_from, force, limit, settings)
+    _time_factor()
+    _try_folders(profile)
     if profile == "rehearsal":
         rehearsal.prepare()
     if progress is None:
@@ -101,12 +106,12 @@ def status(profile: str) -> list[tuple[str, str, str]]:
     for step in steps:
         reasons = changed(step, components(step))
         reasons += [f"upstream {n}" for n in step.needs if found[n][0] != "done" and f"upstream {n}" not in reasons]
-        failure = read_record(stamp_path(profile, step.name, ".failed.json"))
+        failure = read_record(stamp_path(profile, step.name, ".failed.json"), FailureRecord)
         bad = [name for name in step.needs if found[name][0] in ("failed", "blocked")]
         if not reasons:
-            found[step.name] = ("done", f"{read_record(stamp_path(profile, step.name))['seconds']:.1f} s")
+            found[step.name] = ("done", f"{read_record(stamp_path(profile, step.name), Stamp)['seconds']:.1f} s")
         elif failure:
-            found[step.name] = ("failed", str(Failure(**failure)))
+            found[step.name] = ("failed", str(Failure(failure["cell"], failure["error"], failure["message"])))
         elif bad:
             found[step.name] = ("blocked", f"by {', '.join(bad)}")
         elif reasons[0] == "never run":
@@ -118,7 +123,7 @@ def status(profile: str) -> list[tuple[str, str, str]]:
 
 def slowest(profile: str, count: int = 3) -> list[str]:
     """Lines that name the cells which took longest when the notebooks of `profile` last ran; none before any did."""
-    stamps = [read_record(stamp_path(profile, step.name)) or {} for step in plan(profile)]
+    stamps = [read_record(stamp_path(profile, step.name), Stamp) or {} for step in plan(profile)]
     cells = sorted((cell for stamp in stamps for cell in stamp.get("cells", ())), key=lambda cell: -cell["seconds"])[:count]
     return ["slowest cells:"][:len(cells)] + [f"  {c['notebook']}, cell {c['cell']}  {c['seconds']:.1f} s  {c['line']}" for c in cells]
 
@@ -137,7 +142,8 @@ def _advance(step: Step, report: RunReport, progress: bool) -> Outcome:
         failure = failure or _owed(step, work / "out")
         seconds = time.monotonic() - started
         if not failure:
-            _install(step, executed, work, made_of, seconds)
+            failure = _install(step, executed, work, made_of, seconds)
+        if not failure:
             return Outcome(step.name, "done", seconds=seconds)
         log = cache_dir() / "logs" / step.profile / f"{step.name}.ipynb"
         write_text(log, nbformat.writes(executed))
@@ -145,6 +151,26 @@ def _advance(step: Step, report: RunReport, progress: bool) -> Outcome:
     stamp_path(step.profile, step.name).unlink(missing_ok=True)
     _write(stamp_path(step.profile, step.name, ".failed.json"), vars(failure))
     return Outcome(step.name, "failed", str(failure), seconds)
+
+
+def _try_folders(profile: str) -> None:
+    """An hour's work is not begun where its results could not be stored: VwsdError."""
+    for folder, what, variable in ((results_dir(profile), "results", "VWSD_RESULTS"), (cache_dir(), "vectors and logs", "VWSD_CACHE"), (Path(tempfile.gettempdir()), "temporary files", "TMPDIR")):
+        try_writing(folder, what, f"Make it writable, free some space, or name another folder: {variable}=FOLDER.")
+        if free_gb(folder) < NEEDED_GB:
+            raise VwsdError(f"{free_gb(folder) * 1000:.0f} MB are free on the disk of {what}", where=folder, remedy=f"Free some space, or name another folder: {variable}=FOLDER.")
+
+
+def _time_factor() -> float:
+    """VWSD_TIME_FACTOR, above 0; VwsdError where it is no such number."""
+    text = os.environ.get("VWSD_TIME_FACTOR") or "1"
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = math.nan
+    if not (math.isfinite(factor) and factor > 0):
+        raise VwsdError(f"VWSD_TIME_FACTOR is {text!r}, no number above 0", remedy="Set it to 4, say, for a slow machine, or unset it.")
+    return factor
 
 
 @contextmanager
@@ -157,7 +183,7 @@ def _exclusive(profile: str):
     try:
         lock.acquire(timeout=LOCK_SECONDS)
     except Timeout:
-        pid = holder.read_text() if holder.exists() else "unknown"
+        pid = holder.read_text(errors="replace")[:20] if holder.is_file() else "unknown"
         raise VwsdError(f"another run of profile '{profile}' is going on, process {pid}", where=folder,
                         remedy="Wait for it to end, or stop it.") from None
     try:
@@ -203,7 +229,7 @@ def _execute(step: Step, work: Path, progress: bool):
     """Execute the notebook in `work`; returns the executed copy and the Failure, or None when every cell ran."""
     import papermill
     executed, crash = work / "executed.ipynb", None
-    minutes = step.minutes * float(os.environ.get("VWSD_TIME_FACTOR") or 1)
+    minutes = step.minutes * _time_factor()
     with _environment(_kernel_environment(step, work)), _budget(minutes * 60) as over:
         try:
             papermill.execute_notebook(
@@ -256,7 +282,7 @@ def _one_line(text: str) -> str:
 
 def _owed(step: Step, out: Path) -> Failure | None:
     """What the notebook still owes after its last cell: the finish record, declared files, no other files."""
-    if not read_record(out / FINISH):
+    if not read_record(out / FINISH, FinishRecord):
         return Failure(0, "NotFinished", "run.finish() was not called")
     found = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()} - {FINISH}
     if missing := sorted(set(step.outputs) - found):
@@ -266,12 +292,27 @@ def _owed(step: Step, out: Path) -> Failure | None:
     return None
 
 
-def _install(step: Step, executed, work: Path, made_of: dict, seconds: float) -> None:
+def _install(step: Step, executed, work: Path, made_of: dict, seconds: float) -> Failure | None:
+    """Put the files in place; where the disk does not take them, keep them beside the logs and say where."""
+    try:
+        _move(step, executed, work, made_of, seconds)
+        return None
+    except (OSError, VwsdError) as e:
+        kept = cache_dir() / "logs" / step.profile / f"{step.name}.files"
+        shutil.rmtree(kept, ignore_errors=True)
+        try:
+            shutil.copytree(work / "out", kept)
+        except (OSError, shutil.Error):
+            return Failure(0, "NotStored", str(e))
+        return Failure(0, "NotStored", f"{e} What the notebook wrote and was not moved yet is in {kept}.")
+
+
+def _move(step: Step, executed, work: Path, made_of: dict, seconds: float) -> None:
     """Move the files into place and write the stamp last; a kill in between leaves a stamp that no longer matches."""
     results, out = results_dir(step.profile), work / "out"
     record = {"notebook": step.name, "profile": step.profile, "fingerprint": digest(made_of), "components": made_of,
               "parameters": step.parameters, "outputs": {name: sha256_file(out / name) for name in step.outputs},
-              "checks": read_record(out / FINISH)["checks"], "seconds": round(seconds, 3), "cells": _times(step.name, executed), "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+              "checks": read_record(out / FINISH, FinishRecord)["checks"], "seconds": round(seconds, 3), "cells": _times(step.name, executed), "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     copied = write_text(work / "portable.ipynb", _portable(executed, step, out))
     moves = {out / name: results / name for name in step.outputs} | {copied: results / "notebooks" / f"{step.name}.ipynb"}
     for target in moves.values():
@@ -293,7 +334,7 @@ def _portable(notebook, step: Step, out: Path) -> str:
             cell.id = "injected-parameters"
     places = {out: f"results/{step.profile}", results_dir(step.profile).parent.resolve(): "results", cache_dir().resolve(): ".cache",
               data_dir().resolve(): "data", PACKAGE.parent: ".", root(): ".", Path(sys.prefix): "<python>",
-              Path(sys.base_prefix): "<python>", Path.home(): "~"}
+              Path(sys.base_prefix): "<python>", **({Path(home): "~"} if (home := _home()) else {})}
     names = {str(path): name for path, name in places.items() if len(path.parts) > 1}
     # a path starts after something that is no letter: embedded base64, where "/" is a digit, is left alone
     paths = re.compile(r"(?:(?<![A-Za-z0-9+/])|(?<=file://))(" + "|".join(map(re.escape, sorted(names, key=len, reverse=True))) + r")(?![\w-])")
@@ -312,6 +353,14 @@ def _portable(notebook, step: Step, out: Path) -> str:
     return nbformat.writes(clean(notebook)) + "\n"
 
 
+def _home() -> str:
+    """The user's home folder; "" for a user who has none."""
+    try:
+        return str(Path.home())
+    except RuntimeError:
+        return ""
+
+
 def _kernel_environment(step: Step, work: Path) -> dict[str, str]:
     """Environment of the kernel: this interpreter, this library, these folders; nothing of the user's Jupyter set-up."""
     from ipykernel.kernelspec import get_kernel_dict
@@ -322,6 +371,7 @@ def _kernel_environment(step: Step, work: Path) -> dict[str, str]:
         "VWSD_CACHE": str(cache_dir().resolve()), "VWSD_RESULTS": str(results_dir(step.profile).parent.resolve()),
         "JUPYTER_PATH": str(work), "JUPYTER_RUNTIME_DIR": str(work / "runtime"), "IPYTHONDIR": str(work / "ipython"),
         "PYTHONPATH": os.pathsep.join(search), "PYTHONHASHSEED": "0", "MPLBACKEND": "Agg",
+        "HOME": _home() or str(work / "home"),              # Jupyter and matplotlib look for one
         "TQDM_DISABLE": "1", "SOURCE_DATE_EPOCH": "0",      # no clocks in executed copies, none in PDF figures
     }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import reprlib
+import stat
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -34,7 +35,10 @@ def read_bytes(path: str | Path, what: str = "file", remedy: str = AGAIN) -> byt
     """The bytes of a stored file; VwsdError where there is none, it cannot be read or is absurdly large."""
     path = Path(path)
     try:
-        if path.stat().st_size > MOST_BYTES:
+        facts = path.stat()
+        if not (stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)):
+            raise VwsdError(f"the {what} is no ordinary file", where=path, remedy=remedy)
+        if facts.st_size > MOST_BYTES:
             raise VwsdError(f"the {what} has more than {MOST_BYTES >> 30} GB", where=path, remedy=remedy)
         return path.read_bytes()
     except OSError as e:

@@ -460,3 +460,140 @@ def test_start_seeds_the_generators():
         notebook.start("x", profile="demo", seed=seed)
         draws.append((random.random(), numpy.random.random()))
     assert draws[0] == draws[1] != draws[2]
+
+
+# ---------------------------------------------------------------- damaged files of the runner's own, odd machines
+
+STAMP_SHAPES = ("", "{", "[]", "null", "3", '"x"', "[[[[", '{"seconds": 1}', '{"fingerprint": 1}', "\x00", "[" * 100_000)
+
+
+@pytest.mark.parametrize("text", STAMP_SHAPES, ids=lambda text: repr(text[:12]))
+def test_a_damaged_stamp_means_stale(text, finished):
+    pipeline.stamp_path("demo", "01_data").write_text(text)
+    assert states(runner.status("demo"))["01_data"] == ("stale", "damaged stamp")
+    assert runner.slowest("demo")
+
+
+@pytest.mark.parametrize("key, value", [("outputs", []), ("outputs", {"a": 1}), ("components", {}), ("components", {"upstream": []}), ("seconds", "long"), ("seconds", None),
+                                        ("cells", 3), ("cells", [{}]), ("fingerprint", None), ("cells", [{"notebook": "x", "cell": 1, "line": "y", "seconds": "z"}])])
+def test_a_stamp_of_another_shape_means_stale_and_is_made_again(key, value, finished):
+    path = pipeline.stamp_path("demo", "01_data")
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    assert states(runner.status("demo"))["01_data"] == ("stale", "damaged stamp")
+    assert all(line.startswith(("slowest", "  ")) for line in runner.slowest("demo"))
+
+
+@pytest.mark.parametrize("text", [*STAMP_SHAPES, '{"cell": 1, "error": "E", "message": "m", "log": "l", "more": 2}'], ids=lambda text: repr(text[:12]))
+def test_a_damaged_reason_of_a_failure_is_no_crash(text, finished):
+    pipeline.stamp_path("demo", "01_data").unlink()
+    pipeline.stamp_path("demo", "01_data", ".failed.json").write_text(text)
+    assert states(runner.status("demo"))["01_data"] == (("failed", "cell 1: E: m") if "more" in text else ("never run", ""))
+
+
+@pytest.mark.parametrize("text, complaint", [
+    ("", "not a mapping"), ("- a\n", "not a mapping"), ("profiles: 3\nnotebooks: {}\n", "not a mapping"), ("profiles: {demo: [1]}\nnotebooks: {}\n", "demo: input should be"),
+    ("profiles: {2024-01-01: {}}\nnotebooks: {}\n", "a date"), ("profiles: {demo: {seed: 2024-01-01}}\nnotebooks: {}\n", "a date"), ("profiles: {demo: {seed: .nan}}\nnotebooks: {}\n", "the number nan"),
+    ("profiles: {1: {}}\nnotebooks: {}\n", "no name"), ("profiles: {demo: {}}\nnotebooks: {../n: {}}\n", "no name"), ("profiles: {demo: {}}\nnotebooks: {n: 1}\n", "n: input should be"),
+    ("profiles: {demo: {}}\nnotebooks: {n: {minutes: often}}\n", "minutes"), ("profiles: {demo: {}}\nnotebooks: {n: {minutes: 0}}\n", "greater than 0"),
+    ("profiles: {demo: {}}\nnotebooks: {n: {produces: 5}}\n", "produces"), ("profiles: {demo: {}}\nnotebooks: {n: {needs: n}}\n", "needs"),
+    ("&a [*a]\n", "more than"), ("[" * 100_000, "no YAML"), ("!!python/object/apply:os.getcwd []\n", "no YAML"), ("\x00", "no YAML"), ("a: b: c", "no YAML")])
+def test_pipeline_yml_of_another_shape_is_named(text, complaint, project):
+    project.pipeline.write_text(text)
+    with pytest.raises(VwsdError) as refused:
+        runner.status("demo")
+    assert complaint in str(refused.value).replace("Input", "input") and "pipeline.yml" in str(refused.value)
+
+
+def test_pipeline_yml_that_is_no_text_or_no_file(project):
+    project.pipeline.write_bytes(b"profiles: \xff\n")
+    with pytest.raises(VwsdError, match="no YAML"):
+        runner.status("demo")
+    project.pipeline.unlink()
+    project.pipeline.mkdir()
+    with pytest.raises(VwsdError, match="cannot be read"):
+        runner.status("demo")
+
+
+@pytest.mark.parametrize("pair, complaint", [("seed=2024-01-01", "a date"), ("seed=2024-13-45", "no YAML literal"), ("seed=.inf", "the number inf"), ("seed={a: !!set {b}}", "a set"),
+                                             ("seed=!!binary aGk=", "a bytes"), ("seed=" + "[" * 5000, "no YAML literal"), ("seed=!!python/name:os.getcwd", "no YAML literal")])
+def test_settings_of_odd_types_are_named(pair, complaint):
+    with pytest.raises(VwsdError, match=complaint):
+        pipeline.parse_settings([pair])
+    assert pipeline.parse_settings(["seed='2024-01-01'", "x=[1, 2.5, a, true, null]"]) == {"seed": "2024-01-01", "x": [1, 2.5, "a", True, None]}
+
+
+@pytest.mark.parametrize("call", [dict(limit=-5), dict(settings={"limit": -1})])
+def test_a_limit_below_0_is_refused(call, finished):
+    with pytest.raises(VwsdError, match="below 0"):
+        runner.run("demo", **call)
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "nothing", '{"cells": 1}', '{"cells": [{}], "nbformat": 4, "nbformat_minor": 5, "metadata": {}}', "[" * 100_000, "\x00"], ids=lambda text: repr(text[:12]))
+def test_a_notebook_of_another_shape_is_named(text, finished):
+    (finished.home / "notebooks" / "01_data.ipynb").write_text(text)
+    with pytest.raises(VwsdError, match="the notebook is missing or broken"):
+        runner.status("demo")
+
+
+@pytest.mark.parametrize("text", ["often", "0", "-1", "nan", "inf"])
+def test_an_odd_time_factor_is_refused_before_anything_runs(text, finished, monkeypatch, capsys):
+    monkeypatch.setenv("VWSD_TIME_FACTOR", text)
+    with pytest.raises(VwsdError, match="VWSD_TIME_FACTOR"):
+        runner.run("demo", force=True)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("variable", ["VWSD_RESULTS", "VWSD_CACHE"])
+def test_folders_that_cannot_be_written_are_said_before_a_notebook_runs(variable, finished, monkeypatch, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(variable, str(tmp_path / "file" / "below"))
+    with pytest.raises(VwsdError, match="cannot be written"):
+        runner.run("demo", force=True)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_full_disk_is_said_before_a_notebook_runs(finished, monkeypatch, capsys):
+    monkeypatch.setattr(runner, "free_gb", lambda folder: 0.001)
+    with pytest.raises(VwsdError, match="1 MB are free"):
+        runner.run("demo", force=True)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_user_without_a_home_loses_no_notebook(finished, monkeypatch):
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(Path, "home", classmethod(lambda cls: (_ for _ in ()).throw(RuntimeError("no home"))))
+    before = finished.tree()
+    assert outcomes(runner.run("demo", force=True)) == {"01_data": "done", "02_base": "done"}
+    assert {name: data for name, data in finished.tree().items() if name.startswith("rows")} == {name: data for name, data in before.items() if name.startswith("rows")}
+
+
+def test_files_that_cannot_be_put_in_place_are_kept_and_named(finished, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(runner, "_move", full)
+    [outcome] = runner.run("demo", only=["01_data"], force=True).outcomes
+    kept = finished.home / ".cache" / "logs" / "demo" / "01_data.files"
+    assert outcome.state == "failed" and "NotStored" in outcome.detail and str(kept) in outcome.detail
+    assert (kept / "rows" / "01_data.txt").read_text() == "0 2.0\n"
+
+
+def test_no_kernel_outlives_a_killed_runner(project):
+    import psutil
+
+    project.add("01_data", START, "import time; time.sleep(120)", FINISH, produces=[])
+    process = subprocess.Popen([sys.executable, "-c", "from vwsdlib import runner; runner.run('demo')"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        began, started = time.monotonic(), []
+        while not started and time.monotonic() - began < 60:
+            time.sleep(0.2)
+            started = [child for child in psutil.Process(process.pid).children(recursive=True) if "ipykernel" in " ".join(child.cmdline())]
+        assert started
+        time.sleep(1.5)
+    finally:
+        process.kill()
+        process.wait()
+    _, alive = psutil.wait_procs(started, timeout=10)
+    assert not alive
+    project.edit("01_data", "time.sleep(120)", "print(1)")
+    assert outcomes(runner.run("demo")) == {"01_data": "done"} and not list((project.results / ".staging").iterdir())

@@ -86,6 +86,8 @@ def _carry_out(command_line: list[str]) -> tuple[int, str, object]:
     except _Ended as e:
         return 128 + e.number, name, f"ended by {signal.Signals(e.number).name}; what was finished is kept, run it again to go on."
     except Exception as fault:
+        if fault is getattr(sys.stdout, "fault", None):        # `main` says it
+            return 2, name, ""
         if debug:
             traceback.print_exception(fault)
         code, sentence = _explained(fault, command_line)
