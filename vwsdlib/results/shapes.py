@@ -311,7 +311,7 @@ class TrainedRun(Stored):
     parts: dict[str, list[int]]
     steps: Count
     epochs: Count
-    best_epoch: Count
+    best_epoch: Count | None
     config: dict
 
 
