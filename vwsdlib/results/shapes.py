@@ -312,7 +312,7 @@ class TrainedRun(Stored):
     steps: Count
     epochs: Count
     best_epoch: Count | None
-    config: dict
+    config: dict = {}
 
 
 class Dev(Stored):
@@ -420,8 +420,8 @@ class TranslationMeta(Stored):
     source: Name
     split: Name
     n: Count
-    model: str
-    revision: str
+    model: str = ""
+    revision: str = ""
 
 
 # ---------------------------------------------------------------- what is made from facts, and what papers report

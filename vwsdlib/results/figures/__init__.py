@@ -51,7 +51,7 @@ def figure(function: Callable[[Collection], Drawn | None]) -> Callable[[Collecti
 
 
 def write_figure(name: str, drawn: Drawn, folder: Path) -> list[Path]:
-    """Save `figures/<name>.png`, `.pdf` and `.json` (the numbers drawn) below `folder`; no clock goes into the files."""
+    """Save `figures/<name>.png`, `.pdf` and `.json` (the numbers drawn) below `folder`; no clock goes into the files. VwsdError for a number that is not finite."""
     fig, numbers = drawn
     try:
         stated = json.dumps(numbers, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
