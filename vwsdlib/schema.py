@@ -32,13 +32,13 @@ class Stored(BaseModel):
 
 
 def read_bytes(path: str | Path, what: str = "file", remedy: str = AGAIN) -> bytes:
-    """The bytes of a stored file; VwsdError where there is none, it cannot be read or is absurdly large."""
+    """The bytes of a stored file; VwsdError where there is none, it is no plain file, cannot be read or is absurdly large."""
     path = Path(path)
     try:
-        facts = path.stat()
-        if not (stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)):
-            raise VwsdError(f"the {what} is no ordinary file", where=path, remedy=remedy)
-        if facts.st_size > MOST_BYTES:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise VwsdError(f"the {what} is no file but a folder, a pipe or a device", where=path, remedy=remedy)
+        if status.st_size > MOST_BYTES:
             raise VwsdError(f"the {what} has more than {MOST_BYTES >> 30} GB", where=path, remedy=remedy)
         return path.read_bytes()
     except OSError as e:

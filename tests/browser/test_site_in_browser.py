@@ -4,12 +4,17 @@ Screenshots go to test-artefacts/. Needs playwright, axe-playwright-python and a
 """
 
 import json
+import shutil
+import time
 from pathlib import Path
 
+import hostile_outputs
+import nbformat
 import pytest
 import site_tiny
 
 from vwsdlib.results.predictions import read_predictions
+from vwsdlib.results.site import documents, write_site
 
 ARTEFACTS = Path(__file__).resolve().parents[2] / "test-artefacts"
 KINDS = {"index": "index.html", "claims": "claims.html", "tables": "tables/index.html", "table": "tables/baseline.html", "figures": "figures.html",
@@ -60,6 +65,14 @@ def visit(chromium, tiny_site):
     assert [(v.strangers, v.said) for v in made] == [([], [])] * len(made)
 
 
+def until(page, expression, seconds=10):
+    """Wait until an expression holds; the page's policy forbids what `wait_for_function` does, which is to evaluate text in it."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, expression
+        page.wait_for_timeout(50)
+
+
 def findings(axe, page):
     """What axe calls serious or critical: (rule, first place)."""
     return [(v["id"], v["nodes"][0]["html"][:120]) for v in axe.run(page, options=QUIET).response["violations"] if v["impact"] in ("serious", "critical")]
@@ -83,7 +96,7 @@ def test_a_page_that_asks_a_server_or_cannot_be_read_would_be_seen(chromium, axe
     page = own.open("index.html")
     page.evaluate("html => document.querySelector('main').insertAdjacentHTML('beforeend', html)",
                   "<p style='color: #999; background: #aaa'>faint</p><img src='https://127.0.0.1:9/x.png'>")
-    page.wait_for_function("document.querySelector('main img').complete")
+    until(page, "document.querySelector('main img').complete")
     assert {rule for rule, _ in findings(axe, page)} == {"color-contrast", "image-alt"}
     assert own.strangers == ["https://127.0.0.1:9/x.png"] and own.said
     own.context.close()
@@ -131,7 +144,7 @@ def test_a_figure_enlarges_and_closes_by_keyboard(visit):
         link.focus()
         page.keyboard.press("Enter")
         assert page.locator("dialog").get_attribute("open") is not None and page.url.endswith("figures.html")
-        page.wait_for_function("document.querySelector('dialog img').naturalWidth > 400")
+        until(page, "document.querySelector('dialog img').naturalWidth > 400")
         assert page.evaluate("document.querySelector('dialog').contains(document.activeElement)")      # on Close, so Enter closes it
         page.keyboard.press(close)
         assert page.locator("dialog").get_attribute("open") is None
@@ -166,7 +179,7 @@ def test_a_table_is_copied_with_and_without_a_clipboard(visit, tiny_site, clipbo
     for name, suffix in (("Copy as LaTeX", "tex"), ("Copy as CSV", "csv")):
         page.get_by_role("button", name=name).focus()
         page.keyboard.press("Enter")
-        page.wait_for_function("document.querySelector('.said').textContent !== ''")
+        until(page, "document.querySelector('.said').textContent !== ''")
         copied = page.evaluate("navigator.clipboard.readText()") if clipboard else page.evaluate("window.copied")
         assert copied == (tiny_site / "tables" / f"baseline.{suffix}").read_text() and page.locator(".said").text_content() == "Copied."
         assert not page.locator("textarea:visible").count()
@@ -189,3 +202,108 @@ def test_the_first_tab_skips_to_the_content(visit):
     assert page.evaluate("document.activeElement.getBoundingClientRect().left >= 0")
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "main"
+
+
+# ---------------------------------------------------------------- hostile outputs
+
+@pytest.fixture(scope="module")
+def hostile_site(tiny_results, tmp_path_factory):
+    """The tiny site whose first notebook holds all of hostile_outputs.py."""
+    folder = tmp_path_factory.mktemp("hostile")
+    shutil.copytree(tiny_results, folder / "results")
+    nbformat.write(hostile_outputs.notebook(), folder / "results" / "demo" / "notebooks" / "01_data.ipynb")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VWSD_RESULTS", str(folder / "results"))
+        return write_site("demo", folder / "pages")
+
+
+class Watch(Visit):
+    """A visit that also keeps dialogs and new pages; each dialog is dismissed."""
+
+    def __init__(self, browser, site, **options):
+        super().__init__(browser, site, **options)
+        self.dialogs, self.opened, self.reached = [], [], []      # reached: asked of the network, after the page's policy
+        self.context.on("dialog", lambda dialog: (self.dialogs.append(dialog.message), dialog.dismiss()))
+        self.context.on("page", lambda page: self.opened.append(page))
+        self.context.route(lambda url: not url.startswith(("file:///", "data:")), self._reach)
+
+    def _reach(self, route):
+        self.reached.append(route.request.url)
+        route.abort()
+
+
+def test_hostile_outputs_do_nothing(chromium, hostile_site):
+    own = Watch(chromium, hostile_site)
+    page = own.open("notebooks/01_data.html")
+    address = page.url
+    page.wait_for_timeout(500)                                     # what begins late: a refresh, an animation
+    text = page.inner_text("article")
+    assert [n for n in range(len(hostile_outputs.PAYLOADS)) if f"still here {n}" not in text] == []
+    for number in range(page.locator("article *:not(a *):is(details, summary, img, p, td, span, pre)").count()):
+        if number % 7 == 0:
+            page.locator("article *:not(a *):is(details, summary, img, p, td, span, pre)").nth(number).dispatch_event("click")
+    assert (own.dialogs, own.strangers, own.said, page.url, len(own.opened)) == ([], [], [], address, 1)
+    links = page.locator("article a")
+    leads = [links.nth(n).get_attribute("href") for n in range(links.count())]
+    assert leads and all(lead.startswith("https://") for lead in leads)
+    for n in range(len(leads)):
+        links.nth(n).click(force=True, modifiers=["Control"])       # opens beside, where the route stops it
+    page.wait_for_timeout(300)
+    assert own.dialogs == [] and page.url == address and set(own.strangers) <= set(leads)
+    own.context.close()
+
+
+def test_without_the_sanitiser_the_policy_still_holds(chromium, hostile_site):
+    """Each payload as it stands in a page of the site: what a hole in the sanitiser would leave runs nothing and asks nobody."""
+    own = Watch(chromium, hostile_site)
+    honest = (hostile_site / "notebooks" / "01_data.html").read_text(encoding="utf-8")
+    head, tail = honest.split('<article class="document">')[0], "</article></main></body></html>"
+    own.context.set_default_timeout(5000)
+    refused = ("refresh", "link", "frame", "form")                  # leave the page, which no policy in the page forbids
+    for number, (kind, html) in enumerate(hostile_outputs.PAYLOADS):
+        if kind.startswith(refused):
+            continue
+        path = hostile_site / "notebooks" / f"raw{number}.html"
+        path.write_text(f'{head}<article class="document">{html}{tail}', encoding="utf-8")
+        page = own.open(f"notebooks/raw{number}.html")
+        page.close()
+        path.unlink()
+    # a page on disk must be let its own files, and no policy tells those of another host from them: that one the sanitiser holds alone
+    assert own.dialogs == [] and [url for url in own.reached if not url.startswith("file:")] == []
+    own.context.close()
+
+
+def test_the_corpus_would_be_seen_where_nothing_held_it(chromium, tmp_path):
+    """The same outputs in a bare page: dialogs come and the other host is asked, so the tests above can fail."""
+    own = Watch(chromium, tmp_path)
+    for number, (_, html) in enumerate(hostile_outputs.PAYLOADS[:15] + hostile_outputs.PAYLOADS[33:36]):
+        (tmp_path / f"{number}.html").write_text(f"<meta charset=utf-8><body>{html}", encoding="utf-8")
+        own.open(f"{number}.html")
+    assert len(own.dialogs) > 5 and any("evil.invalid" in url for url in own.reached)
+    own.context.close()
+
+
+def test_honest_notebooks_look_as_they_did(chromium, tiny_site, tmp_path):
+    """The committed notebooks: each picture and table of the outputs is there, shown, with its text, and the policy complains of nothing."""
+    stored = Path(__file__).resolve().parents[2] / "results" / "demo" / "notebooks"
+    shutil.copytree(tiny_site, tmp_path / "pages")
+    head = (tmp_path / "pages" / "notebooks" / "01_data.html").read_text(encoding="utf-8").split('<article class="document">')[0]
+    own = Watch(chromium, tmp_path / "pages")
+    for path in sorted(stored.glob("*.ipynb")):
+        outputs = [output for cell in nbformat.read(path, as_version=4).cells for output in cell.get("outputs", ())]
+        data = [output["data"] for output in outputs if "data" in output]
+        tables = [each["text/html"] for each in data if "<table" in each.get("text/html", "")]
+        pictures = [each for each in data if "image/png" in each and "text/html" not in each]
+        (tmp_path / "pages" / "notebooks" / "x.html").write_text(f'{head}<article class="document">{documents.rendered(path, {})[1]}</article></main></body></html>', encoding="utf-8")
+        page = own.open("notebooks/x.html")
+        assert page.locator("article table").count() == len(tables) and page.locator("article img").count() == len(pictures), path.name
+        assert page.evaluate("[...document.querySelectorAll('article img')].every(image => image.naturalWidth > 100)"), path.name
+        raw = own.context.new_page()
+        for n, html in enumerate(tables):
+            raw.set_content(html)
+            measure = "table => [table.textContent, ...[...table.querySelectorAll('td, th')].map(cell => getComputedStyle(cell).textAlign)]"
+            assert page.locator("article table").nth(n).evaluate(measure) == raw.locator("table").evaluate(measure), (path.name, n)
+        raw.close()
+        page.close()
+    assert (own.said, own.strangers, own.dialogs) == ([], [], [])
+    own.context.close()

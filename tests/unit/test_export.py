@@ -80,3 +80,51 @@ def test_a_wrong_format_and_a_missing_file_are_named(stored, tmp_path, capsys):
     assert "parquet" in capsys.readouterr().err
     assert cli.main(["export", str(stored.with_name("none.jsonl")), "--to", "scores", "--out", str(tmp_path / "out")]) == 2
     assert "cannot be read" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_dataset_takes_the_place_of_an_earlier_one_and_of_nothing_else(stored, tmp_path, capsys, monkeypatch):
+    from datasets import Dataset, load_from_disk
+
+    runs, out = [read_predictions(stored)], tmp_path / "out"
+    for _ in range(2):
+        export.dataset(runs, out)
+        assert len(load_from_disk(str(out / "predictions"))) == 6 and [p.name for p in out.iterdir()] == ["predictions"]
+
+    def full(self, folder):
+        (folder / "half").write_text("half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Dataset, "save_to_disk", full)
+    with pytest.raises(VwsdError, match="No space left on device.*Free some space"):
+        export.dataset(runs, out)
+    monkeypatch.undo()
+    assert len(load_from_disk(str(out / "predictions"))) == 6 and [p.name for p in out.iterdir()] == ["predictions"]
+    (tmp_path / "other" / "predictions").mkdir(parents=True)
+    (tmp_path / "other" / "predictions" / "thesis.txt").write_text("x")
+    assert cli.main(["export", str(stored), "--to", "dataset", "--out", str(tmp_path / "other")]) == 2 and "left alone" in capsys.readouterr().err
+    assert [p.name for p in (tmp_path / "other" / "predictions").iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("key, value", [("language", "../../x"), ("language", "/etc/x"), ("run", "../../x"), ("run", "a\0b"), ("language", ".."), ("run", ""), ("split", "a/b")])
+@pytest.mark.parametrize("form", export.FORMATS)
+def test_a_fact_that_names_another_place_writes_nothing_there(stored, tmp_path, key, value, form, capsys):
+    meta = stored.with_name("toy.phrase.en.toy.meta.json")
+    made = json.loads(meta.read_text()) | {key: value}
+    made.pop("lines_sha256")
+    meta.write_text(json.dumps(made))
+    if key == "language":
+        lines = [json.dumps(json.loads(line) | {"language": value}) for line in stored.read_text().splitlines()]
+        stored.write_text("\n".join(lines) + "\n")
+    before = {p for p in tmp_path.rglob("*")}
+    assert cli.main(["export", str(stored), "--to", form, "--out", str(tmp_path / "deep" / "er" / "out")]) == 2
+    error = capsys.readouterr().err
+    assert f"{key}: the name" in error and "no file is named after it" in error and meta.name in error
+    assert {p for p in tmp_path.rglob("*")} == before
+
+
+def test_an_output_that_is_a_file_or_a_device_is_refused(stored, tmp_path, capsys):
+    (tmp_path / "file").write_text("x")
+    for out in (tmp_path / "file", "/dev/null"):
+        for form in export.FORMATS:
+            assert cli.main(["export", str(stored), "--to", form, "--out", str(out)]) == 2, (out, form)
+            assert capsys.readouterr().err.startswith("vwsd export: cannot write the")

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 from urllib.parse import unquote
@@ -460,3 +461,22 @@ def test_names_and_texts_of_facts_are_text_on_every_page(tiny_results, tmp_path,
     assert page.h1.get_text() == renamed[0].phrase
     links = [a["href"] for a in soup(made / "items" / "emojiwsd.en.test" / "index.html").find(id="items")("a")]
     assert [unquote(link) for link in links] == [f"{item.id}.html" for item in renamed] and not [x for x in links if ":" in x or "?" in x or "#" in x]
+
+
+# ---------------------------------------------------------------- kills
+
+def test_kills_leave_nothing_after_the_next_run(results, tmp_path, monkeypatch):
+    """A site killed while its pages are written; the next run removes what was left, and the site is whole."""
+    shutil.copytree(results.parent, tmp_path / "r")
+    folder = tmp_path / "r" / "demo"
+    environment = {**os.environ, "VWSD_RESULTS": str(tmp_path / "r")}
+    command = [sys.executable, "-c", "from vwsdlib.results.site import write_site; write_site('demo')"]
+    for _ in range(3):
+        process = subprocess.Popen(command, cwd=ROOT, env=environment)
+        while process.poll() is None and not list(folder.glob(".site.*.staging/new/items/*")):
+            time.sleep(0.01)
+        process.kill()
+        assert process.wait() == -9 and len([p for p in folder.iterdir() if p.name.startswith(".site")]) == 1
+    subprocess.run(command, cwd=ROOT, env=environment, check=True)
+    assert not [p for p in folder.rglob("*") if p.name.startswith(".") and p.name not in {".stamps", site.MARK}]
+    assert (folder / "site" / "index.html").is_file()

@@ -437,7 +437,7 @@ class Explorer:
     def save(self) -> None:
         """Write the view as PNG and its facts as JSON into `exports`; the names are shown."""
         facts = self.facts()
-        stem = ("own" if self.use_own.value else self.item.id) + "-" + paths.sha256_bytes(json.dumps(facts, sort_keys=True).encode())[:8]
+        stem = ("own" if self.use_own.value else paths.safe_name(self.item.id, "item")) + "-" + paths.sha256_bytes(json.dumps(facts, sort_keys=True).encode())[:8]
         view = work.sheet(facts["text"], self.names, self.pictures, self.answers, self.gold, facts["credit"])
         self.exported[:] = [paths.write_bytes(self.exports / f"{stem}.png", view),
                             paths.write_text(self.exports / f"{stem}.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")]

@@ -62,7 +62,7 @@ class Collection:
 
     @cached_property
     def rows(self) -> dict[str, dict]:
-        """Row id -> row, of all runs and audits."""
+        """Row id -> row, of all runs and audits; VwsdError where two facts give one id."""
         found = [row for a in self.audits.values() for row in audit_rows(a)]
         found += [row for how in ROWS for rows in self._stored(*how) for row in rows]
         rows: dict[str, dict] = {}

@@ -35,7 +35,7 @@ def write_report(profile: str, target: Path | None = None) -> Path:
 
     Raises VwsdError where there are no stored facts.
     """
-    source = paths.results_dir(profile)
+    source = _results(profile)
     target = Path(target or source)
     c = Collection(profile, source)
     if not c.predictions and not c.audits:
@@ -60,6 +60,17 @@ def write_report(profile: str, target: Path | None = None) -> Path:
     return target
 
 
+def _results(profile: str) -> Path:
+    """Folder of a profile's results, which need not be there; VwsdError where something else stands in its place."""
+    folder = paths.results_dir(profile)
+    for place in (folder.parent, folder):
+        if place.is_symlink() and not place.exists():
+            raise VwsdError("the folder of results is a link that leads nowhere", where=place, remedy="Remove the link, or set VWSD_RESULTS to a folder.")
+        if place.exists() and not place.is_dir():
+            raise VwsdError("a file stands where the folder of results is needed", where=place, remedy="Move it, or set VWSD_RESULTS to a folder.")
+    return folder
+
+
 def _made(what: str, c: Collection, make: Callable[[], Value]) -> Value:
     """What `make` makes of the stored facts; VwsdError naming `what` where they do not hold what it needs."""
     try:
@@ -70,10 +81,10 @@ def _made(what: str, c: Collection, make: Callable[[], Value]) -> Value:
 
 def refresh_report(profile: str) -> tuple[Path, bool]:
     """`write_report`, unless the same facts and the same code wrote what is there; returns the folder and whether it was written."""
-    folder = paths.results_dir(profile)
+    folder = _results(profile)
     stamp = folder / ".stamps" / "report.json"
     inputs = [p for part in FACTS for p in sorted((folder / part).glob("*.*"))]
-    state = {"code": code_sha256(), "facts": {p.name: paths.sha256_file(p) for p in inputs}, "deviations": deviations(), "reported": entries()}
+    state = {"code": code_sha256(), "facts": {p.name: _sha256(p) for p in inputs}, "deviations": deviations(), "reported": entries()}
     made_of = paths.sha256_bytes(json.dumps(state, sort_keys=True).encode())
     try:
         if json.loads(stamp.read_text()) == {"made_of": made_of, "files": _derived(folder)}:
@@ -153,7 +164,7 @@ def check_report(profile: str) -> list[str]:
 
     A difference is "<file>: missing | differs | left over", or says that the predictions were made by other code.
     """
-    folder = paths.results_dir(profile)
+    folder = _results(profile)
     with paths.scratch_folder("check") as scratch:
         made = write_report(profile, scratch)
         fresh, stored = _derived(made), _derived(folder)
@@ -166,4 +177,14 @@ def check_report(profile: str) -> list[str]:
 
 def _derived(folder: Path) -> dict[str, str]:
     files = [p for name in DERIVED for p in ([folder / name] if (folder / name).is_file() else (folder / name).rglob("*")) if p.is_file()]
-    return {p.relative_to(folder).as_posix(): paths.sha256_file(p) for p in files}
+    return {p.relative_to(folder).as_posix(): _sha256(p) for p in files}
+
+
+def _sha256(path: Path) -> str:
+    """Hash of a file's bytes; VwsdError where it cannot be read."""
+    if not path.is_file():
+        raise VwsdError("among the stored facts is something that is no file", where=path, remedy="Remove it.")
+    try:
+        return paths.sha256_file(path)
+    except OSError as e:
+        raise VwsdError(f"a file of the results cannot be read: {e.strerror or e}", where=path, remedy="Mend its permissions, or remove it.") from e

@@ -62,7 +62,7 @@ def check(row: dict) -> dict:
 
 
 def prediction_rows(p: Predictions) -> list[dict]:
-    """hit@1 and MRR of one run."""
+    """hit@1 and MRR of one run; VwsdError where its meta does not say what made it."""
     n, k = len(p.items), hits(p.ranks)
     if absent := [key for key in FROM_META if key not in p.meta]:
         raise VwsdError(f"the meta of the predictions says no {absent[0]}", where=p.run, remedy="Run the notebook that makes them again with --force.")

@@ -311,8 +311,8 @@ class TrainedRun(Stored):
     parts: dict[str, list[int]]
     steps: Count
     epochs: Count
-    best_epoch: Count
-    config: dict
+    best_epoch: Count | None
+    config: dict = {}
 
 
 class Dev(Stored):
@@ -420,8 +420,8 @@ class TranslationMeta(Stored):
     source: Name
     split: Name
     n: Count
-    model: str
-    revision: str
+    model: str = ""
+    revision: str = ""
 
 
 # ---------------------------------------------------------------- what is made from facts, and what papers report

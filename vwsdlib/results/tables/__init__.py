@@ -104,7 +104,7 @@ def write_table(made: Table, folder: Path) -> list[Path]:
         for row in made.rows:
             if isinstance(value := row.get(column.key), float) and not math.isfinite(value):
                 raise VwsdError(f"a number of the table '{made.name}' is not finite ({column.key})", where=folder, remedy="Look at the stored facts behind it.")
-    stem = Path(folder) / "tables" / made.name
+    stem = Path(folder) / "tables" / paths.safe_name(made.name, "table")
     return [paths.write_text(f"{stem}.csv", made.csv()), paths.write_text(f"{stem}.md", made.markdown()), paths.write_text(f"{stem}.tex", made.latex())]
 
 
