@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import lzma
+import os
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 
-from ..data.textfile import decode, read_bounded
+from ..data.textfile import MOST_TABLE, decode, read_bounded
 from ..errors import VwsdError
 
-MOST_MEMBER = 64 << 20           # bytes of one unpacked member; a submission of the task has 100 KB
-MOST_MEMBERS = 1000
+MOST_MEMBERS = 1000              # of a zip; the task asks for three
 TEXT_SUFFIXES = (".txt", ".tsv", ".csv", ".json", ".jsonl", "")
-DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError, NotImplementedError, MemoryError, ImportError)
+DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, ValueError, KeyError, RuntimeError, MemoryError)
 
 
 def read_answers(path: str | Path, language: str, several: bool = False) -> tuple[str, str]:
@@ -24,43 +27,45 @@ def read_answers(path: str | Path, language: str, several: bool = False) -> tupl
     Raises VwsdError where it cannot be read, is no text, or holds none or several for the language.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):   # unlike Path.is_dir, False for a name that is too long
         return _from_folder(path, language, several)
-    data = read_bounded(path)
+    data = read_bounded(path, MOST_TABLE)
     if not data.startswith(b"PK"):
         if several:
             raise VwsdError("several sets want a zip or a folder with a file a language", where=path,
                             remedy="Put prediction.en.txt, prediction.it.txt ... into it.")
         return decode(data, path), str(path)
-    del data
-    return _from_zip(path, language, several)
+    return _from_zip(data, path, language, several)
 
 
 def _from_folder(path: Path, language: str, several: bool) -> tuple[str, str]:
-    names = sorted(p.name for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
-    chosen = path / _choose(names, language, several, path)
-    return decode(read_bounded(chosen), chosen), str(chosen)
-
-
-def _from_zip(path: Path, language: str, several: bool) -> tuple[str, str]:
     try:
-        with zipfile.ZipFile(path) as archive:
+        names = sorted(p.name for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+    except OSError as e:
+        raise VwsdError(f"the folder cannot be read: {e.strerror}", where=path, remedy="Check its permissions.") from None
+    chosen = path / _choose(names, language, several, path)
+    return decode(read_bounded(chosen, MOST_TABLE), chosen), str(chosen)
+
+
+def _from_zip(data: bytes, path: Path, language: str, several: bool) -> tuple[str, str]:
+    try:
+        with zipfile.ZipFile(BytesIO(data)) as archive:
             members = [m for m in archive.infolist() if not m.is_dir() and _visible(m.filename)]
             if len(members) > MOST_MEMBERS:
                 raise VwsdError(f"the zip has more than {MOST_MEMBERS} files", where=path, remedy="Give a zip of the predictions alone.")
             name = _choose([m.filename for m in members], language, several, path)
             member = next(m for m in members if m.filename == name)
-            if member.file_size > MOST_MEMBER:
-                raise VwsdError(f"{name} would unpack to more than {MOST_MEMBER >> 20} MB", where=path,
+            if member.file_size > MOST_TABLE:
+                raise VwsdError(f"{name} would unpack to more than {MOST_TABLE >> 20} MB", where=path,
                                 remedy="Give a zip of the predictions alone.")
             with archive.open(member) as f:
-                data = f.read(MOST_MEMBER + 1)
+                unpacked = f.read(MOST_TABLE + 1)
     except DAMAGED as e:
         raise VwsdError(f"the zip cannot be read: {e or type(e).__name__}", where=path, remedy="Pack it again, without a password.") from None
-    if len(data) > MOST_MEMBER:
-        raise VwsdError(f"{name} unpacks to more than {MOST_MEMBER >> 20} MB", where=path, remedy="Give a zip of the predictions alone.")
+    if len(unpacked) > MOST_TABLE:
+        raise VwsdError(f"{name} unpacks to more than {MOST_TABLE >> 20} MB", where=path, remedy="Give a zip of the predictions alone.")
     where = f"{path}: {name}"
-    return decode(data, where), where
+    return decode(unpacked, where), where
 
 
 def _visible(name: str) -> bool:

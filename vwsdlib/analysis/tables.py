@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from ..data.items import looks_like_json, parse_json
+from ..data.items import MOST_JSON, parse_json
 from ..data.textfile import split_lines
 from ..errors import VwsdError
 
@@ -45,7 +45,7 @@ def parse_table(text: str, where: str, is_column: Callable[[str], bool]) -> Tabl
 
     Raises VwsdError, naming the line, for an empty text, an empty line, two columns of one name and rows of another width.
     """
-    if looks_like_json(text):
+    if text.lstrip()[:1] in ("[", "{"):
         table = _json_table(text, where, is_column)
         if table is not None:
             return table
@@ -162,6 +162,8 @@ def _json_table(text: str, where: str, is_column: Callable[[str], bool]) -> Tabl
     """The table of a JSON text; None where it is no JSON at all (a ranking may begin with a bracket)."""
     lines = split_lines(text)
     file = PurePath(where)
+    if len(text) > MOST_JSON:
+        parse_json(text, where)
     by_line = file.suffix.lower() in (".jsonl", ".ndjson") or (len(lines) > 1 and _whole(lines[0]) and not _whole(text))
     if by_line:
         places = [f"{where}:{number}" for number in range(1, len(lines) + 1)]

@@ -41,12 +41,12 @@ def read_set(o: argparse.Namespace):
     from ..data.items import language_note, read_items
     from ..data.sets import is_official
 
-    for path in (o.data, o.gold):
-        if path is not None and path.is_file() and is_official(path) is False:
-            print(f"note: {path.name} is not byte for byte the published file of that name", file=sys.stderr)
     language = getattr(o, "language", None)
     with notes():
         items = read_items(o.data, o.gold, language)
+    for path in (o.data, o.gold):
+        if path is not None and path.is_file() and is_official(path) is False:
+            print(f"note: {path.name} is not byte for byte the published file of that name", file=sys.stderr)
     if note := language_note(o.data, language):
         print(f"note: {note}", file=sys.stderr)
     return items

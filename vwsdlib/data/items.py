@@ -20,11 +20,12 @@ from ..errors import VwsdError
 from ..paths import sha256_bytes, write_text
 from .letters import normalise
 from .sources import PICTURES, picture_names, pictures_at
-from .textfile import OFFICIAL_NAME, REFETCH, read_lines, read_text, remedy_for, split_lines
+from .textfile import MOST_TABLE, OFFICIAL_NAME, REFETCH, read_lines, read_text, remedy_for, split_lines
 
 __all__ = ["CANDIDATES", "REFETCH", "Item", "find_candidate", "normalise", "read_items", "read_lines", "write_items"]
 CANDIDATES = 10
 FIELDS = 2 + CANDIDATES
+MOST_JSON = 32 << 20             # characters; brackets alone take 20 times as much memory
 # what people call the parts of an item, in headers and as keys
 TARGET_WORDS = frozenset("target word ambiguous_word lemma".split())
 PHRASE_WORDS = frozenset("phrase context text sentence full_phrase limited_context".split())
@@ -94,7 +95,7 @@ def _stated_language(path: str | Path) -> str:
     """The one language that all objects of a JSON file name; "" where the file is no such file or they name none or several."""
     if Path(path).suffix.lower() != ".json":
         return ""
-    rows = parse_json(read_text(path), path)
+    rows = parse_json(read_text(path, MOST_TABLE), path)
     stated = {_first_of(row, ("language", "lang")) for row in rows if isinstance(row, dict)} if isinstance(rows, list) else set()
     only = stated.pop() if len(stated) == 1 else None
     return language_code(only) if isinstance(only, str) else ""
@@ -125,7 +126,7 @@ def read_items(data: str | Path, gold: str | Path | None = None, language: str |
     differs from its candidate in nothing but the suffix is read, with a warning that counts them.
     """
     language = language_for(data, language)[0]
-    text = read_text(data)
+    text = read_text(data, MOST_TABLE)
     if looks_like_json(text):
         items, labels = _items_of_json(text, data, language)
     else:
@@ -197,8 +198,9 @@ def _parse(fields: Sequence[str], where: str, item_id: str, language: str, data:
 
 
 def looks_like_json(text: str) -> bool:
-    """Does a file's text begin as a JSON list or object does?"""
-    return text.lstrip()[:1] in ("[", "{")
+    """Does a file's text begin as a JSON list of names or of objects does? A first line with tabs between its fields does not."""
+    start = text[:10_000].strip()
+    return bool(re.match(r"[\[{]\s*[\[{\"\]}]", start)) and start.partition("\n")[0].count("\t") < FIELDS - 1
 
 
 def parse_json(text: str, where: object, number: Callable[[str], Any] | None = None) -> Any:
@@ -206,6 +208,8 @@ def parse_json(text: str, where: object, number: Callable[[str], Any] | None = N
 
     number: what makes a value of a number's spelling, NaN and Infinity included; else Python's own way.
     """
+    if len(text) > MOST_JSON:
+        raise VwsdError(f"the JSON has more than {MOST_JSON >> 20} MB", where=where, remedy="Give the file of one set, or write it as TSV.")
     try:
         return json.loads(text, object_pairs_hook=_unique_keys, parse_float=number, parse_int=number, parse_constant=number)
     except json.JSONDecodeError as e:
@@ -265,7 +269,7 @@ def _first_of(row: dict, words: Collection[str]) -> Any:
 
 def _gold_names(path: str | Path) -> list[str]:
     """Names of a gold file, a line an item, or of a JSON list of names or of objects with a label."""
-    text = read_text(path)
+    text = read_text(path, MOST_TABLE)
     if not looks_like_json(text):
         lines = split_lines(text)
         _no_blank_line(lines, path)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ..errors import VwsdError
 
-MOST_BYTES = 512 << 20           # of one text file; the largest of the task, the training data, has 4 MB
+MOST_BYTES = 512 << 20           # of a text file; a corpus of SemCor's sentences has 150 MB
+MOST_TABLE = 64 << 20            # of a set or of predictions; the largest of the task, the training data, has 4 MB
 REFETCH = "Take the files again as they were published, data and gold of the same version."
 OFFICIAL_NAME = re.compile(r"(?:(en|it|fa)\.test|train|trial)\.(?:data|gold)(?:\.v[\d.]+)?\.txt", re.I)
 WIDE = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")     # byte order marks of UTF-16 and UTF-32
@@ -65,11 +66,11 @@ def _nearby(path: Path) -> str:
 
 def decode(data: bytes, where: str | Path) -> str:
     """Bytes of a text file as text, without a byte order mark; VwsdError says what else it is, and names the line where one byte is wrong."""
-    if data.startswith(WIDE) or _looks_wide(data):
-        raise VwsdError("saved as UTF-16 (or UTF-32), UTF-8 is needed", where=where, remedy="Save it as UTF-8.")
     for first, (what, remedy) in BINARY.items():
         if data.startswith(first):
             raise VwsdError(what, where=where, remedy=remedy)
+    if data.startswith(WIDE) or _looks_wide(data):
+        raise VwsdError("saved as UTF-16 (or UTF-32), UTF-8 is needed", where=where, remedy="Save it as UTF-8.")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as e:
@@ -100,9 +101,9 @@ def split_lines(text: str) -> list[str]:
     return lines
 
 
-def read_text(path: str | Path) -> str:
+def read_text(path: str | Path, most: int = MOST_BYTES) -> str:
     """Text of a UTF-8 file without its byte order mark; VwsdError as of `read_bounded` and `decode`."""
-    return decode(read_bounded(path), path)
+    return decode(read_bounded(path, most), path)
 
 
 def read_lines(path: str | Path) -> list[str]:
