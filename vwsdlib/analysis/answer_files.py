@@ -50,7 +50,7 @@ def _from_folder(path: Path, language: str, several: bool) -> tuple[str, str]:
 def _from_zip(data: bytes, path: Path, language: str, several: bool) -> tuple[str, str]:
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
-            members = [m for m in archive.infolist() if not m.is_dir() and _visible(m.filename)]
+            members = [m for m in archive.infolist() if _visible(m.filename) and not m.is_dir()]
             if len(members) > MOST_MEMBERS:
                 raise VwsdError(f"the zip has more than {MOST_MEMBERS} files", where=path, remedy="Give a zip of the predictions alone.")
             name = _choose([m.filename for m in members], language, several, path)
@@ -69,9 +69,9 @@ def _from_zip(data: bytes, path: Path, language: str, several: bool) -> tuple[st
 
 
 def _visible(name: str) -> bool:
-    """No file that a Mac adds, and no dot file."""
-    parts = PurePosixPath(name).parts
-    return "__MACOSX" not in parts and not parts[-1].startswith(".")
+    """No file that a Mac adds, no dot file, and none without a name."""
+    path = PurePosixPath(name)
+    return bool(path.name) and not path.name.startswith(".") and "__MACOSX" not in path.parts
 
 
 def _choose(names: Sequence[str], language: str, several: bool, path: Path) -> str:

@@ -129,11 +129,15 @@ def _together(found: Sequence[dict], o: argparse.Namespace) -> dict:
     if len(set(languages)) < len(languages):
         raise VwsdError(f"two sets of one language: {', '.join(languages)}", remedy="Give one set a language, or say --language for each.")
     parts = ["systems", "pairs"] + (["against_baseline"] if o.baseline is not None else [])
+    if o.baseline is not None:
+        tests = iter(adjusted([test for one in found for test in one["against_baseline"]]))
+        for one in found:
+            one["against_baseline"] = [next(tests) for _ in one["against_baseline"]]
     together: dict = {"sets": [{"language": one["language"], "data": one["data"]} for one in found]}
     for part in parts:
         together[part] = [{"language": one["language"], **line} for one in found for line in one[part]]
     if o.baseline is not None:
-        together |= {"baseline": str(o.baseline), "against_baseline": adjusted(together["against_baseline"])}
+        together["baseline"] = str(o.baseline)
     together["mean"] = mean_over_sets(together["systems"])
     return together
 
@@ -167,20 +171,21 @@ def _print_set(found: dict, o: argparse.Namespace) -> None:
     if len(shown) > 1:
         print(f"\n{len(shown)} tests; their p are not adjusted for that number (--baseline adjusts its own)")
     if o.baseline is not None:
-        _print_against(found["baseline"], found["against_baseline"])
+        _print_against(found["baseline"], found["against_baseline"], several="language" in found)
     elif pairs and not shown:
         print(f"\n{len(pairs)} pairs: --pairs prints their tests, --baseline PRED compares each system with one")
 
 
-def _print_against(baseline: str, tests: Sequence[dict]) -> None:
+def _print_against(baseline: str, tests: Sequence[dict], several: bool) -> None:
     print(f"\nagainst {baseline}, hit@1 in points")
     width = max(len(t["file"]) for t in tests)
-    adjusted_head = f"  {'p (Holm)':>9}" if len(tests) > 1 else ""
-    print(f"{'system':<{width}}  {'difference':>10}  {'95 % interval':>17}  {'right alone':>13}  {'exact p':>9}{adjusted_head}")
+    many = several or len(tests) > 1
+    adjusted_head = f"  {'p (Holm)':>9}" if many else ""
+    print(f"{'system':<{width}}  {'difference':>10}  {'95 % interval':>18}  {'right alone':>13}  {'exact p':>9}{adjusted_head}")
     for t in sorted(tests, key=lambda t: -t["difference"]):
         alone = f"{t['only_baseline']} / {t['only_system']}"
-        adjusted_p = f"  {t['p_holm']:9.4g}" if len(tests) > 1 else ""
-        print(f"{t['file']:<{width}}  {t['difference']:+10.3f}  {t['ci_low']:+7.2f} - {t['ci_high']:+7.2f}  {alone:>13}  {t['p']:9.4g}{adjusted_p}")
+        adjusted_p = f"  {t['p_holm']:9.4g}" if many else ""
+        print(f"{t['file']:<{width}}  {t['difference']:+10.3f}  {t['ci_low']:+7.2f} to {t['ci_high']:+7.2f}  {alone:>13}  {t['p']:9.4g}{adjusted_p}")
     print("right alone: items that the baseline / the system alone has right; exact McNemar p")
 
 
@@ -190,10 +195,7 @@ def _print_sets(found: Sequence[dict], together: dict, o: argparse.Namespace) ->
         _print_set(one, o)
         print()
     if o.baseline is not None:
-        print(f"p of all {len(together['against_baseline'])} comparisons adjusted together (Holm):")
-        for test in together["against_baseline"]:
-            print(f"  {test['language']}  {test['file']}  {test['p_holm']:.4g}")
-        print()
+        print(f"p (Holm) is adjusted for all {len(together['against_baseline'])} comparisons in all languages\n")
     mean = together["mean"]
     if o.sort or o.baseline is not None:
         mean = sorted(mean, key=lambda m: -m["hit1"])
