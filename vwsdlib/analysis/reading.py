@@ -44,7 +44,10 @@ def read_predictions(path: str | Path, items: Sequence[Item], *, language: str |
     """
     if not items:
         raise VwsdError("there are no items to score", where=path, remedy="Give a set with at least one item.")
-    text, where = read_answers(path, language or items[0].language, several)
+    language = language or items[0].language
+    text, where = read_answers(path, language, several)
+    if where != str(path):
+        _note(str(path), f"{PurePath(where).name} is read, as the language is {language!r}")
     names = {name.casefold() for item in items for name in item.candidates}
     table = parse_table(text, where, lambda name: _is_known(name) and name not in names)
     _check_length(table, items, where)
@@ -302,7 +305,10 @@ def _of_lists(cells: Sequence[Any], table: Table) -> list[list[float]]:
 
 
 def number(cell: Any, where: str) -> float:
-    """A score as it is spelled: a decimal number with a point, or -inf for a missing picture; VwsdError for anything else. In the system's own unit."""
+    """A score (a cosine, or whatever a system gives) as it is spelled: a decimal number with a point, or -inf for a missing picture.
+
+    Raises VwsdError for anything else: nan, inf, an empty cell, `1_000`, other than ASCII digits, a decimal comma.
+    """
     word = cell.strip() if isinstance(cell, str) else cell
     if word is None or word == "":
         raise VwsdError("a score is empty", where=where, remedy="Give each candidate a score; a missing picture is written -inf.")

@@ -109,7 +109,8 @@ def _scored(one: argparse.Namespace, paths: Sequence[Path], o: argparse.Namespac
     with notes():
         systems = [(str(path), read_predictions(path, items, allow_ties=o.allow_ties, several=several)) for path in paths]
     found = compare(systems, items)
-    note_ties(found)
+    if o.json:
+        note_ties(found)
     if several:
         found = {"language": items[0].language, "data": str(one.data), **found}
     if o.baseline is not None:
@@ -145,13 +146,14 @@ def _together(found: Sequence[dict], o: argparse.Namespace) -> dict:
 def note_ties(found: dict) -> None:
     """A note on stderr for each system of `compare` in which ties decide items."""
     for system in found["systems"]:
-        if system["ties"]:
+        if system.get("ties"):
             print(f"note: {system['file']}: a tie decides {system['ties']} of {system['n']} items "
                   f"(k between {system['k_low']} and {system['k_high']} by tie rule)", file=sys.stderr)
 
 
 def print_scores(found: dict) -> None:
-    """What `compare` found, as tables for people."""
+    """What `compare` found, as tables for people, and a note on the items that a tie decides."""
+    note_ties(found)
     width = max(len(s["file"]) for s in found["systems"])
     print(f"{'system':<{width}}  {'k/n':>11}  {'hit@1':>7}  {'95 % interval':>15}  {'MRR':>8}  {'95 % interval':>15}")
     for s in found["systems"]:

@@ -18,11 +18,10 @@ from typing import Any
 
 from ..errors import VwsdError
 from ..paths import sha256_bytes, write_text
-from .letters import normalise
+from .letters import normalise  # noqa: F401  (its users know it as of this module, as they do read_lines and REFETCH)
 from .sources import PICTURES, picture_names, pictures_at
-from .textfile import MOST_TABLE, OFFICIAL_NAME, REFETCH, read_lines, read_text, remedy_for, split_lines
+from .textfile import MOST_TABLE, OFFICIAL_NAME, REFETCH, read_lines, read_text, remedy_for, split_lines  # noqa: F401
 
-__all__ = ["CANDIDATES", "REFETCH", "Item", "find_candidate", "normalise", "read_items", "read_lines", "write_items"]
 CANDIDATES = 10
 FIELDS = 2 + CANDIDATES
 MOST_JSON = 32 << 20             # characters; brackets alone take 20 times as much memory
