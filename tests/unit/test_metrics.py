@@ -278,8 +278,8 @@ def test_wilson_holds_its_own_value_at_both_ends():
 
 
 def test_no_item_is_a_clear_error_and_no_number_has_no_place():
-    for work in (lambda: summarise("x", [], np.zeros((0, 10))), lambda: compare([("x", np.zeros((0, 10)))], [])):
-        with pytest.raises(VwsdError, match="no items to score"):
+    for work in (lambda: summarise("x", [], np.zeros((0, 10))), lambda: compare([("x", np.zeros((0, 10)))], []), lambda: audit([])):
+        with pytest.raises(VwsdError, match="no items to"):
             work()
     with pytest.raises(ValueError, match="not a number"):
         ranking(["a", "b"], [0.0, math.nan])
