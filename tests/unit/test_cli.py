@@ -43,6 +43,111 @@ def test_score_prints_a_table(scored, capsys):
     assert code == 0 and "/6" in out and "McNemar p" in out
 
 
+def test_three_systems_print_pairs_when_asked_and_json_keeps_them(scored, capsys):
+    (data, gold, _), folder = scored
+    files = [folder / "a.tsv", folder / "b.tsv", folder / "a.tsv"]
+    plain = run(capsys, "score", "--data", data, "--gold", gold, *files)[1]
+    assert "McNemar" not in plain and "3 pairs: --pairs prints their tests" in plain
+    assert run(capsys, "score", "--data", data, "--gold", gold, *files, "--pairs")[1].count("exact McNemar p = ") == 3
+    found = json.loads(run(capsys, "score", "--data", data, "--gold", gold, *files, "--json")[1])
+    assert set(found) == {"systems", "pairs"} and len(found["pairs"]) == 3
+
+
+def test_score_against_a_baseline(scored, capsys):
+    from vwsdlib.analysis.metrics import holm, paired_interval
+
+    (data, gold, _), folder = scored
+    write_scores(folder / "best.tsv", read_items(data, gold), np.eye(10)[:6])
+    arguments = ["score", "--data", data, "--gold", gold, "--baseline", folder / "a.tsv", folder / "b.tsv", folder / "best.tsv"]
+    found = json.loads(run(capsys, *arguments, "--json")[1])
+    assert [s["file"] for s in found["systems"]] == [str(folder / f) for f in ("a.tsv", "b.tsv", "best.tsv")] and found["baseline"] == str(folder / "a.tsv")
+    base, tests = found["systems"][0], found["against_baseline"]
+    assert [t["file"] for t in tests] == [str(folder / f) for f in ("b.tsv", "best.tsv")] and [t["p_holm"] for t in tests] == holm([t["p"] for t in tests])
+    for test, system in zip(tests, found["systems"][1:]):
+        assert test["difference"] == pytest.approx(system["hit1"] - base["hit1"]) and system["k"] - base["k"] == test["only_system"] - test["only_baseline"]
+        assert (test["ci_low"], test["ci_high"]) == paired_interval(test["only_baseline"], test["only_system"], 6)
+    out = run(capsys, *arguments)[1]
+    assert out.splitlines()[1].startswith(str(folder / "best.tsv")) and "p (Holm)" in out and "against " + str(folder / "a.tsv") in out
+    code, _, err = run(capsys, "score", "--data", data, "--gold", gold, "--baseline", folder / "a.tsv", folder / "a.tsv")
+    assert code == 2 and "the baseline is the only system" in err
+
+
+def test_score_sorts_when_asked(scored, capsys):
+    (data, gold, _), folder = scored
+    write_scores(folder / "best.tsv", read_items(data, gold), np.eye(10)[:6])
+    files = [folder / "a.tsv", folder / "best.tsv"]
+    first = [run(capsys, "score", "--data", data, "--gold", gold, *files, *more)[1].splitlines()[1].split()[0] for more in ((), ("--sort",))]
+    assert first == [str(folder / "a.tsv"), str(folder / "best.tsv")]
+
+
+def test_ties_are_said_and_constant_scores_refused(scored, capsys):
+    (data, gold, _), folder = scored
+    its = read_items(data, gold)
+    write_scores(folder / "same.tsv", its, np.full((6, 10), 0.25))
+    code, out, err = run(capsys, "score", "--data", data, "--gold", gold, folder / "same.tsv")
+    assert code == 2 and out == "" and "--allow-ties" in err
+    code, out, err = run(capsys, "score", "--data", data, "--gold", gold, folder / "same.tsv", "--allow-ties", "--json")
+    found = json.loads(out)["systems"][0]
+    assert code == 0 and (found["k"], found["ties"], found["k_low"], found["k_high"]) == (1, 6, 0, 6)
+    assert f"note: {folder / 'same.tsv'}: a tie decides 6 of 6 items (k between 0 and 6 by tie rule)" in err
+    write_scores(folder / "none.tsv", its, np.full((6, 10), -np.inf))
+    found = json.loads(run(capsys, "score", "--data", data, "--gold", gold, folder / "none.tsv", "--allow-ties", "--json")[1])["systems"][0]
+    assert (found["k"], found["k_high"], found["mrr"]) == (0, 0, 10.0)
+
+
+def test_several_languages_and_their_mean(scored, capsys, tmp_path):
+    import zipfile
+
+    (data, gold, _), folder = scored
+    others = folder / "it.toy.data.txt", folder / "it.toy.gold.txt"
+    for path, copy in zip((data, gold), others):
+        copy.write_bytes(path.read_bytes())
+    its = read_items(data, gold)
+    right = "".join("\t".join((i.gold, *(c for c in i.candidates if c != i.gold))) + "\n" for i in its)
+    wrong = "".join("\t".join((*(c for c in i.candidates if c != i.gold), i.gold)) + "\n" for i in its)
+    with zipfile.ZipFile(folder / "submission.zip", "w") as z:
+        z.writestr("prediction.en.txt", right)
+        z.writestr("prediction.it.txt", wrong)
+    (folder / "plain").mkdir()
+    for language in ("en", "it"):
+        (folder / "plain" / f"prediction.{language}.txt").write_text(wrong)
+    sets = ["--data", data, "--gold", gold, "--data", others[0], "--gold", others[1]]
+    arguments = ["score", *sets, "--baseline", folder / "plain", folder / "submission.zip"]
+    found = json.loads(run(capsys, *arguments, "--json")[1])
+    assert [(s["language"], s["k"]) for s in found["systems"]] == [("en", 0), ("en", 6), ("it", 0), ("it", 0)]
+    assert found["mean"][1] == {"file": str(folder / "submission.zip"), "sets": 2, "hit1": 50.0, "mrr": 55.0}
+    assert [(t["language"], t["p"], t["p_holm"]) for t in found["against_baseline"]] == [("en", 2 / 64, 4 / 64), ("it", 1.0, 1.0)]
+    out = run(capsys, *arguments)[1]
+    assert "unweighted mean of 2 languages" in out and "  50.000   55.0000" in out and "all 2 comparisons in all languages" in out
+    assert "want a zip or a folder" in run(capsys, "score", *sets, folder / "a.tsv")[2]
+    assert "1 --gold" in run(capsys, "score", *sets[:4], *sets[4:6], folder / "a.tsv")[2]
+    code, _, err = run(capsys, "score", *sets, "--language", "en", "--language", "en", folder / "plain")
+    assert code == 2 and "two sets of one language" in err
+
+
+def test_the_language_is_said_where_it_is_assumed(scored, capsys):
+    (data, gold, _), folder = scored
+    own = folder / "my.data.txt"
+    own.write_bytes(data.read_bytes())
+    assert "note: language of my.data.txt taken as English" in run(capsys, "score", "--data", own, "--gold", gold, folder / "a.tsv")[2]
+    assert run(capsys, "audit", "--data", own, "--gold", gold, "--language", "en")[2] == ""
+    code, _, err = run(capsys, "audit", "--data", own, "--gold", gold, "--language", "klingon")
+    assert code == 2 and "no language code" in err
+
+
+def test_whole_numbers_out_of_range_are_refused_where_they_are_typed():
+    import argparse
+
+    from vwsdlib.cli.arguments import at_least, positive
+
+    assert [at_least(0)(text) for text in ("0", "12")] == [0, 12] and at_least(-2)("-2") == -2 and positive("1") == 1
+    for text in ("-5", "1_000", "\uff15", "0x5", "5.0", "", "five", " 5", "9" * 30):
+        with pytest.raises(argparse.ArgumentTypeError):
+            at_least(0)(text)
+    with pytest.raises(argparse.ArgumentTypeError):
+        positive("0")
+
+
 def test_audit_json_keeps_its_contract(official, capsys):
     code, out, _ = run(capsys, "audit", "--data", official[0], "--gold", official[1], "--json")
     assert code == 0 and {"rarest", "most_frequent", "chance", "gold_as_distractor", "position_counts"} <= set(json.loads(out))

@@ -2,13 +2,16 @@
 
 import math
 import random
+import time
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vwsdlib.analysis import metrics
 from vwsdlib.analysis.audit import audit
-from vwsdlib.analysis.scoring import compare, read_predictions, write_scores
+from vwsdlib.analysis.scoring import against_baseline, compare, mean_over_sets, ranking, read_predictions, summarise, write_scores
 from vwsdlib.data.items import Item, read_items
 from vwsdlib.errors import VwsdError
 
@@ -32,6 +35,27 @@ def test_ties_go_to_the_earlier_candidate():
     assert metrics.gold_ranks([[1.0, 1.0, 0.0]] * 2, [0, 1]).tolist() == [1, 2]
 
 
+@given(st.lists(st.lists(st.sampled_from([-math.inf, -1.0, 0.0, 0.25]), min_size=4, max_size=4), min_size=1, max_size=8), st.integers(0, 3))
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_tie_range_holds_what_any_rule_for_ties_can_give(rows, gold):
+    """The twin breaks every tie by hand: once against the gold, once for it; a gold without a score is never first."""
+    low = sum(row[gold] > -math.inf and all(s < row[gold] for i, s in enumerate(row) if i != gold) for row in rows)
+    high = sum(row[gold] > -math.inf and all(s <= row[gold] for s in row) for row in rows)
+    assert metrics.tie_range(rows, [gold] * len(rows)) == (low, high)
+    assert low <= metrics.hits(metrics.gold_ranks(rows, [gold] * len(rows))) <= high
+
+
+def test_a_missing_gold_is_last_and_infinite_scores_are_refused():
+    missing = -math.inf
+    assert metrics.gold_ranks([[missing] * 3, [missing, 0.0, missing], [missing, 1.0, 0.0]], [0, 0, 0]).tolist() == [3, 3, 3]
+    with pytest.raises(ValueError, match="infinite at row 1"):
+        metrics.gold_ranks([[0.0, 1.0], [0.0, math.inf]], [0, 0])
+
+
+def test_margins_of_ties_and_missing_pictures():
+    assert metrics.margins([[1.0, 1.0, 0.0], [-math.inf] * 3, [2.0, 0.5, -math.inf], [1.0, -math.inf, -math.inf]]).tolist() == [0, 0, 1.5, math.inf]
+
+
 def test_nan_is_refused():
     with pytest.raises(ValueError, match="row 1"):
         metrics.gold_ranks([[0.0, 1.0], [math.nan, 1.0]], [0, 0])
@@ -53,6 +77,53 @@ def test_mcnemar_against_a_slow_twin_and_by_hand():
     assert (only_a, only_b) == (3, 1) and p == pytest.approx(2 * (1 + 4) / 16)
     assert metrics.mcnemar([True, False], [True, False]) == (0, 0, 1.0)
     assert metrics.mcnemar([True] * 2000, [False] * 2000)[2] == pytest.approx(0, abs=1e-300)
+
+
+def exact_sign_test(a, b):
+    """Twin: the whole sum in integers."""
+    term = tail = 1
+    for i in range(1, min(a, b) + 1):
+        term = term * (a + b - i + 1) // i
+        tail += term
+    return min(1.0, 2 * tail / 2 ** (a + b)) if a + b else 1.0
+
+
+def test_sign_test_is_the_integers_to_the_last_bit():
+    for n in [*range(0, 130), 463, 1100, 1101, 5000]:
+        for low in {0, n // 10, n // 3, max(0, n // 2 - 30), max(0, n // 2 - 1), n // 2}:
+            assert metrics.sign_test(low, n - low) == metrics.sign_test(n - low, low) == exact_sign_test(low, n - low), (n, low)
+    assert metrics.sign_test(9900, 10100) == exact_sign_test(9900, 10100)
+
+
+def test_sign_test_agrees_with_scipy():
+    stats = pytest.importorskip("scipy.stats")
+    for n in (10, 463, 5000, 100_000):
+        for low in {0, n // 3, n // 2 - 3 * int(n**0.5), n // 2 - int(n**0.5), n // 2} - {-4}:
+            if low >= 0:
+                assert metrics.sign_test(low, n - low) == pytest.approx(stats.binomtest(low, n).pvalue, rel=1e-11, abs=1e-300)
+
+
+def test_mcnemar_of_a_hundred_thousand_differing_items_takes_less_than_a_second():
+    started = time.perf_counter()
+    only_a, only_b, p = metrics.mcnemar([True] * 49_700 + [False] * 50_300, [False] * 49_700 + [True] * 50_300)
+    assert (only_a, only_b) == (49_700, 50_300) and 0.05 < p < 0.06 and time.perf_counter() - started < 1
+    assert metrics.sign_test(0, 1_000_000) == 0.0 and metrics.sign_test(1, 300) > 0
+
+
+@given(st.lists(st.floats(0, 1), max_size=8))
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_holm_against_a_slow_twin(p):
+    """The twin rejects step by step at a level and looks for the lowest level at which each hypothesis falls."""
+    ordered = sorted(p)
+    expected = []
+    for value in p:
+        steps = [min(1.0, (len(p) - j) * ordered[j]) for j in range(ordered.index(value) + 1)]
+        expected.append(max(steps))
+    assert metrics.holm(p) == expected and all(own <= adjusted <= 1 for own, adjusted in zip(p, metrics.holm(p)))
+
+
+def test_holm_by_hand():
+    assert metrics.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06]) and metrics.holm([0.04]) == [0.04] and metrics.holm([]) == []
 
 
 def test_mcnemar_is_symmetrical():
@@ -204,3 +275,35 @@ def test_wilson_holds_its_own_value_at_both_ends():
         for k in (0, 1, n - 1, n):
             low, high = metrics.wilson(k, n)
             assert 0 <= low <= 100 * k / n + 1e-12 and 100 * k / n - 1e-12 <= high <= 100 and (k or low == 0) and (k < n or high == 100)
+
+
+def test_no_item_is_a_clear_error_and_no_number_has_no_place():
+    for work in (lambda: summarise("x", [], np.zeros((0, 10))), lambda: compare([("x", np.zeros((0, 10)))], []), lambda: audit([])):
+        with pytest.raises(VwsdError, match="no items to"):
+            work()
+    with pytest.raises(ValueError, match="not a number"):
+        ranking(["a", "b"], [0.0, math.nan])
+    assert ranking(["a", "b", "c"], [-math.inf, 0.0, -math.inf]) == ["b", "a", "c"]
+
+
+def test_against_a_baseline_by_hand():
+    its = items(["i0"] * 8)
+
+    def right(*which):
+        return np.array([[1.0 if i in which else 0.0] + [0.5] * 9 for i in range(8)])
+
+    found = against_baseline(("base", right(0, 1, 2)), [("more", right(0, 1, 3, 4, 5, 6, 7)), ("same", right(0, 1, 2))], its)
+    assert [f["file"] for f in found] == ["more", "same"] and [f["difference"] for f in found] == [50.0, 0.0]
+    assert (found[0]["only_baseline"], found[0]["only_system"]) == (1, 5) and found[0]["p"] == metrics.sign_test(1, 5)
+    assert (found[0]["ci_low"], found[0]["ci_high"]) == metrics.paired_interval(1, 5, 8)
+    assert [f["p_holm"] for f in found] == metrics.holm([f["p"] for f in found]) == pytest.approx([2 * found[0]["p"], 1.0])
+
+
+def test_the_mean_over_sets_is_unweighted():
+    lines = [{"file": "a", "n": 1, "hit1": 100.0, "mrr": 100.0}, {"file": "b", "n": 1, "hit1": 0.0, "mrr": 20.0}, {"file": "a", "n": 99, "hit1": 0.0, "mrr": 10.0}]
+    assert mean_over_sets(lines) == [{"file": "a", "sets": 2, "hit1": 50.0, "mrr": 55.0}, {"file": "b", "sets": 1, "hit1": 0.0, "mrr": 20.0}]
+
+
+def test_ties_are_counted_beside_k():
+    line = summarise("x", items(["i0", "i1", "i2"]), np.array([[1.0, 1.0] + [0.0] * 8, [1.0, 1.0] + [0.0] * 8, [0.0] * 2 + [1.0] + [0.0] * 7]))
+    assert (line["k"], line["ties"], line["k_low"], line["k_high"]) == (2, 2, 1, 3)

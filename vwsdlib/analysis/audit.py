@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..data.items import CANDIDATES, Item
+from ..errors import VwsdError
 from .metrics import chance_interval, wilson
 
 
@@ -50,8 +51,11 @@ def audit(items: Sequence[Item]) -> dict:
 
     Returns `n`, `chance`, `rarest`, `most_frequent` (hit@1 in percent), `gold_as_distractor` (slots), `position_counts` (gold at
     candidate 1 to 10), `images`, `targets` (distinct), `p_gold_once` / `p_gold_repeated` (share of golds, in percent, among slots
-    whose image occurs once / more often; None where there is none) and `intervals` (95 %, in percent).
+    whose image occurs once / more often; None where there is none) and `intervals` (95 %, in percent). Raises VwsdError where
+    there is no item, or one without gold.
     """
+    if not items:
+        raise VwsdError("there are no items to audit", remedy="Give a set with at least one item.")
     n = len(items)
     hits = {rule: float(rule_hits(items, rule).sum()) for rule in RULES}
     counts = slot_counts(items)

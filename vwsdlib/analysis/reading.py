@@ -1,7 +1,9 @@
-"""Predictions of others, read into scores: what stands beside the numbers is held against the data, row by row.
+"""Predictions of others, read into scores: what stands beside the numbers is held against the
+data, row by row.
 
-A file is the official submission (a line an item: the ten names, best first), a table with the columns `score_1` to `score_10` in
-candidate order, or a table of lists (`scores`, with `candidates` where they stand in another order); as text, JSON, or in a zip.
+A file is the official submission (a line an item: the ten names, best first), a table with the
+columns `score_1` to `score_10` in candidate order, or a table of lists (`scores`, with
+`candidates` where they stand in another order); as text, JSON, or in a zip.
 """
 
 from __future__ import annotations
@@ -15,8 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from ..data.items import (CANDIDATE_WORDS, CANDIDATES, GOLD_WORDS, NUMBERED_COLUMN, Item, find_candidate,
-                          language_code)
+from ..data.items import (
+    CANDIDATE_WORDS,
+    CANDIDATES,
+    GOLD_WORDS,
+    NUMBERED_COLUMN,
+    Item,
+    find_candidate,
+    language_code,
+)
 from ..data.letters import first_difference, normalise
 from ..errors import VwsdError
 from .answer_files import read_answers
@@ -27,24 +36,48 @@ SCORE_COLUMN = re.compile(r"score_\d+")
 INDEX_WORDS = ("", "index", "id", "item", "item_id", "idx", "row", "data")
 TEXT_COLUMNS = {"target": "target", "word": "target", "context": "phrase", "phrase": "phrase"}
 LANGUAGE_WORDS = ("language", "lang")
-SCORE_LISTS = ("scores", "score", "relevance", "similarities", "similarity", "cosines", "logits", "probabilities")
+SCORE_LISTS = (
+    "scores",
+    "score",
+    "relevance",
+    "similarities",
+    "similarity",
+    "cosines",
+    "logits",
+    "probabilities",
+)
 RANKING_WORDS = ("ranking", "ranked", "prediction", "predictions", "predicted")
 DECIMAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 THIS_SET = "Give predictions of exactly this set, in the data file's order."
-RANKING = "A submission holds each item's ten image names, best first, tab-separated, in the data file's order."
+RANKING = (
+    "A submission holds each item's ten image names, best first, tab-separated, "
+    "in the data file's order."
+)
 
 
-def read_predictions(path: str | Path, items: Sequence[Item], *, language: str | None = None, allow_ties: bool = False,
-                     several: bool = False) -> np.ndarray:
+def read_predictions(
+    path: str | Path,
+    items: Sequence[Item],
+    *,
+    language: str | None = None,
+    allow_ties: bool = False,
+    several: bool = False,
+) -> np.ndarray:
     """Scores [n, 10] of a prediction file, zip or folder; -inf where a picture is missing.
 
-    language: of which a zip's or folder's file is taken (default: the items'); allow_ties: read a file whose scores say nothing;
-    several: the zip or folder holds other languages too. Warns, with counts, of what was read otherwise than it stands, and of columns
-    that it does not know. Raises VwsdError, naming file and line, for all that does not fit the items.
+    language: of which a zip's or folder's file is taken (default: the items'); allow_ties: read a
+    file whose scores say nothing; several: the zip or folder holds other languages too. Warns,
+    with counts, of what was read otherwise than it stands, and of columns that it does not know.
+    Raises VwsdError, naming file and line, for all that does not fit the items.
     """
     if not items:
-        raise VwsdError("there are no items to score", where=path, remedy="Give a set with at least one item.")
-    text, where = read_answers(path, language or items[0].language, several)
+        raise VwsdError(
+            "there are no items to score", where=path, remedy="Give a set with at least one item."
+        )
+    language = language or items[0].language
+    text, where = read_answers(path, language, several)
+    if where != str(path):
+        _note(str(path), f"{PurePath(where).name} is read, as the language is {language!r}")
     names = {name.casefold() for item in items for name in item.candidates}
     table = parse_table(text, where, lambda name: _is_known(name) and name not in names)
     _check_length(table, items, where)
@@ -52,7 +85,11 @@ def read_predictions(path: str | Path, items: Sequence[Item], *, language: str |
     unknown = _checked_beside(table, items)
     scores = np.array(_scores(table, items, where), dtype=np.float64)  # [n, 10]
     if unknown:
-        _note(where, f"{len(unknown)} of {len(table.columns)} columns are not known and not checked: {_some(unknown)}")
+        _note(
+            where,
+            f"{len(unknown)} of {len(table.columns)} columns are not known and not checked: "
+            f"{_some(unknown)}",
+        )
     if table.header:
         _note_copies(table, scores, where)
     if not allow_ties:
@@ -71,8 +108,18 @@ def _some(names: Sequence[str]) -> str:
 
 def _is_known(name: str) -> bool:
     """Is this (folded) name one by which a table's header is known?"""
-    words = {*INDEX_WORDS, *TEXT_COLUMNS, *LANGUAGE_WORDS, *SCORE_LISTS, *RANKING_WORDS, *CANDIDATE_WORDS, *GOLD_WORDS} - {""}
-    return name in words or bool(SCORE_COLUMN.fullmatch(name)) or bool(NUMBERED_COLUMN.fullmatch(name))
+    words = {
+        *INDEX_WORDS,
+        *TEXT_COLUMNS,
+        *LANGUAGE_WORDS,
+        *SCORE_LISTS,
+        *RANKING_WORDS,
+        *CANDIDATE_WORDS,
+        *GOLD_WORDS,
+    } - {""}
+    return (
+        name in words or bool(SCORE_COLUMN.fullmatch(name)) or bool(NUMBERED_COLUMN.fullmatch(name))
+    )
 
 
 def _check_length(table: Table, items: Sequence[Item], where: str) -> None:
@@ -81,8 +128,16 @@ def _check_length(table: Table, items: Sequence[Item], where: str) -> None:
         return
     remedy = "Give predictions of exactly this set, a line an item."
     if rows == n * CANDIDATES:
-        remedy = "This looks like a row a candidate; one row an item is needed, with the columns score_1 to score_10."
-    elif rows == n + 1 and not table.header and _ranks(table.rows[1][0], items[0]) and not _ranks(table.rows[0][0], items[0]):
+        remedy = (
+            "This looks like a row a candidate; one row an item is needed, "
+            "with the columns score_1 to score_10."
+        )
+    elif (
+        rows == n + 1
+        and not table.header
+        and _ranks(table.rows[1][0], items[0])
+        and not _ranks(table.rows[0][0], items[0])
+    ):
         remedy = "The first line is a header or a stray line; a submission has none: remove it."
     elif "ranking" not in table.columns and not table.header:
         remedy += " The file has no line with the names of its columns."
@@ -99,8 +154,11 @@ def _ranks(names: Any, item: Item) -> bool:
 
 # ---------------------------------------------------------------- which row is which item
 
+
 def _checked_order(table: Table, items: Sequence[Item], where: str) -> Table:
-    """The table in the data's order: by the items' own ids where it has them; every other number of rows must run in order."""
+    """The table in the data's order: by the items' own ids where it has them; every other number
+    of rows must run in order.
+    """
     columns = [name for name in INDEX_WORDS if name in table.columns]
     own = [item.id for item in items]
     ordered = table
@@ -108,11 +166,22 @@ def _checked_order(table: Table, items: Sequence[Item], where: str) -> Table:
         ids = _words(table.column(name))
         if set(ids) & set(own):
             _check_ids(ids, own, table, name)
-            places = [ids.index(item_id) for item_id in own] if ids != own else list(range(len(own)))
+            places = (
+                [ids.index(item_id) for item_id in own] if ids != own else list(range(len(own)))
+            )
             moved = sum(place != i for i, place in enumerate(places))
             if moved:
-                _note(where, f"{moved} of {len(own)} rows stand in another order than the data and were put in order by {name or 'their ids'!r}")
-            ordered = Table(table.columns, [table.rows[i] for i in places], [table.places[i] for i in places], table.header)
+                _note(
+                    where,
+                    f"{moved} of {len(own)} rows stand in another order than the data "
+                    f"and were put in order by {name or 'their ids'!r}",
+                )
+            ordered = Table(
+                table.columns,
+                [table.rows[i] for i in places],
+                [table.places[i] for i in places],
+                table.header,
+            )
     for name in columns:
         before, after = _words(table.column(name)), _words(ordered.column(name))
         if after != own and not _in_order(before) and not _in_order(after):
@@ -129,9 +198,13 @@ def _check_ids(ids: Sequence[str], own: Sequence[str], table: Table, name: str) 
     seen: set[str] = set()
     for item_id, place in zip(ids, table.places):
         if item_id not in known:
-            raise VwsdError(f"{name} {item_id!r} is no item of the data", where=place, remedy=THIS_SET)
+            raise VwsdError(
+                f"{name} {item_id!r} is no item of the data", where=place, remedy=THIS_SET
+            )
         if item_id in seen:
-            raise VwsdError(f"{name} {item_id!r} stands twice", where=place, remedy="Give each item one row.")
+            raise VwsdError(
+                f"{name} {item_id!r} stands twice", where=place, remedy="Give each item one row."
+            )
         seen.add(item_id)
 
 
@@ -149,25 +222,36 @@ def _in_order(ids: Sequence[str]) -> bool:
 
 
 def _refuse_order(ids: Sequence[str], table: Table, name: str) -> None:
-    """VwsdError for numbers out of order and ids that stand twice; ids of another kind say nothing of the order and pass."""
+    """VwsdError for numbers out of order and ids that stand twice; ids of another kind say nothing
+    of the order and pass.
+    """
     called = f"the column {name!r}" if name else "the column without a name"
     numbers = _numbers(ids)
     if numbers is not None:
         start = 1 if numbers[0] == 1 else 0
         wrong = next(i for i, number in enumerate(numbers) if number != start + i)
-        raise VwsdError(f"{called} does not run in order: {ids[wrong]} where {start + wrong} is expected", where=table.places[wrong],
-                        remedy="Sort the rows by it as numbers, into the data file's order; leave the column out if the order is right.")
+        raise VwsdError(
+            f"{called} does not run in order: {ids[wrong]} where {start + wrong} is expected",
+            where=table.places[wrong],
+            remedy="Sort the rows by it as numbers, into the data file's order; "
+            "leave the column out if the order is right.",
+        )
     seen: set[str] = set()
     for word, place in zip(ids, table.places):
         if word in seen and word not in ("", "None"):
-            raise VwsdError(f"{called} has {word!r} twice", where=place, remedy="Give each item one row.")
+            raise VwsdError(
+                f"{called} has {word!r} twice", where=place, remedy="Give each item one row."
+            )
         seen.add(word)
 
 
 # ---------------------------------------------------------------- what stands beside the scores
 
+
 def _checked_beside(table: Table, items: Sequence[Item]) -> list[str]:
-    """Hold the columns that are known against the items; returns the names of those that are not known or say nothing."""
+    """Hold the columns that are known against the items; returns the names of those that are not
+    known or say nothing.
+    """
     unknown, used = [], _columns_used(table)
     own = {item.id for item in items}
     for name in table.columns:
@@ -193,11 +277,18 @@ def _given(cell: Any) -> bool:
 def _check_texts(table: Table, name: str, field: str, items: Sequence[Item]) -> None:
     for cell, item, place in zip(table.column(name), items, table.places):
         expected = getattr(item, field)
-        same = (normalise(expected), normalise(unquoted(expected)))    # a raw table has the quotes, a quoted one has not
+        same = (
+            normalise(expected),
+            normalise(unquoted(expected)),
+        )  # a raw table has the quotes, a quoted one has not
         if _given(cell) and normalise(str(cell)) not in same:
             points = first_difference(str(cell), expected)
-            raise VwsdError(f"{field} is {cell!r} here and {expected!r} in the data" + (f" ({points})" if points else ""), where=place,
-                            remedy=THIS_SET)
+            raise VwsdError(
+                f"{field} is {cell!r} here and {expected!r} in the data"
+                + (f" ({points})" if points else ""),
+                where=place,
+                remedy=THIS_SET,
+            )
 
 
 def _check_gold(table: Table, name: str, items: Sequence[Item]) -> None:
@@ -213,18 +304,26 @@ def _check_gold(table: Table, name: str, items: Sequence[Item]) -> None:
             bases &= {int(float(word)) - item.gold_index}
             if bases:
                 continue
-        raise VwsdError(f"gold is {cell!r} here and {item.gold!r} in the data", where=place, remedy=THIS_SET)
+        raise VwsdError(
+            f"gold is {cell!r} here and {item.gold!r} in the data", where=place, remedy=THIS_SET
+        )
 
 
 def _check_language(table: Table, name: str, items: Sequence[Item]) -> None:
     for cell, item, place in zip(table.column(name), items, table.places):
         if _given(cell) and language_code(str(cell)) != item.language:
-            raise VwsdError(f"language is {cell!r} here and {item.language!r} is the data's", where=place,
-                            remedy=f"Give predictions of exactly this set; if the data are in it, say --language {language_code(str(cell))}.")
+            raise VwsdError(
+                f"language is {cell!r} here and {item.language!r} is the data's",
+                where=place,
+                remedy="Give predictions of exactly this set; if the data are in it, "
+                f"say --language {language_code(str(cell))}.",
+            )
 
 
 def _name_columns(table: Table) -> list[str]:
-    """The ten numbered columns of names (candidate_1, image_0 ...) in the order of their numbers; empty where there are not ten."""
+    """The ten numbered columns of names (candidate_1, image_0 ...) in the order of their numbers;
+    empty where there are not ten.
+    """
     numbered = [name for name in table.columns if NUMBERED_COLUMN.fullmatch(name)]
     ordered = sorted(numbered, key=lambda name: int(re.search(r"\d+$", name)[0]))
     return ordered if len(ordered) == CANDIDATES else []
@@ -247,11 +346,16 @@ def _score_source(table: Table) -> str:
 
 def _columns_used(table: Table) -> set[str]:
     source = _score_source(table)
-    used = set(SCORE_COLUMNS) if source == "columns" else {source or _list_column(table, RANKING_WORDS)}
+    used = (
+        set(SCORE_COLUMNS)
+        if source == "columns"
+        else {source or _list_column(table, RANKING_WORDS)}
+    )
     return {*used, *_name_columns(table), _list_column(table, CANDIDATE_WORDS)}
 
 
 # ---------------------------------------------------------------- the scores
+
 
 def _scores(table: Table, items: Sequence[Item], where: str) -> list[list[float]]:
     source = _score_source(table)
@@ -272,15 +376,27 @@ def _scores(table: Table, items: Sequence[Item], where: str) -> list[list[float]
 
 def _no_scores(table: Table, where: str) -> VwsdError:
     if _name_columns(table):
-        return VwsdError("the first line is a header, a submission has none", where=f"{where}:1", remedy="Remove that line.")
-    return VwsdError("column score_1 is missing", where=f"{where}:1",
-                     remedy="Columns score_1 to score_10 are needed, in candidate order, or one column of lists named scores.")
+        return VwsdError(
+            "the first line is a header, a submission has none",
+            where=f"{where}:1",
+            remedy="Remove that line.",
+        )
+    return VwsdError(
+        "column score_1 is missing",
+        where=f"{where}:1",
+        remedy="Columns score_1 to score_10 are needed, in candidate order, "
+        "or one column of lists named scores.",
+    )
 
 
 def _of_columns(table: Table, where: str) -> list[list[float]]:
     numbers = sorted(int(name[6:]) for name in table.columns if SCORE_COLUMN.fullmatch(name))
     if numbers[-1] > CANDIDATES:
-        raise VwsdError(f"{len(numbers)} scores an item", where=f"{where}:1", remedy="Sets of exactly ten candidates are supported.")
+        raise VwsdError(
+            f"{len(numbers)} scores an item",
+            where=f"{where}:1",
+            remedy="Sets of exactly ten candidates are supported.",
+        )
     if absent := [c for c in SCORE_COLUMNS if c not in table.columns]:
         remedy = "Columns score_1 to score_10 are needed, in candidate order."
         if numbers == list(range(CANDIDATES)):
@@ -296,33 +412,64 @@ def _of_lists(cells: Sequence[Any], table: Table) -> list[list[float]]:
         listed = list_in(cell)
         if listed is None or len(listed) != CANDIDATES:
             has = "no list" if listed is None else f"a list of {len(listed)}"
-            raise VwsdError(f"{has} where ten scores are expected", where=place, remedy="Give a score for each of the ten candidates.")
+            raise VwsdError(
+                f"{has} where ten scores are expected",
+                where=place,
+                remedy="Give a score for each of the ten candidates.",
+            )
         rows.append([number(entry, place) for entry in listed])
     return rows
 
 
 def number(cell: Any, where: str) -> float:
-    """A score as it is spelled: a decimal number with a point, or -inf for a missing picture; VwsdError for anything else. In the system's own unit."""
+    """A score (a cosine, or whatever a system gives) as it is spelled: a decimal number with a
+    point, or -inf for a missing picture.
+
+    Raises VwsdError for anything else: nan, inf, an empty cell, `1_000`, other than ASCII digits,
+    a decimal comma.
+    """
     word = cell.strip() if isinstance(cell, str) else cell
     if word is None or word == "":
-        raise VwsdError("a score is empty", where=where, remedy="Give each candidate a score; a missing picture is written -inf.")
+        raise VwsdError(
+            "a score is empty",
+            where=where,
+            remedy="Give each candidate a score; a missing picture is written -inf.",
+        )
     if not isinstance(word, str):
-        raise VwsdError(f"could not convert {word!r} to a score", where=where, remedy="Scores are decimal numbers with a point.")
+        raise VwsdError(
+            f"could not convert {word!r} to a score",
+            where=where,
+            remedy="Scores are decimal numbers with a point.",
+        )
     spelled = word.lower()
     if spelled in ("-inf", "-infinity"):
         return -math.inf
     if spelled.lstrip("+-") == "nan":
-        raise VwsdError("a score is not a number (nan)", where=where, remedy="Run the system again; a missing picture is written -inf.")
+        raise VwsdError(
+            "a score is not a number (nan)",
+            where=where,
+            remedy="Run the system again; a missing picture is written -inf.",
+        )
     value = float(word) if DECIMAL.fullmatch(word) else None
     if spelled.lstrip("+") in ("inf", "infinity") or (value is not None and math.isinf(value)):
-        raise VwsdError(f"a score is infinite ({word})", where=where, remedy="Run the system again; a missing picture is written -inf.")
+        raise VwsdError(
+            f"a score is infinite ({word})",
+            where=where,
+            remedy="Run the system again; a missing picture is written -inf.",
+        )
     if value is None:
-        raise VwsdError(f"could not convert {word!r} to a score", where=where, remedy="Scores are decimal numbers with a point.")
+        raise VwsdError(
+            f"could not convert {word!r} to a score",
+            where=where,
+            remedy="Scores are decimal numbers with a point.",
+        )
     return value
 
 
 def _listed_names(table: Table) -> list[list[str]] | None:
-    """The names that a row's scores belong to, as the row itself lists them; None where it lists none."""
+    """The names that a row's scores belong to, as the row itself lists them; None where it lists
+    none.
+    """
     if columns := _name_columns(table):
         places = [table.columns.index(name) for name in columns]
         return [[str(row[i]) for i in places] for row in table.rows]
@@ -331,18 +478,34 @@ def _listed_names(table: Table) -> list[list[str]] | None:
     return [[str(entry) for entry in list_in(cell) or ()] for cell in table.column(name)]
 
 
-def _by_name(rows: Sequence[Sequence[float]], listed: Sequence[Sequence[str]], items: Sequence[Item], table: Table, where: str) -> list[list[float]]:
+def _by_name(
+    rows: Sequence[Sequence[float]],
+    listed: Sequence[Sequence[str]],
+    items: Sequence[Item],
+    table: Table,
+    where: str,
+) -> list[list[float]]:
     """Each row's scores in the data's order of candidates, by the names beside them."""
     found, moved = [], 0
     for row, names, item, place in zip(rows, listed, items, table.places):
         meant = [find_candidate(name, item.candidates) for name in names]
         if sorted(map(str, meant)) != sorted(item.candidates):
-            stranger = next((name for name, its in zip(names, meant) if its is None), "one of them twice")
-            raise VwsdError(f"the candidates of {item.phrase!r} are others in the data: {stranger} here", where=place, remedy=THIS_SET)
+            stranger = next(
+                (name for name, its in zip(names, meant) if its is None), "one of them twice"
+            )
+            raise VwsdError(
+                f"the candidates of {item.phrase!r} are others in the data: {stranger} here",
+                where=place,
+                remedy=THIS_SET,
+            )
         moved += tuple(meant) != item.candidates
         found.append([row[meant.index(candidate)] for candidate in item.candidates])
     if moved:
-        _note(where, f"{moved} of {len(items)} rows list the candidates in another order than the data; their scores went by name")
+        _note(
+            where,
+            f"{moved} of {len(items)} rows list the candidates in another order than the data; "
+            "their scores went by name",
+        )
     return found
 
 
@@ -357,7 +520,11 @@ def _ranked(cells: Sequence[Any], items: Sequence[Item], table: Table) -> list[l
         other += meant != names
         found.append([-float(meant.index(candidate)) for candidate in item.candidates])
     if other:
-        _note(table.places[0].rpartition(":")[0], f"{other} of {len(items)} lines spell names otherwise than the data and were read as the candidates")
+        _note(
+            table.places[0].rpartition(":")[0],
+            f"{other} of {len(items)} lines spell names otherwise than the data "
+            "and were read as the candidates",
+        )
     return found
 
 
@@ -366,19 +533,39 @@ def _no_ranking(names: Sequence[str], item: Item, items: Sequence[Item], place: 
     meant = [find_candidate(name, item.candidates) for name in names]
     only = names[0] if len(names) == 1 else ""
     if only and meant[0]:
-        return VwsdError(f"{what}: one name a line", where=place, remedy="All ten names are needed, best first, with tabs between.")
+        return VwsdError(
+            f"{what}: one name a line",
+            where=place,
+            remedy="All ten names are needed, best first, with tabs between.",
+        )
     if only and _ranks(only.split(), item):
-        return VwsdError(f"{what}: the names are separated by spaces", where=place, remedy="Write tabs between the ten names.")
+        return VwsdError(
+            f"{what}: the names are separated by spaces",
+            where=place,
+            remedy="Write tabs between the ten names.",
+        )
     if len(names) == CANDIDATES and all(DECIMAL.fullmatch(name) for name in names):
-        return VwsdError(f"{what}, but ten numbers", where=place,
-                         remedy="Put a first line above them that names the columns: score_1 to score_10, tab-separated.")
+        return VwsdError(
+            f"{what}, but ten numbers",
+            where=place,
+            remedy="Put a first line above them that names the columns: "
+            "score_1 to score_10, tab-separated.",
+        )
     if set(map(str.casefold, names)) == set(map(str.casefold, item.candidates)):
-        return VwsdError(f"{what}: names keep their case", where=place, remedy="Spell them as the data file does.")
+        return VwsdError(
+            f"{what}: names keep their case",
+            where=place,
+            remedy="Spell them as the data file does.",
+        )
     if twice := [name for name in names if names.count(name) > 1]:
         return VwsdError(f"{what}: {twice[0]} stands twice", where=place, remedy=RANKING)
     owner = next((i for i, other in enumerate(items) if set(names) == set(other.candidates)), None)
     if owner is not None:
-        return VwsdError(f"{what}, but of those of item {owner}", where=place, remedy="The lines are in another order than the data file's.")
+        return VwsdError(
+            f"{what}, but of those of item {owner}",
+            where=place,
+            remedy="The lines are in another order than the data file's.",
+        )
     if stranger := [name for name, its in zip(names, meant) if its is None]:
         return VwsdError(f"{what}: {stranger[0]!r} is none of them", where=place, remedy=RANKING)
     return VwsdError(f"{what}: {len(names)} names", where=place, remedy=RANKING)
@@ -390,11 +577,23 @@ def _note_copies(table: Table, scores: np.ndarray, where: str) -> None:
     varied = scores[(scores != scores[:, :1]).any(1)]
     copies = len(varied) - len(np.unique(varied, axis=0))
     if copies and not beside and _listed_names(table) is None:
-        _note(where, f"{copies} of {len(scores)} rows repeat the ten scores of another, and nothing says which item a row belongs to")
+        _note(
+            where,
+            f"{copies} of {len(scores)} rows repeat the ten scores of another, "
+            "and nothing says which item a row belongs to",
+        )
 
 
 def _refuse_constant(scores: np.ndarray, where: str) -> None:
     if (scores != scores[:, :1]).any():
         return
-    what = "no candidate of any item has a score (all are -inf)" if np.isneginf(scores).all() else "all ten scores are equal, in every item"
-    raise VwsdError(f"{what}: ties alone would decide", where=where, remedy="Run the system again, or give --allow-ties to score it nevertheless.")
+    what = (
+        "no candidate of any item has a score (all are -inf)"
+        if np.isneginf(scores).all()
+        else "all ten scores are equal, in every item"
+    )
+    raise VwsdError(
+        f"{what}: ties alone would decide",
+        where=where,
+        remedy="Run the system again, or give --allow-ties to score it nevertheless.",
+    )

@@ -12,9 +12,8 @@ from ..data.items import Item
 from ..errors import VwsdError
 from ..paths import write_text
 from .metrics import bootstrap_mrr, gold_ranks, hits, holm, mcnemar, mrr, paired_interval, percent, tie_range, wilson
-from .reading import SCORE_COLUMNS, read_predictions
+from .reading import SCORE_COLUMNS, read_predictions  # noqa: F401  (readers of predictions look for it here)
 
-__all__ = ["SCORE_COLUMNS", "against_baseline", "compare", "mean_over_sets", "ranking", "read_predictions", "summarise", "write_scores"]
 
 def write_scores(path: str | Path, items: Sequence[Item], scores: np.ndarray) -> None:
     """Write scores [n, 10] as a TSV (full precision) that `read_predictions` takes."""

@@ -1,4 +1,6 @@
-"""Types of arguments that several commands share: a number out of range is refused where it is typed."""
+"""Types of arguments that several commands share: a number out of range is refused where it is
+typed.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,8 @@ from collections.abc import Callable
 
 
 def at_least(lowest: int) -> Callable[[str], int]:
-    """A type for argparse: a whole number written with plain digits, not below `lowest`; anything else is refused (exit code 2).
+    """A type for argparse: a whole number written with plain digits, not below `lowest`; anything
+    else is refused (exit code 2).
 
     >>> at_least(0)("5")
     5

@@ -14,12 +14,30 @@ from . import _say, command
 
 
 def set_arguments(p: argparse.ArgumentParser, several: bool = False) -> None:
-    """--data, --gold, --language and --json, as every command on a set takes them; with `several`, the first three may be repeated."""
+    """--data, --gold, --language and --json, as every command on a set takes them; with `several`,
+    the first three may be repeated.
+    """
     action = "append" if several else "store"
-    p.add_argument("--data", type=Path, required=True, action=action, help="data file: target, phrase, ten image names a line, tab-separated")
-    p.add_argument("--gold", type=Path, required=True, action=action, help="gold file: the right image name a line, same order")
-    p.add_argument("--language", metavar="CODE", action=action,
-                   help="language of the set, as it (default: as the data file's name begins, else English)")
+    p.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        action=action,
+        help="data file: target, phrase, ten image names a line, tab-separated",
+    )
+    p.add_argument(
+        "--gold",
+        type=Path,
+        required=True,
+        action=action,
+        help="gold file: the right image name a line, same order",
+    )
+    p.add_argument(
+        "--language",
+        metavar="CODE",
+        action=action,
+        help="language of the set, as it (default: as the data file's name begins, else English)",
+    )
     p.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
@@ -37,16 +55,21 @@ def notes() -> Iterator[None]:
 
 
 def read_set(o: argparse.Namespace):
-    """Items of --data and --gold; a file by an official name with other bytes is read, and said to be another."""
+    """Items of --data and --gold; a file by an official name with other bytes is read, and said to
+    be another.
+    """
     from ..data.items import language_note, read_items
     from ..data.sets import is_official
 
-    for path in (o.data, o.gold):
-        if path is not None and path.is_file() and is_official(path) is False:
-            print(f"note: {path.name} is not byte for byte the published file of that name", file=sys.stderr)
     language = getattr(o, "language", None)
     with notes():
         items = read_items(o.data, o.gold, language)
+    for path in (o.data, o.gold):
+        if path is not None and path.is_file() and is_official(path) is False:
+            print(
+                f"note: {path.name} is not byte for byte the published file of that name",
+                file=sys.stderr,
+            )
     if note := language_note(o.data, language):
         print(f"note: {note}", file=sys.stderr)
     return items
@@ -54,26 +77,51 @@ def read_set(o: argparse.Namespace):
 
 def _score_arguments(p: argparse.ArgumentParser) -> None:
     set_arguments(p, several=True)
-    p.add_argument("predictions", nargs="+", type=Path, metavar="PRED",
-                   help="official submission, table with columns score_1 to score_10 (TSV, CSV, JSON), or a zip or folder of prediction.LANGUAGE.txt")
-    p.add_argument("--baseline", type=Path, metavar="PRED", help="compare each other system with this one: difference, interval, test")
-    p.add_argument("--pairs", action="store_true", help="print the test of every pair, also of three and more systems")
-    p.add_argument("--sort", action="store_true", help="systems by hit@1, best first (always so with --baseline)")
-    p.add_argument("--allow-ties", action="store_true", help="score a file whose ten scores are equal in every item")
+    p.add_argument(
+        "predictions",
+        nargs="+",
+        type=Path,
+        metavar="PRED",
+        help="official submission, table with columns score_1 to score_10 (TSV, CSV, JSON), "
+        "or a zip or folder of prediction.LANGUAGE.txt",
+    )
+    p.add_argument(
+        "--baseline",
+        type=Path,
+        metavar="PRED",
+        help="compare each other system with this one: difference, interval, test",
+    )
+    p.add_argument(
+        "--pairs",
+        action="store_true",
+        help="print the test of every pair, also of three and more systems",
+    )
+    p.add_argument(
+        "--sort",
+        action="store_true",
+        help="systems by hit@1, best first (always so with --baseline)",
+    )
+    p.add_argument(
+        "--allow-ties",
+        action="store_true",
+        help="score a file whose ten scores are equal in every item",
+    )
 
 
 @command(_score_arguments)
 def score(o: argparse.Namespace) -> int:
     """Score prediction files: hit@1 and MRR with 95 % intervals, and exact McNemar tests.
 
-    A prediction file is the official submission (a line an item: the ten names, best first, tab-separated), a table whose columns
-    score_1 to score_10 follow the order of the candidates (TSV, CSV or JSON), or a submission zip, of which the file of the set's
-    language is taken. Columns that name items, texts or golds are checked against the data. Ties go to the earlier candidate, a gold
-    without a score (-inf) ranks last. Percentages; k and n are counts.
+    A prediction file is the official submission (a line an item: the ten names, best first,
+    tab-separated), a table whose columns score_1 to score_10 follow the order of the candidates
+    (TSV, CSV or JSON), or a submission zip, of which the file of the set's language is taken.
+    Columns that name items, texts or golds are checked against the data. Ties go to the earlier
+    candidate, a gold without a score (-inf) ranks last. Percentages; k and n are counts.
 
-    Two files are tested against each other; more by --pairs, or each against one by --baseline, with p adjusted by Holm's rule.
-    --data and --gold may be repeated, a pair a language: each PRED is then a zip or a folder of prediction.LANGUAGE.txt, and the
-    unweighted mean over the languages follows.
+    Two files are tested against each other; more by --pairs, or each against one by --baseline,
+    with p adjusted by Holm's rule. --data and --gold may be repeated, a pair a language: each PRED
+    is then a zip or a folder of prediction.LANGUAGE.txt, and the unweighted mean over the
+    languages follows.
 
     Example:
       vwsd score --data en.test.data.v1.1.txt --gold en.test.gold.v1.1.txt clip.tsv clipseg.tsv
@@ -95,45 +143,73 @@ def _sets(o: argparse.Namespace) -> list[argparse.Namespace]:
     """--data, --gold and --language, one set each."""
     languages = o.language or [None] * len(o.data)
     if len(o.gold) != len(o.data) or len(languages) != len(o.data):
-        raise VwsdError(f"{len(o.data)} --data, {len(o.gold)} --gold and {len(o.language or [])} --language",
-                        remedy="Give a --gold for each --data, in the same order, and a --language for each or none.")
-    return [argparse.Namespace(data=data, gold=gold, language=language)
-            for data, gold, language in zip(o.data, o.gold, languages)]
+        raise VwsdError(
+            f"{len(o.data)} --data, {len(o.gold)} --gold and {len(o.language or [])} --language",
+            remedy="Give a --gold for each --data, in the same order, and a --language for each or none.",
+        )
+    return [
+        argparse.Namespace(data=data, gold=gold, language=language)
+        for data, gold, language in zip(o.data, o.gold, languages)
+    ]
 
 
-def _scored(one: argparse.Namespace, paths: Sequence[Path], o: argparse.Namespace, several: bool) -> dict:
+def _scored(
+    one: argparse.Namespace, paths: Sequence[Path], o: argparse.Namespace, several: bool
+) -> dict:
     """What is found of the systems on one set."""
     from ..analysis.scoring import against_baseline, compare, read_predictions
 
     items = read_set(one)
     with notes():
-        systems = [(str(path), read_predictions(path, items, allow_ties=o.allow_ties, several=several)) for path in paths]
+        systems = [
+            (str(path), read_predictions(path, items, allow_ties=o.allow_ties, several=several))
+            for path in paths
+        ]
     found = compare(systems, items)
-    note_ties(found)
+    if o.json:
+        note_ties(found)
     if several:
         found = {"language": items[0].language, "data": str(one.data), **found}
     if o.baseline is not None:
         place = paths.index(o.baseline)
         others = [system for i, system in enumerate(systems) if i != place]
         if not others:
-            raise VwsdError("the baseline is the only system", where=o.baseline, remedy="Name another prediction file to compare with it.")
-        found |= {"baseline": str(o.baseline), "against_baseline": against_baseline(systems[place], others, items)}
+            raise VwsdError(
+                "the baseline is the only system",
+                where=o.baseline,
+                remedy="Name another prediction file to compare with it.",
+            )
+        found |= {
+            "baseline": str(o.baseline),
+            "against_baseline": against_baseline(systems[place], others, items),
+        }
     return found
 
 
 def _together(found: Sequence[dict], o: argparse.Namespace) -> dict:
-    """What is found of several sets in one: lines with their language, p adjusted for all of them, and the mean."""
+    """What is found of several sets in one: lines with their language, p adjusted for all of them,
+    and the mean.
+    """
     from ..analysis.scoring import adjusted, mean_over_sets
 
     languages = [one["language"] for one in found]
     if len(set(languages)) < len(languages):
-        raise VwsdError(f"two sets of one language: {', '.join(languages)}", remedy="Give one set a language, or say --language for each.")
+        raise VwsdError(
+            f"two sets of one language: {', '.join(languages)}",
+            remedy="Give one set a language, or say --language for each.",
+        )
     parts = ["systems", "pairs"] + (["against_baseline"] if o.baseline is not None else [])
+    if o.baseline is not None:
+        tests = iter(adjusted([test for one in found for test in one["against_baseline"]]))
+        for one in found:
+            one["against_baseline"] = [next(tests) for _ in one["against_baseline"]]
     together: dict = {"sets": [{"language": one["language"], "data": one["data"]} for one in found]}
     for part in parts:
-        together[part] = [{"language": one["language"], **line} for one in found for line in one[part]]
+        together[part] = [
+            {"language": one["language"], **line} for one in found for line in one[part]
+        ]
     if o.baseline is not None:
-        together |= {"baseline": str(o.baseline), "against_baseline": adjusted(together["against_baseline"])}
+        together["baseline"] = str(o.baseline)
     together["mean"] = mean_over_sets(together["systems"])
     return together
 
@@ -141,46 +217,75 @@ def _together(found: Sequence[dict], o: argparse.Namespace) -> dict:
 def note_ties(found: dict) -> None:
     """A note on stderr for each system of `compare` in which ties decide items."""
     for system in found["systems"]:
-        if system["ties"]:
-            print(f"note: {system['file']}: a tie decides {system['ties']} of {system['n']} items "
-                  f"(k between {system['k_low']} and {system['k_high']} by tie rule)", file=sys.stderr)
+        if system.get("ties"):
+            print(
+                f"note: {system['file']}: a tie decides {system['ties']} of {system['n']} items "
+                f"(k between {system['k_low']} and {system['k_high']} by tie rule)",
+                file=sys.stderr,
+            )
 
 
 def print_scores(found: dict) -> None:
-    """What `compare` found, as tables for people."""
+    """What `compare` found, as tables for people, and a note on the items that a tie decides."""
+    note_ties(found)
     width = max(len(s["file"]) for s in found["systems"])
-    print(f"{'system':<{width}}  {'k/n':>11}  {'hit@1':>7}  {'95 % interval':>15}  {'MRR':>8}  {'95 % interval':>15}")
+    print(
+        f"{'system':<{width}}  {'k/n':>11}  {'hit@1':>7}  {'95 % interval':>15}  "
+        f"{'MRR':>8}  {'95 % interval':>15}"
+    )
     for s in found["systems"]:
-        print(f"{s['file']:<{width}}  {str(s['k']) + '/' + str(s['n']):>11}  {s['hit1']:7.3f}  {s['ci_low']:6.2f} - {s['ci_high']:6.2f}  "
-              f"{s['mrr']:8.4f}  {s['mrr_ci_low']:6.2f} - {s['mrr_ci_high']:6.2f}")
+        print(
+            f"{s['file']:<{width}}  {str(s['k']) + '/' + str(s['n']):>11}  {s['hit1']:7.3f}  "
+            f"{s['ci_low']:6.2f} - {s['ci_high']:6.2f}  "
+            f"{s['mrr']:8.4f}  {s['mrr_ci_low']:6.2f} - {s['mrr_ci_high']:6.2f}"
+        )
     for p in found["pairs"]:
-        print(f"\n{p['a']}  against  {p['b']}\n  right alone: {p['only_a']} and {p['only_b']}; exact McNemar p = {p['p']:.4g}")
+        print(
+            f"\n{p['a']}  against  {p['b']}\n  right alone: {p['only_a']} and {p['only_b']}; "
+            f"exact McNemar p = {p['p']:.4g}"
+        )
 
 
 def _print_set(found: dict, o: argparse.Namespace) -> None:
-    """The table of one set, its pairs where they are asked for or there is but one, and the comparison with the baseline."""
+    """The table of one set, its pairs where they are asked for or there is but one, and the
+    comparison with the baseline.
+    """
     systems, pairs = found["systems"], found["pairs"]
     if o.sort or o.baseline is not None:
         systems = sorted(systems, key=lambda s: -s["hit1"])
     shown = pairs if o.pairs or (len(pairs) == 1 and o.baseline is None) else []
     print_scores({"systems": systems, "pairs": shown})
     if len(shown) > 1:
-        print(f"\n{len(shown)} tests; their p are not adjusted for that number (--baseline adjusts its own)")
+        print(
+            f"\n{len(shown)} tests; their p are not adjusted for that number "
+            "(--baseline adjusts its own)"
+        )
     if o.baseline is not None:
-        _print_against(found["baseline"], found["against_baseline"])
+        _print_against(found["baseline"], found["against_baseline"], several="language" in found)
     elif pairs and not shown:
-        print(f"\n{len(pairs)} pairs: --pairs prints their tests, --baseline PRED compares each system with one")
+        print(
+            f"\n{len(pairs)} pairs: --pairs prints their tests, "
+            "--baseline PRED compares each system with one"
+        )
 
 
-def _print_against(baseline: str, tests: Sequence[dict]) -> None:
+def _print_against(baseline: str, tests: Sequence[dict], several: bool) -> None:
     print(f"\nagainst {baseline}, hit@1 in points")
     width = max(len(t["file"]) for t in tests)
-    adjusted_head = f"  {'p (Holm)':>9}" if len(tests) > 1 else ""
-    print(f"{'system':<{width}}  {'difference':>10}  {'95 % interval':>17}  {'right alone':>13}  {'exact p':>9}{adjusted_head}")
+    many = several or len(tests) > 1
+    adjusted_head = f"  {'p (Holm)':>9}" if many else ""
+    print(
+        f"{'system':<{width}}  {'difference':>10}  {'95 % interval':>18}  {'right alone':>13}  "
+        f"{'exact p':>9}{adjusted_head}"
+    )
     for t in sorted(tests, key=lambda t: -t["difference"]):
         alone = f"{t['only_baseline']} / {t['only_system']}"
-        adjusted_p = f"  {t['p_holm']:9.4g}" if len(tests) > 1 else ""
-        print(f"{t['file']:<{width}}  {t['difference']:+10.3f}  {t['ci_low']:+7.2f} - {t['ci_high']:+7.2f}  {alone:>13}  {t['p']:9.4g}{adjusted_p}")
+        adjusted_p = f"  {t['p_holm']:9.4g}" if many else ""
+        print(
+            f"{t['file']:<{width}}  {t['difference']:+10.3f}  "
+            f"{t['ci_low']:+7.2f} to {t['ci_high']:+7.2f}  {alone:>13}  "
+            f"{t['p']:9.4g}{adjusted_p}"
+        )
     print("right alone: items that the baseline / the system alone has right; exact McNemar p")
 
 
@@ -190,15 +295,17 @@ def _print_sets(found: Sequence[dict], together: dict, o: argparse.Namespace) ->
         _print_set(one, o)
         print()
     if o.baseline is not None:
-        print(f"p of all {len(together['against_baseline'])} comparisons adjusted together (Holm):")
-        for test in together["against_baseline"]:
-            print(f"  {test['language']}  {test['file']}  {test['p_holm']:.4g}")
-        print()
+        print(
+            f"p (Holm) is adjusted for all {len(together['against_baseline'])} comparisons "
+            "in all languages\n"
+        )
     mean = together["mean"]
     if o.sort or o.baseline is not None:
         mean = sorted(mean, key=lambda m: -m["hit1"])
     width = max(len(m["file"]) for m in mean)
-    print(f"unweighted mean of {len(found)} languages\n{'system':<{width}}  {'hit@1':>7}  {'MRR':>8}")
+    print(
+        f"unweighted mean of {len(found)} languages\n{'system':<{width}}  {'hit@1':>7}  {'MRR':>8}"
+    )
     for m in mean:
         print(f"{m['file']:<{width}}  {m['hit1']:7.3f}  {m['mrr']:8.4f}")
 
@@ -207,8 +314,9 @@ def _print_sets(found: Sequence[dict], together: dict, o: argparse.Namespace) ->
 def audit(o: argparse.Namespace) -> int:
     """Show what a set gives away without its text or its pictures.
 
-    rarest / most_frequent: hit@1 (percent) of always taking the picture that fills the fewest / most candidate slots of this file,
-    expected under a uniform choice among ties. gold_as_distractor: slots where some item's gold stands as another's distractor.
+    rarest / most_frequent: hit@1 (percent) of always taking the picture that fills the fewest /
+    most candidate slots of this file, expected under a uniform choice among ties.
+    gold_as_distractor: slots where some item's gold stands as another's distractor.
 
     Example:
       vwsd audit --data train.data.v1.txt --gold train.gold.v1.txt
@@ -219,7 +327,9 @@ def audit(o: argparse.Namespace) -> int:
     if o.json:
         _say(found)
         return 0
-    print(f"items               {found['n']}  ({found['targets']} targets, {found['images']} images)")
+    print(
+        f"items               {found['n']}  ({found['targets']} targets, {found['images']} images)"
+    )
     for rule in ("chance", "rarest", "most_frequent"):
         low, high = found["intervals"][rule]
         print(f"{rule:<19} {found[rule]:.2f}  ({low:.2f} - {high:.2f})")
