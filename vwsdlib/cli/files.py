@@ -23,9 +23,9 @@ def read_set(o: argparse.Namespace):
     from ..data.sets import is_official
 
     for path in (o.data, o.gold):
-        if path.is_file() and is_official(path) is False:
+        if path is not None and path.is_file() and is_official(path) is False:
             print(f"note: {path.name} is not byte for byte the published file of that name", file=sys.stderr)
-    return read_items(o.data, o.gold)
+    return read_items(o.data, o.gold, getattr(o, "language", None))
 
 
 def _score_arguments(p: argparse.ArgumentParser) -> None:
