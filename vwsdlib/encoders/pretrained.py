@@ -113,7 +113,7 @@ def check_size(cls: type, folder: Path) -> None:
     config = cls.config_class.from_pretrained(folder, local_files_only=True)
     stored = stored_numbers(folder)
     for part in (config.to_dict(), *(value for value in config.to_dict().values() if isinstance(value, dict))):
-        if any(isinstance(value, int) and value > MOST_LAYERS for key, value in part.items() if key.endswith("layers")):
+        if any(isinstance(value, int) and value > MOST_LAYERS for key, value in part.items() if str(key).endswith("layers")):
             raise VwsdError(f"the configuration asks for more than {MOST_LAYERS:,} layers", where=folder / "config.json",
                             remedy="Fetch the checkpoint again: vwsd fetch models")
     with torch.device("meta"):
