@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+
+from vwsdlib.processes import end_with
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -63,7 +66,7 @@ def collect(plan: dict[str, tuple], turns: int, fresh: bool = False) -> dict[str
 
 def apart(run: Callable, sizes: dict):
     """`run(**sizes)` in a fresh process: what one side leaves behind (memory kept, threads, warm caches) must not help or hurt the next turn."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with, (os.getpid(),)) as pool:
         return pool.submit(run, **sizes).result()
 
 

@@ -29,7 +29,7 @@ def toy(split):
 
 def pictures(split, variant):
     lines = [line for name, data in toy(split).items() if ".data" in name for line in data.decode().split("\n")]
-    return {name: f"{split} {variant} {name}".encode() for line in lines for name in line.split("\t")[2:]}
+    return {name: f"GIF89a {split} {variant} {name}".encode() for line in lines for name in line.split("\t")[2:]}
 
 
 def zipped(files):
@@ -216,7 +216,7 @@ def test_from_a_folder_by_name_and_split(home, tmp_path):
     assert set(states(fetch.fetch_vwsd(source=mine))) == {"OK"}
     assert sets.image_variant(home / "test") == "original"
     there = home / "test" / "test_images" / "image.4.jpg"
-    assert there.read_bytes() == b"test original image.4.jpg" and there.samefile(mine / "z" / "test_images" / "image.4.jpg")
+    assert there.read_bytes() == b"GIF89a test original image.4.jpg" and there.samefile(mine / "z" / "test_images" / "image.4.jpg")
 
 
 def test_from_where_links_are_not_possible(home, tmp_path, monkeypatch):
@@ -224,7 +224,7 @@ def test_from_where_links_are_not_possible(home, tmp_path, monkeypatch):
     monkeypatch.setattr(fetch.os, "link", lambda *_: (_ for _ in ()).throw(OSError("another disk")))
     assert set(states(fetch.fetch_vwsd(source=mine))) == {"OK"}
     there = home / "test" / "test_images" / "image.4.jpg"
-    assert there.read_bytes() == b"test original image.4.jpg" and not there.samefile(mine / "test_images" / "image.4.jpg")
+    assert there.read_bytes() == b"GIF89a test original image.4.jpg" and not there.samefile(mine / "test_images" / "image.4.jpg")
 
 
 @pytest.mark.parametrize("name, pack, inside", [("test_images_resized.zip", zipped, ""), ("drive-1.zip", zipped, "x/test_images_resized/"),
@@ -245,7 +245,7 @@ def test_both_variants_at_hand_and_only_the_asked_one_taken(home, tmp_path):
     both = below("test_images", pictures("test", "original")) | below("test_images_resized", pictures("test", "resized"))
     mine = write(tmp_path / "mine", toy("test") | both)
     fetch.fetch_vwsd(source=mine, images="resized")
-    assert {p.read_bytes().split()[1] for p in (home / "test" / "test_images").iterdir()} == {b"resized"}
+    assert {p.read_bytes().split()[2] for p in (home / "test" / "test_images").iterdir()} == {b"resized"}
 
 
 def test_an_edited_text_is_different_and_not_taken(home, tmp_path, capsys):
@@ -298,7 +298,7 @@ def test_another_variant_is_never_mixed_in(resized):
         fetch.fetch_vwsd(source=mine, images="original")
     assert "Remove that folder" in e.value.remedy
     fetch.fetch_vwsd(source=mine)   # without --images it goes on as recorded
-    assert (home / "test" / "test_images" / "image.12.jpg").read_bytes() == b"test resized image.12.jpg"
+    assert (home / "test" / "test_images" / "image.12.jpg").read_bytes() == b"GIF89a test resized image.12.jpg"
     for picture in (home / "test" / "test_images").iterdir():
         picture.unlink()
     assert set(states(fetch.fetch_vwsd(source=mine, images="original"))) == {"OK"} and sets.load_set("vwsd", "fa").image_variant == "original"

@@ -296,6 +296,63 @@ def test_bomb_is_refused_by_its_header(monkeypatch):
     assert decoded == []
 
 
+# --- whole pictures with large texts, thin and large ones
+
+def png_with(*chunks):
+    """A whole PNG with further chunks (name, body) before its pixels."""
+    data = encoded(noise(), "PNG")
+    made = b"".join(struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks)
+    return data[:33] + made + data[33:]
+
+
+LARGE = zlib.compress(bytes(3 << 20))
+XMP_TURNED = (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:Description tiff:Orientation=\"3\"/></x:xmpmeta>")
+
+
+@pytest.mark.parametrize("chunk", [(b"iCCP", b"profile\0\0" + LARGE), (b"zTXt", b"words\0\0" + LARGE), (b"iTXt", b"words\0\1\0\0\0" + LARGE),
+                                   (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + LARGE)], ids=["profile", "text", "international text", "xmp"])
+def test_a_large_profile_or_text_takes_nothing_from_the_pixels(chunk):
+    image, decisions = decode(png_with(chunk))
+    assert decisions == () and near(image, noise(), tolerance=0)
+    turned, decisions = decode(png_with(chunk, XMP_TURNED))                   # the orientation beside it still counts
+    assert decisions == decode(png_with(XMP_TURNED))[1] and near(turned, np.asarray(decode(png_with(XMP_TURNED))[0]), tolerance=0)
+    assert decode(png_with(chunk)[:-40])[1] == ("truncated",)                 # and what is cut short is still told
+
+
+@pytest.mark.parametrize("data, said", [
+    (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIF"), (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"), (b"%PDF-1.7", "PDF"),
+    (b"\x1f\x8b\x08\0", "gzip"), (b"<!doctype html>", "a web page"), (b"\xff\x0a\0\0", "JPEG XL")])
+def test_what_is_no_picture_is_told_for_what_it_is(data, said):
+    assert failure(data).startswith("not a picture (none of JPEG,") and said in failure(data)
+
+
+def test_a_picture_cut_within_its_header_is_no_web_page():
+    assert failure(PNG[:20]) == "not a whole picture: it begins as PNG and cannot be read on"
+
+
+def test_thin_pictures_are_cut_before_they_are_resized(monkeypatch):
+    thin = Image.fromarray(np.random.default_rng(0).integers(0, 256, (900, 1, 3), dtype=np.uint8))
+    square = pictures.Square(24, 24)
+    whole, some = square(thin), Image.fromarray(noise())
+    usual = square(some)
+    sizes = []
+    real = Image.Image.resize
+    monkeypatch.setattr(Image.Image, "resize", lambda self, size, *rest: sizes.append(size) or real(self, size, *rest))
+    monkeypatch.setattr(pictures, "WIDE", 10_000)
+    assert np.array_equal(square(thin), whole) and sizes == [(24, 24)]        # not 24 x 21,600
+    monkeypatch.setattr(pictures, "WIDE", 0)
+    assert np.abs(square(some).astype(int) - usual).max() <= 2                # the same place at the same scale
+
+
+@pytest.mark.parametrize("height", [1, 7, 32])
+def test_transparent_pictures_are_laid_over_white_strip_by_strip(monkeypatch, height):
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 40, 4), dtype=np.uint8)
+    whole = decode(encoded(pixels, "PNG"))[0]
+    plain = Image.alpha_composite(Image.new("RGBA", (40, 32), "white"), Image.fromarray(pixels)).convert("RGB")
+    monkeypatch.setattr(pictures, "STRIP", 40 * height)
+    assert near(decode(encoded(pixels, "PNG"))[0], np.asarray(plain), tolerance=0) and near(whole, np.asarray(plain), tolerance=0)
+
+
 def test_limit_counts_pixels(monkeypatch):
     monkeypatch.setattr(pictures, "MAX_PIXELS", 48 * 32)
     assert decode(encoded(corners(), "PNG"))[1] == ()
@@ -330,6 +387,7 @@ def test_folder_and_forbidden_file(tmp_path, monkeypatch):
 
     def forbidden(self):
         raise PermissionError(13, "Permission denied")
+    (tmp_path / "a.jpg").write_bytes(JPEG)
     monkeypatch.setattr(Path, "read_bytes", forbidden)  # chmod stops nobody who is root
     with pytest.raises(VwsdError, match="Permission denied") as caught:
         load_picture(tmp_path / "a.jpg")

@@ -2,6 +2,8 @@
 
 import json
 import multiprocessing
+import os
+import tarfile
 import weakref
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from PIL import Image
 
 from vwsdlib.data.pictures import Square
+from vwsdlib.data.sources import pictures_at
 from vwsdlib.encoders.control import RandomEncoder
 from vwsdlib.encoders.registry import load_encoder
 from vwsdlib.encoders.store import VectorStore
@@ -218,3 +221,67 @@ def test_registry_lists_alternatives():
     with pytest.raises(VwsdError, match="Did you mean 'random'.*lite, random"):
         load_encoder("randon")
     assert load_encoder("random") is load_encoder("random")
+
+
+def test_a_picture_replaced_by_one_of_the_same_size_and_time_is_another(tmp_path, monkeypatch):
+    path, times = tmp_path / "p.bmp", (10**18, 10**18)
+    monkeypatch.setattr("vwsdlib.data.sources.SETTLED", 0)                      # as hours later: stamps are trusted
+    rows = []
+    for colour in ("red", "blue"):
+        Image.new("RGB", (9, 9), colour).save(path)
+        os.utime(path, ns=times)
+        rows.append(VectorStore(Counting(), tmp_path / "v").images([path])[0])
+    assert not np.array_equal(*rows) and path.stat().st_mtime_ns == times[1]
+
+
+def test_a_picture_that_changes_within_a_tick_of_the_clock_is_seen(tmp_path, monkeypatch):
+    path = tmp_path / "p.png"
+    Image.new("RGB", (9, 9), "red").save(path)
+    status, real = os.stat(path), os.stat
+    store = VectorStore(Counting(), tmp_path / "v")
+    before = store.images([path])
+    Image.new("RGB", (9, 9), "blue").save(path)
+    monkeypatch.setattr("vwsdlib.data.sources.os.stat", lambda place, **options: status if place == path else real(place, **options))   # a clock so coarse that nothing shows
+    assert not np.array_equal(store.images([path]), before)
+
+
+class Short(Counting):
+    """The control, reading five words of a text."""
+
+    max_tokens = 5
+
+    def count_tokens(self, texts):
+        return [len(text.split()) for text in texts]
+
+
+def test_texts_that_are_cut_are_counted_also_where_they_are_known(tmp_path, capsys):
+    texts = ["one two three four five six", "one", "a b c d e f g"]
+    for _ in range(2):                                                          # the second time all of them are in the store
+        VectorStore(Short(), tmp_path / "v").texts(texts)
+        assert capsys.readouterr().err == "note: 2 of 3 texts are longer than random's 5 tokens and were cut\n"
+    store = VectorStore(Short(), tmp_path / "v")
+    store.texts(texts[:1]), store.texts(texts[:1])
+    assert capsys.readouterr().err == "note: 1 of 1 texts is longer than random's 5 tokens and was cut\n"
+    VectorStore(Counting(), tmp_path / "v").texts(texts)
+    assert capsys.readouterr().err == ""
+
+
+def test_invisible_characters_do_not_reach_the_encoder_and_are_told(tmp_path, capsys):
+    store = VectorStore(Counting(), tmp_path / "v")
+    plain, hyphenated, marked = store.texts(["tigre", "ti\u00adgre", "\u200f\u202btigre\u202c\ufeff"])
+    assert np.array_equal(plain, hyphenated) and np.array_equal(plain, marked)
+    assert "2 of 3 texts hold invisible characters" in capsys.readouterr().err
+    kept = ["\u0645\u06cc\u200c\u0631\u0648\u0645", "\u0645\u06cc\u0631\u0648\u0645", "\U0001f3f4\U000e0067\U000e0062\U000e007f", "\U0001f3f4", "\U0001f468\u200d\U0001f692"]
+    assert len({row.tobytes() for row in store.texts(kept)}) == 5 and capsys.readouterr().err == ""      # joiners and flags belong to the spelling
+
+
+def test_members_of_a_compressed_tar_are_read_in_its_order(pictures, tmp_path):
+    with tarfile.open(tmp_path / "p.tar.gz", "w:gz") as tar:
+        for path in pictures:
+            tar.add(path, path.name)
+    at, read = pictures_at(tmp_path / "p.tar.gz"), []
+    store = VectorStore(Counting(), tmp_path / "v")
+    store._loaded = lambda places, loaded=store._loaded: read.extend(places) or loaded(places)
+    backwards = [at / path.name for path in reversed(pictures)]
+    assert np.array_equal(store.images(backwards), VectorStore(Counting(), tmp_path / "w").images(pictures[::-1]))
+    assert [place.name for place in read] == [path.name for path in pictures]

@@ -196,3 +196,42 @@ def test_a_worker_that_dies_is_told_in_a_sentence(tmp_path):
     assert [len(made[0]) for made in squares(paths, Square(8), 2)] == [2] * 6
     with pytest.raises(VwsdError, match="ended early.*run it again"):
         list(squares(paths, Dying(8), 2))
+
+
+KILLED = """
+import sys, time
+import numpy as np
+from PIL import Image
+from vwsdlib.data.pictures import Square
+from vwsdlib.encoders.streams import squares
+from vwsdlib.encoders import streams
+streams.cores = lambda: 2
+paths = sys.argv[1:]
+for made in squares(paths, Square(700), 1):
+    print("one", flush=True)
+    time.sleep(600)                       # nobody reads on: the workers wait for a full pipe
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked")
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    path = tmp_path / "a.png"
+    Image.new("RGB", (50, 50)).save(path)
+    run = subprocess.Popen([sys.executable, "-c", KILLED, *[str(path)] * 60], stdout=subprocess.PIPE, text=True, cwd=PACKAGE.parent)
+    assert run.stdout.readline() == "one\n"
+    workers = psutil.Process(run.pid).children(recursive=True)
+    assert len(workers) >= 2
+    run.kill()                                                                 # the parent alone, as the system does it
+    run.wait()
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    for process in alive:
+        process.kill()
+    assert alive == []
+
+
+@pytest.mark.parametrize("rank, world, said", [
+    ("x", "2", "RANK is 'x'"), ("0", "0", "WORLD_SIZE is '0'"), ("-1", "2", "RANK is '-1'"), ("2", "2", "counted from 0"), ("1", "", "WORLD_SIZE is ''"), ("１", "2", "RANK is")])
+def test_odd_numbers_of_processes_are_named(place, environment, monkeypatch, capsys, rank, world, said):
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", world)
+    assert main(["encode", str(place / "images"), "--encoder", "random"]) == 2 and said in capsys.readouterr().err

@@ -67,15 +67,19 @@ def deletion_insertion(embed_scores: Callable[[list[Image.Image]], np.ndarray], 
     The map is averaged over grid x grid cells; in `steps` equal steps the most important cells go from the picture into its blurred
     version, or come back. embed_scores: pictures -> [k] cosines with the text, called once. Each value is the plain mean cosine over
     the steps, ends included; it is not divided by the whole picture's cosine, which may be near zero or below. curves: `share` of
-    cells, `deletion`, `insertion`, each [steps + 1].
+    cells, `deletion`, `insertion`, each [steps + 1]. VwsdError where the map or a cosine is no number.
     """
     sharp, found = np.asarray(picture), np.asarray(found, np.float64)
+    if not np.isfinite(found).all():
+        raise VwsdError("a map that is not all numbers has no order of places", remedy="Look for an overflow in what made it.")
     blurred = np.asarray(picture.filter(ImageFilter.GaussianBlur(BLUR * min(picture.size))))    # [h, w, 3]
     rank = _cell_ranks(found, min(grid, *picture.size))
     share = np.linspace(0, 1, steps + 1)
     taken = [rank < round(s * (rank.max() + 1)) for s in share]                                  # each [h, w]
     made = [np.where(t[..., None], inner, outer) for inner, outer in ((blurred, sharp), (sharp, blurred)) for t in taken]
     scores = np.asarray(embed_scores([Image.fromarray(m) for m in made]), np.float64).reshape(2, steps + 1)
+    if not np.isfinite(scores).all():
+        raise VwsdError("a cosine of a picture with parts blurred is no number", remedy="Look for an overflow in the encoder.")
     return float(scores[0].mean()), float(scores[1].mean()), {"share": share, "deletion": scores[0], "insertion": scores[1]}
 
 

@@ -20,6 +20,7 @@ from ..encoders.store import Batch, VectorStore, row_key
 from ..encoders.streams import side_by_side
 from ..paths import sha256_bytes
 from .metrics import gold_ranks, mrr
+from .scorers import all_numbers
 
 TOP = 0.05  # share of a mask's places that count as its top
 WEIGHTS = tuple(round(0.1 * i, 1) for i in range(11))  # of the mask in a mixture
@@ -108,8 +109,9 @@ def standardise(scores: np.ndarray) -> np.ndarray:
 
 
 def mix(cosine: np.ndarray, mask: np.ndarray, weight: float) -> np.ndarray:
-    """(1 - weight) * cosine + weight * mask, each standardised within the item: [n, 10]."""
-    return (1 - weight) * standardise(cosine) + weight * standardise(mask)
+    """(1 - weight) * cosine + weight * mask, each standardised within the item: [n, 10]; VwsdError where one is no number."""
+    mixed = (1 - weight) * standardise(cosine) + weight * standardise(mask)
+    return all_numbers(mixed, "mixture of cosine and mask")
 
 
 def choose_weight(cosine: np.ndarray, mask: np.ndarray, gold: Sequence[int]) -> tuple[float, float]:
@@ -158,9 +160,10 @@ def mask_contrasts(data: VwsdSet, store: MaskStore, vectors: VectorStore) -> lis
 def association(values: Sequence[float], right: Sequence[bool], groups: Sequence[str], seed: int = 0) -> dict:
     """How far `values` [n] go with being right [n]: area under the ROC curve (0.5: not at all) and point-biserial correlation.
 
-    95 % intervals by bootstrap over groups (targets), because items of a target share pairs; p by 2,000 permutations of `right`.
+    95 % intervals by bootstrap over groups (targets), because items of a target share pairs; p by 2,000 permutations of `right`. VwsdError
+    where a value is no number.
     """
-    values, right, rng = np.asarray(values, np.float64), np.asarray(right, bool), np.random.default_rng(seed)
+    values, right, rng = all_numbers(np.asarray(values, np.float64), "association with being right"), np.asarray(right, bool), np.random.default_rng(seed)
     number = {group: i for i, group in enumerate(dict.fromkeys(groups))}
     drawn = rng.integers(0, len(number), (BOOTSTRAP, len(number)))
     times = np.stack([np.bincount(some, minlength=len(number)) for some in drawn])[:, [number[g] for g in groups]]   # [b, n]: how often an item is drawn

@@ -277,7 +277,7 @@ def maps(encoder, segmenter, picture: Image.Image, texts: Sequence[str], methods
     """Maps of one picture by several methods, name -> [t, h, w] float32; methods of one family share its one pass.
 
     settings: family -> keyword arguments, as {"crops": {"n": 500}, "occlusion": {"stride": 1 / 16}}. Raises VwsdError for a method
-    that is unknown or not to be had.
+    that is unknown or not to be had, and for a map that is not all numbers.
     """
     at_hand, settings = available(encoder, segmenter), settings or {}
     if wrong := (set(methods) - set(at_hand)) | (set(settings) - {method.family for method in METHODS.values()}):
@@ -286,4 +286,8 @@ def maps(encoder, segmenter, picture: Image.Image, texts: Sequence[str], methods
     for method in map(METHODS.get, methods):
         if method.family not in made:
             made[method.family] = method.run(subject, **settings.get(method.family, {}))
-    return {name: METHODS[name].read(made[METHODS[name].family]) for name in methods}
+    found = {name: METHODS[name].read(made[METHODS[name].family]) for name in methods}
+    for name, drawn in found.items():
+        if not np.isfinite(drawn).all():
+            raise VwsdError(f"the saliency map {name} is not all numbers", remedy="Look for an overflow in the encoder; half precision may be the cause.")
+    return found

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from string import Formatter
 
 import numpy as np
 
-from ..data.items import CANDIDATES, Item
+from ..data.items import CANDIDATES, Item, image_names
 from ..data.sets import VwsdSet
 from ..data.sources import Place
 from ..encoders.store import VectorStore
@@ -20,20 +22,83 @@ TEXTS: dict[str, Callable[[Item], str]] = {
 }
 
 
-def texts_of(items: Sequence[Item], variant: str) -> list[str]:
-    """The text of each item under a variant of TEXTS; VwsdError lists them."""
-    if variant not in TEXTS:
-        raise VwsdError(f"no text variant {variant!r}", remedy=f"Variants: {', '.join(TEXTS)}.")
-    return [TEXTS[variant](item) for item in items]
+FIELDS = ("phrase", "word", "target")        # of a template; word and target are the same
+
+
+def texts_of(items: Sequence[Item], variant: str, translations: Mapping[str, Mapping[str, str]] | None = None,
+             definitions: Mapping[str, str] | None = None) -> list[str]:
+    """The text of each item: a variant of TEXTS or a template as "a photo of {phrase}" (FIELDS), a definition behind it after a comma.
+
+    translations: item id -> `phrase_en` (and `target_en`), in place of the item's own. definitions: item id -> text, small letters as in the
+    explorer and for PolCLIP; an empty one adds nothing. Raises VwsdError for an unknown variant, a template without a field of FIELDS or
+    with another one, and a translation that lacks the word the text is made of.
+    """
+    make = text_maker(variant)
+    texts = []
+    for item in items:
+        text = make(_translated(item, translations) if translations else item)
+        definition = (definitions or {}).get(item.id, "").strip()
+        texts.append(f"{text}, {definition.lower()}" if definition else text)
+    return texts
+
+
+def text_maker(variant: str) -> Callable[[Item], str]:
+    """How an item becomes a text under a variant of TEXTS or a template; VwsdError as of `texts_of`."""
+    if variant in TEXTS:
+        return TEXTS[variant]
+    if "{" not in variant and "}" not in variant:
+        raise VwsdError(f"no text variant {variant!r}", remedy=f"Variants: {', '.join(TEXTS)}; or a template as 'a photo of {{phrase}}'.")
+    parts = _template_parts(variant)
+    return lambda item: "".join(before + _field(item, name) for before, name in parts)
+
+
+def _template_parts(template: str) -> list[tuple[str, str]]:
+    """A template as (text, name of the field behind it) pairs."""
+    remedy = "Write as 'a photo of {phrase}'; the fields are {phrase}, {word} and {target}."
+    try:
+        parsed = list(Formatter().parse(template))
+    except ValueError as e:
+        raise VwsdError(f"the template {template!r} cannot be read: {e}", remedy=remedy) from None
+    names = [name for _, name, _, _ in parsed if name is not None]
+    if not names:
+        raise VwsdError(f"the template {template!r} has no field, so that all items would have one text", remedy=remedy)
+    for _, name, form, conversion in parsed:
+        if name is not None and (name not in FIELDS or form or conversion):
+            raise VwsdError(f"the template {template!r} asks for {{{name}{':' if form else ''}{form or ''}}}", remedy=remedy)
+    return [(before, name or "") for before, name, _, _ in parsed]
+
+
+def _field(item: Item, name: str) -> str:
+    if not name:
+        return ""
+    text = item.phrase if name == "phrase" else item.target
+    if not text:
+        raise VwsdError(f"the translation has no word of its own for {{{name}}}", where=item.id, remedy="Use {phrase}, or give target_en with each translation.")
+    return text
+
+
+def _translated(item: Item, translations: Mapping[str, Mapping[str, str]]) -> Item:
+    its = translations[item.id]
+    return replace(item, phrase=its["phrase_en"], target=its.get("target_en", ""))
+
+
+def all_numbers(scores: np.ndarray, what: str) -> np.ndarray:
+    """The scores [...] themselves; VwsdError where one is NaN, which an argmax or a sort would take for an answer."""
+    if np.isnan(scores).any():
+        raise VwsdError(f"{int(np.isnan(scores).sum())} of {scores.size} scores are no numbers (NaN)", where=what,
+                        remedy="Nothing is ranked by them; look for a division by zero or an overflow in what made them.")
+    return scores
 
 
 def cosine_scores(data: VwsdSet, store: VectorStore, texts: Sequence[str], missing: dict[str, list[str]] | None = None) -> np.ndarray:
     """Cosine of each item's text with its ten pictures: [n, 10] float64.
 
-    `missing` (item id -> image names) are not looked for and get -inf. Every distinct picture and text is encoded once.
+    `missing` (item id -> image names) are not looked for and get -inf. Every distinct picture and text is encoded once. VwsdError where a
+    cosine is no number.
     """
     absent = {name for names in (missing or {}).values() for name in names}
-    places = {c: data.path(c) for c in dict.fromkeys(c for item in data.items for c in item.candidates) if c not in absent}
+    places = {name: data.path(name) for name in image_names(data.items) if name not in absent}
+    store.tell(texts)
     store.fill_images(places.values())
     parts = [_part(data.items[start:start + PART], texts[start:start + PART], places, store) for start in range(0, len(data.items), PART)]
     return np.concatenate([np.zeros((0, CANDIDATES)), *parts])
@@ -45,4 +110,4 @@ def _part(items: Sequence[Item], texts: Sequence[str], places: dict[str, Place],
     pictures = np.zeros((*there.shape, store.encoder.dim))                                                  # [n, 10, d]
     pictures[there] = store.images([places[c] for item in items for c in item.candidates if c in places])
     scores = np.einsum("ncd,nd->nc", pictures, store.texts(texts).astype(np.float64))
-    return np.where(there, scores, -np.inf)
+    return np.where(there, all_numbers(scores, store.encoder.name), -np.inf)

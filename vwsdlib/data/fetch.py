@@ -26,6 +26,7 @@ from ..errors import VwsdError
 from ..paths import atomic, data_dir, quiet, sha256_bytes, write_bytes, write_text
 from .items import image_names, read_items
 from .sets import OFFICIAL, OFFICIAL_FILES, VARIANT_RECORD, image_variant, is_official, picture_names
+from .sources import whole_names
 
 PAGE = "https://raganato.github.io/vwsd/"
 RELEASE = "https://github.com/asahi417/visual-wsd-baseline/releases/download"
@@ -90,7 +91,7 @@ def _pictures_state(folder: Path, language: str, split: str, remedy: str) -> dic
     row = {"check": f"pictures {split} {language}", "state": "MISSING", "remedy": remedy}
     if not (folder / data).exists():
         return row | {"what": f"pictures of {language} {split}: unknown without {data}"}
-    needed, present = image_names(read_items(folder / data)), picture_names(folder / images)
+    needed, present = image_names(read_items(folder / data)), whole_names(folder / images)
     missing = [name for name in needed if name not in present]
     kind = f" ({image_variant(folder) or 'as stored'})" if present else ""
     row["what"] = f"pictures of {language} {split}{kind}: {len(needed) - len(missing):,} of {len(needed):,}"
@@ -121,7 +122,7 @@ def _texts(split: str) -> list[str]:
 def _missing(split: str) -> set[str]:
     """Names of the pictures that are not there, of all items whose text is."""
     data = [_folder(split) / files[0] for (_, part), files in OFFICIAL_FILES.items() if part == split]
-    return {name for path in data if path.exists() for name in image_names(read_items(path))} - picture_names(_images(split))
+    return {name for path in data if path.exists() for name in image_names(read_items(path))} - whole_names(_images(split))
 
 
 # ---------------------------------------------------------------------------- taking files

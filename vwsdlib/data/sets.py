@@ -163,12 +163,13 @@ def languages(name: str, split: str = "test") -> list[str]:
     return [lang for lang, part in SETS[name][1] if part == split]
 
 
-def user_set(data: str | Path, gold: str | Path | None, images: str | Path, language: str | None = None) -> VwsdSet:
+def user_set(data: str | Path, gold: str | Path | None, images: str | Path, language: str | None = None,
+             items: Sequence[Item] | None = None) -> VwsdSet:
     """A user's files in the official layout as a set; images: a folder, archives or a URL (`sources.pictures_at`).
 
-    language: its code, else as the data file's name has it (`items.language_for`).
+    language: its code, else as the data file's name has it. items: those of the files, where they were read already.
     """
-    items = tuple(read_items(data, gold, language))
+    items = tuple(items or read_items(data, gold, language))
     known = [same for p in (data, gold) if p and (same := is_official(p)) is not None]
     return VwsdSet(Path(data).name, items[0].language, "user", items, pictures_at(images), "the user's own files", all(known) if known else None)
 

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from ..errors import VwsdError, first_line
-from .kinds import HEAD, Kind, kind_of
+from .kinds import HEAD, NOTHING, UNKNOWN, Kind, kind_of
 
 Place = str | Path
 MOST_BYTES = 1 << 30             # of one picture's file; the largest picture that is decoded, uncompressed, needs less
@@ -44,6 +44,7 @@ DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFE
           RuntimeError, UnicodeError)      # RuntimeError: locked with a password
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 AGAIN = "Copy or pack the archive again."
+LOST_LINKS = "links to no file here"
 MACOS = "what macOS keeps beside files"
 
 
@@ -366,7 +367,7 @@ def pictures_named(given: Iterable[Place]) -> tuple[list[tuple[str, Place]], lis
         at = pictures_at(each)
         if not at.pictures:
             raise at.none_here()
-        found += [(str(entry.place), entry.place) for entry in at.pictures]
+        found += [(os.path.join(each, entry.path) if at.folder else str(entry.place), entry.place) for entry in at.pictures]
         notes.append(at.note())
     return found, [note for note in notes if note]
 
@@ -462,7 +463,7 @@ def _below(source: str) -> Iterator[tuple[str, Entry | str]]:
         yield from _archive(source) if _archive_name(source) else _remote_folder(source)
         return
     if os.path.isdir(source):
-        yield from _folder(source)
+        yield from sorted(_folder(source), key=lambda found: found[0])
         return
     head = _local_head(source)
     kind = kind_of(head)
@@ -479,7 +480,8 @@ def _local_head(source: str) -> bytes:
     try:
         mode = os.stat(source).st_mode
         if not stat.S_ISREG(mode):
-            raise VwsdError(f"neither a folder nor an archive of pictures but {_odd_file(mode)}, which is not opened", where=source, remedy="Give a folder, a tar or a zip.")
+            raise VwsdError(f"neither a folder nor an archive of pictures but {_odd_file(mode)}, which is not opened", where=source,
+                            remedy="Give a folder, a tar or a zip.")
         return _head(source)
     except OSError as e:
         raise VwsdError(f"cannot be read: {e.strerror or e}", where=source, remedy="Check the path and your rights.") from e
@@ -507,7 +509,7 @@ def _folder(root: str) -> Iterator[tuple[str, Entry | str]]:
             try:
                 mode = entry.stat().st_mode
             except OSError:
-                yield path, "links that lead nowhere"
+                yield path, LOST_LINKS
                 continue
             if stat.S_ISDIR(mode):
                 (linked if entry.is_symlink() else folders).append((path + "/", entry.path))
@@ -576,6 +578,7 @@ def _unpacked(raw: BinaryIO) -> tuple[BinaryIO, str]:
 
 def _archive(archive: str) -> Iterator[tuple[str, Entry | str]]:
     """A tar's or a zip's members; VwsdError where it is cut short, damaged or none."""
+    head = b""
     try:
         with _open(archive) as raw:
             head = raw.read(HEAD)
@@ -591,7 +594,10 @@ def _archive(archive: str) -> Iterator[tuple[str, Entry | str]]:
     except VwsdError:
         raise
     except DAMAGE as e:
-        raise VwsdError(f"the archive is cut short, damaged or none: {first_line(e)}", where=archive, remedy=AGAIN) from e
+        kind = kind_of(head) if head else NOTHING
+        if not _packed(head) and kind.name != UNKNOWN.name:
+            raise VwsdError(f"no archive: the file is {kind.name}", where=archive, remedy="Give a tar or a zip, or the folder of the pictures.") from e
+        raise VwsdError(f"the archive is cut short or damaged: {first_line(e)}", where=archive, remedy=AGAIN) from e
 
 
 def _zip_members(archive: str, raw: BinaryIO) -> Iterator[tuple[str, Entry | str]]:
@@ -635,7 +641,7 @@ def _tar_members(archive: str, raw: BinaryIO) -> Iterator[tuple[str, Entry | str
     for path, info in links:
         target = info.linkname if info.islnk() else os.path.join(os.path.dirname(path), info.linkname)
         entry = files.get(os.path.normpath(target))
-        yield path, entry._replace(path=path) if entry else "links that lead nowhere"
+        yield path, entry._replace(path=path) if entry else LOST_LINKS
 
 
 def _check_end(stream: BinaryIO, end: int, archive: str) -> None:

@@ -20,6 +20,7 @@ from ..paths import cache_dir, quiet, sha256_bytes, sha256_file, write_text
 CONFIGS = ("*.json", "*.txt", "*.model", "*.spm")                                    # configurations and tokenizers of every layout
 SAFETENSORS = ("model.safetensors", "2_Dense/model.safetensors")
 PICKLED = ("pytorch_model.bin", "2_Dense/pytorch_model.bin")                         # only where there is nothing else
+HUB_SECONDS = 5                                                                      # to wait for the hub's first answer
 KNOWN = Path(__file__).with_name("weights.json")                                     # {"<repo>@<commit>": SHA-256}, verified ones only
 
 
@@ -97,14 +98,24 @@ def fetch(key: str, progress: bool = True) -> Path:
     """Download a checkpoint into the Hugging Face cache, going on where an earlier try stopped; VwsdError when the hub cannot be reached."""
     its = checkpoint(key)
     try:
+        _reach_hub()
         for weights in (SAFETENSORS, PICKLED):
             folder = _snapshot(its, weights, tqdm_class=None if progress and not quiet() else _NoBar)
             if weight_files(folder):
                 return folder
-    except OSError as e:                                                              # the hub's own errors are among them
-        raise VwsdError(f"{its.repo} at {its.revision[:12]} cannot be fetched: {str(e).splitlines()[0]}", where="Hugging Face hub",
+    except Exception as e:                                    # the hub's client raises OSErrors, its own errors and those of its HTTP library
+        raise VwsdError(f"{its.repo} at {its.revision[:12]} cannot be fetched: {first_line(e)}", where="Hugging Face hub",
                         remedy=f"Check the connection and HF_HUB_OFFLINE, then: vwsd fetch models --only {key}") from e
     raise VwsdError("there is neither model.safetensors nor pytorch_model.bin", where=its.repo, remedy="This is a fault of the table of checkpoints.")
+
+
+def _reach_hub() -> None:
+    """One question to the hub, without the client's five further tries: who has no network learns it in seconds. Raises what the client does."""
+    from huggingface_hub import constants, logging, utils
+
+    logging.set_verbosity_error()                             # what it would say of each try is said once, by the error
+    if not constants.HF_HUB_OFFLINE:
+        utils.get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS)
 
 
 class _NoBar(tqdm):

@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 from PIL import Image
+from safetensors import safe_open
 
 from ..data.pictures import Square
 from ..errors import VwsdError, first_line
@@ -102,6 +103,8 @@ def load_part(part: str, folder: Path, **options):
     return model.eval().requires_grad_(False) if model_asked else model
 
 
+MOST_LAYERS = 1000
+MOST_SIDE = 4096     # pixels of the square that a network looks at
 MOST_TIMES = 4       # numbers that a model may have beside those of its files: buffers, tied and unused parts
 
 
@@ -109,10 +112,18 @@ def check_size(cls: type, folder: Path) -> None:
     """VwsdError where a configuration asks for a far larger model than the weight files hold, before any of it is in memory."""
     config = cls.config_class.from_pretrained(folder, local_files_only=True)
     stored = stored_numbers(folder)
+    for part in (config.to_dict(), *(value for value in config.to_dict().values() if isinstance(value, dict))):
+        if any(isinstance(value, int) and value > MOST_LAYERS for key, value in part.items() if str(key).endswith("layers")):
+            raise VwsdError(f"the configuration asks for more than {MOST_LAYERS:,} layers", where=folder / "config.json",
+                            remedy="Fetch the checkpoint again: vwsd fetch models")
     with torch.device("meta"):
         empty = cls(config)
     asked = sum(tensor.numel() for tensor in empty.parameters())
     if asked > MOST_TIMES * stored:
+        for file in weight_files(folder):                # a file that was cut off is small too, and says so itself
+            if file.suffix == ".safetensors":
+                with safe_open(file, framework="pt"):
+                    pass
         raise VwsdError(f"the configuration asks for {asked:,} numbers, the weight files hold {stored:,} at most", where=folder / "config.json",
                         remedy="Configuration and weights are not of one model: fetch the checkpoint again: vwsd fetch models")
 
@@ -213,6 +224,15 @@ class PretrainedEncoder:
         config = load_part(recipe.model.replace("Model", "Config"), self.found[0].folder)
         self.processor = load_part(recipe.processor, self.found[0].folder, **recipe.override)
         self.tokenizer = load_part(recipe.tokenizer, self.found[-1].folder)
+        try:
+            self._take(config, variant)
+        except (AttributeError, TypeError, ValueError, ArithmeticError) as e:
+            raise VwsdError(f"the configuration cannot be used: {first_line(e)}", where=self.found[0].folder,
+                            remedy="Fetch the checkpoint again: vwsd fetch models") from e
+        self._loading = Lock()
+
+    def _take(self, config, variant: str) -> None:
+        """What the checkpoint's configuration decides."""
         self.dim = getattr(config, "projection_dim", None) or config.vision_config.hidden_size
         self.side, self.patch = config.vision_config.image_size, config.vision_config.patch_size
         self.preparation = replace(square_of(self.processor), draft="draft" in variant, quick=bool(variant))
@@ -221,7 +241,6 @@ class PretrainedEncoder:
         short = self.device == "cpu" and self.dtype != torch.float32                   # the picture's tower takes fewer steps, which round otherwise
         self.attention = "two products" if short else "sdpa"
         self.folded = short and config.vision_config.hidden_act == "quick_gelu"
-        self._loading = Lock()
 
     @property
     def model(self) -> torch.nn.Module:
@@ -395,7 +414,8 @@ def square_of(processor) -> Square:
     """What a processor of transformers does to a picture up to its numbers: resize, and cut out the centre where it does. VwsdError where it does anything else."""
     size, crop = processor.size, getattr(processor, "do_center_crop", False)
     side, edge = (processor.crop_size.height, size.shortest_edge) if crop else (size.height, 0)
-    if not side or crop and not (edge or 0) >= side or not crop and size.width != side or not (processor.do_rescale and processor.do_normalize):
+    sizes_fit = bool(side) and (edge >= side if crop and edge else not crop and size.width == side)
+    if not sizes_fit or max(side, edge or 0) > MOST_SIDE or not (processor.do_rescale and processor.do_normalize):
         raise VwsdError(f"pictures of this shape are not known here: {size}", remedy="Resize to a square, or the shorter side and cut the centre out.")
     return Square(side, edge, int(processor.resample))
 

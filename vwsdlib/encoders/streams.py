@@ -120,6 +120,24 @@ class _Pictures:
             return e
 
 
+@dataclass(frozen=True)
+class _Decisions:
+    """What worker processes do with a batch of places for `decisions`."""
+
+    truncated: str
+
+    def __getitem__(self, places: Sequence[Place]) -> list[tuple[str, ...]] | VwsdError:
+        try:
+            return [from_bytes(read_bytes(place), place, self.truncated).decisions for place in places]
+        except VwsdError as e:
+            return e
+
+
+def decisions(places: Sequence[Place], truncated: str = "error", size: int = 16) -> list[tuple[str, ...]]:
+    """The DECISIONS that the loader takes for each picture, all read and decoded once more; VwsdError as of `squares`."""
+    return [each for made in _by_workers(_Decisions(truncated), places, size) for each in made]
+
+
 def _worker_starts(parent: int, number: int) -> None:
     end_with(parent)
     gc.freeze()                                # what came with the fork stays shared: a collection would write to all of it
@@ -132,13 +150,18 @@ def squares(places: Sequence[Place], square: Square, size: int, truncated: str =
     Each file is read and decoded once, in worker processes where there are more than a few; they end with this one, even if it is
     killed. Raises VwsdError for a picture that cannot be read, after all batches before it.
     """
+    yield from _by_workers(_Pictures(square, truncated), places, size)
+
+
+def _by_workers(work, places: Sequence[Place], size: int) -> Iterator:
+    """`work[places]` of batches of `size` places, in order, in worker processes where there are more than a few; a VwsdError that it gives is raised."""
     from torch.utils.data import DataLoader
 
     batches = [places[start:start + size] for start in range(0, len(places), size)]   # sent to the workers one by one: they hold no list
     workers = min(cores(), len(batches)) if len(batches) > 2 else 0
     resizing()                                                                        # imported once, before the workers are forked
     options = {"num_workers": workers, "prefetch_factor": 4, "worker_init_fn": partial(_worker_starts, os.getpid())} if workers else {}
-    stream = iter(DataLoader(_Pictures(square, truncated), batch_size=None, sampler=batches, collate_fn=_as_they_are, **options))
+    stream = iter(DataLoader(work, batch_size=None, sampler=batches, collate_fn=_as_they_are, **options))
     while True:
         try:
             made = next(stream, None)

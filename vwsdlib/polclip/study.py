@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -24,6 +25,7 @@ from ..data.wsd import WsdItem
 from ..errors import VwsdError, known
 from ..finite import best
 from ..paths import PACKAGE, cache_dir, data_dir, quiet, sha256_bytes
+from ..processes import end_with
 from . import paper
 from .backbone import load_backbone
 from .batches import photo_text, picture_names
@@ -152,7 +154,7 @@ def run_all(study: str, plans: Sequence[Plan], workers: int = 1, defined: Define
             bar.update()
         return
     _warm(load_study(study, **settings), plans[0].config)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_starts, initargs=(os.getpid(),)) as pool:
         for found in pool.map(run_one, [study] * len(plans), plans, [settings] * len(plans), [defined] * len(plans)):
             yield found
             bar.update()
@@ -168,7 +170,8 @@ def _warm(study: Study, config: Config) -> None:
             states(names[start:start + 256])
 
 
-def _one_thread() -> None:
+def _starts(parent: int) -> None:
+    end_with(parent)
     torch.set_num_threads(1)                                                          # threads that share two cores wait for each other
 
 
