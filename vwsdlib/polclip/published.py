@@ -7,13 +7,10 @@ and nothing else; the readers look for files by stem (`x.pt`, `x.pkl` -> `x.safe
 from __future__ import annotations
 
 import os
-import pickle
 import re
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from io import BytesIO
 from itertools import chain, count
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -25,11 +22,14 @@ from ..data.items import CANDIDATES, REFETCH, Item
 from ..data.wsd import SETS
 from ..errors import VwsdError
 from ..paths import quiet, sha256_bytes, write_bytes
+from .pickles import dense, load_torch, read_whole, unpickle
 from .records import Candidate, Record, checked, write_records
 
 T = TypeVar("T")
 SUFFIXES = (".safetensors", ".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")  # the first that is there is taken
 SHAPE = (3, 224, 224)
+STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"|(").*+', re.DOTALL)    # a whole text, or the beginning of one that goes on
+MOST_DEEP, MOST_TEXT = 64, 1 << 24    # brackets within one another; bytes of one text
 CONVERT = 'Convert the pictures (vwsd convert pictures), or read without them (--missing drop; in Python missing="drop").'
 CLASSES = {re.sub(r"\D", "", name).zfill(2)[-2:]: short for name, short in SETS.items()}  # "02" -> SE2, ..., "15" -> SE15
 
@@ -89,7 +89,7 @@ def _read(path: str | Path, parse: Callable[[dict, str], T]) -> Iterator[T]:
     number = 0
     try:
         with open(path, "rb") as f:
-            for number, item in enumerate(ijson.items(f, "item", use_float=True), start=1):
+            for number, item in enumerate(ijson.items(_Shallow(f, path), "item", use_float=True), start=1):
                 where = f"{path}: item {number}"
                 try:
                     parsed = parse(item, where)
@@ -102,6 +102,29 @@ def _read(path: str | Path, parse: Callable[[dict, str], T]) -> Iterator[T]:
         raise VwsdError(f"the file cannot be read: {e.strerror}", path, "Check the path.") from None
     if not number:
         raise VwsdError("there is nothing in the file, a JSON list of objects is expected", path, REFETCH)
+
+
+class _Shallow:
+    """A JSON file to be read in parts: VwsdError where its brackets are nested deeper than any published file's, before they are built."""
+
+    def __init__(self, file: BinaryIO, path: str | Path):
+        self.file, self.path, self.depth = file, path, 0
+        self.inside, self.text_bytes = b"", 0           # the beginning of a text that goes on, and how much of it was read
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes, as a file gives them."""
+        data = self.file.read(size)
+        went_on, text = bool(self.inside), self.inside + data
+        bare = STRING.sub(rb"\1", text)
+        self.inside = b""
+        if bare.endswith(b'"'):
+            backslashes = len(text) - len(text.rstrip(b"\\"))
+            self.inside = b'"\\' if backslashes % 2 else b'"'
+        self.text_bytes = len(data) + self.text_bytes * went_on if self.inside else 0
+        self.depth += bare.count(b"[") + bare.count(b"{") - bare.count(b"]") - bare.count(b"}")
+        if self.depth > MOST_DEEP or self.text_bytes > MOST_TEXT:
+            raise VwsdError(f"brackets nested more than {MOST_DEEP} deep, or a text without an end", self.path, REFETCH)
+        return data
 
 
 def read_raw(path: str | Path, roots: Mapping[str, str | Path], occurrence: str = "last", missing: str = "error",
@@ -258,11 +281,11 @@ def load_pixels(path: str | Path, data: bytes | None = None) -> np.ndarray:
     data: the file's bytes, where it is no file of its own; `path` then only names it.
     """
     from safetensors import SafetensorError
-    from safetensors.numpy import load, load_file
+    from safetensors.numpy import load
 
     try:
-        tensors = load_file(path) if data is None else load(data)
-    except (SafetensorError, OSError, TypeError, KeyError) as e:  # the last two for types that numpy lacks
+        tensors = load(read_whole(path) if data is None else data)
+    except (SafetensorError, TypeError, KeyError, ValueError) as e:  # the last three for types that numpy lacks
         raise VwsdError(f"the tensor cannot be read: {e}", path, "Delete the file and convert it again.") from None
     return _pixels(tensors, path).astype(np.float32)
 
@@ -281,14 +304,13 @@ def convert_tensors(source: str | Path, target: str | Path) -> int:
     """
     from safetensors.numpy import save
 
-    loaders = {".pt": _load_torch, ".pkl": _load_pickle}
+    loaders = {".pt": load_torch, ".pkl": unpickle}
     goals = {p: Path(target) / f"{p.stem}.safetensors" for p in sorted(Path(source).glob("*")) if p.suffix in loaders}
     if not goals or len(set(goals.values())) < len(goals):
         raise VwsdError("no .pt or .pkl files, or two of the same stem", source, "Convert each published folder of pictures by itself.")
     todo = {p: goal for p, goal in goals.items() if not _whole(goal)}
     for p, goal in tqdm(todo.items(), desc="Pictures", unit=" files", disable=quiet()):
-        with open(p, "rb") as f:
-            value = loaders[p.suffix](f, p)
+        value = loaders[p.suffix](read_whole(p), p)
         tensors = value if isinstance(value, dict) else {"pixels": value}
         write_bytes(goal, save({"pixels": _pixels({name: _array(t, p) for name, t in tensors.items()}, p)}))
     return len(todo)
@@ -307,55 +329,5 @@ def _whole(path: Path) -> bool:
 def _array(tensor: object, where: Path) -> np.ndarray:
     import torch
 
-    if not isinstance(tensor, torch.Tensor):
-        raise VwsdError(f"a {type(tensor).__name__} where a tensor is expected", where, "This is no preprocessed picture.")
-    tensor = tensor.detach().contiguous()
+    tensor = dense(tensor, where).contiguous()
     return (tensor if tensor.dtype == torch.float16 or not tensor.is_floating_point() else tensor.float()).numpy()
-
-
-def _load_torch(file: BinaryIO, where: Path) -> object:
-    """What torch saved, if it is nothing but tensors and containers of them."""
-    import torch
-
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as e:
-        name = re.search(r"GLOBAL ([\w.]+)", str(e))
-        raise _refused(name.group(1), where) if name else _damaged(e, where) from None
-    except Exception as e:  # torch raises RuntimeError, EOFError, OSError, KeyError, ... on damaged bytes
-        raise _damaged(e, where) from None
-
-
-def _load_pickle(file: BinaryIO, where: Path) -> object:
-    try:
-        return _Tensors(file, where).load()
-    except VwsdError:
-        raise
-    except Exception as e:  # on damaged bytes pickle raises nearly anything
-        raise _damaged(e, where) from None
-
-
-class _Tensors(pickle.Unpickler):
-    """Builds dicts of tensors; whatever else a pickle names is refused before it is even imported."""
-
-    def __init__(self, file: BinaryIO, where: Path):
-        import torch
-
-        super().__init__(file)
-        self.where, self.known = where, {
-            "collections.OrderedDict": OrderedDict, "torch._utils._rebuild_tensor_v2": torch._utils._rebuild_tensor_v2,
-            "torch.storage._load_from_bytes": lambda data: _load_torch(BytesIO(data), where),  # torch's own would unpickle anything
-            "_codecs.encode": lambda text, _: text.encode("latin1")}  # how protocol 2 spells bytes
-
-    def find_class(self, module: str, name: str) -> object:
-        if (full := f"{module}.{name}") not in self.known:
-            raise _refused(full, self.where)
-        return self.known[full]
-
-
-def _refused(name: str, where: Path) -> VwsdError:
-    return VwsdError(f"the file asks for {name}, no tensor needs that; nothing was executed", where, "It may be hostile: load it by no other means.")
-
-
-def _damaged(error: Exception, where: Path) -> VwsdError:
-    return VwsdError(f"not whole tensors ({type(error).__name__})", where, "Fetch the file again.")
