@@ -34,6 +34,8 @@ def _ranks_of_scores(path: Path, items) -> list[int]:
     if len(body) != len(items):
         raise ValueError("lines and items")
     columns = [header.index(f"score_{place}") for place in range(1, 11)]
+    if "index" in header:                                       # the table says itself where its rows belong
+        body.sort(key=lambda row: int(row[header.index("index")]))
     ranks = []
     for row, (_, gold) in zip(body, items):
         scores = [float(row[column]) for column in columns]
