@@ -69,6 +69,8 @@ def wsd_score(folder: Path) -> float:
     """F1 in percent of answers.key against x.key."""
     gold = {line[0]: set(line[1:]) for line in _words(folder / "x.key")}
     answers = {line[0]: line[1:] for line in _words(folder / "answers.key")}
+    if not answers:
+        return 0.0
     right = sum(sum(answer in gold[name] for answer in given) / len(given) for name, given in answers.items() if name in gold)
     precision, recall = right / len(answers), right / len(gold)
     return round(100 * 2 * precision * recall / (precision + recall), 4) if right else 0.0
