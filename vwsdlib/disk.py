@@ -21,8 +21,16 @@ def nearest(folder: Path) -> Path:
 
 
 def free_gb(folder: Path) -> float:
-    """Free space of the disk that holds `folder`, in GB (10^9 bytes)."""
+    """Free space of the disk that holds `folder`, in gigabytes (10^9 bytes)."""
     return shutil.disk_usage(nearest(folder)).free / 1e9
+
+
+def temporary_folder() -> Path:
+    """Where Python puts temporary files; /tmp where it finds no folder that it can write to."""
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        return Path("/tmp")
 
 
 def try_writing(folder: Path, what: str, remedy: str) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
+import os
 import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from . import paths
+from .disk import free_gb, temporary_folder, try_writing
 from .errors import VwsdError, known
 
 CHECKS: list[Callable[[], str]] = []
@@ -175,13 +177,64 @@ def farsi() -> str:
     return f"matplotlib {matplotlib.__version__} shapes Farsi"
 
 
+def places() -> dict[str, tuple[Path, float, str]]:
+    """What is written where: {what: (folder, GB that the demo wants there, the variable that names another)}."""
+    from .paths import cache_dir, data_dir, results_dir
+
+    cache = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+    hub = os.environ.get("HF_HUB_CACHE") or Path(cache, "hub")
+    return {"results": (results_dir("demo").parent, NEEDED_GB, "VWSD_RESULTS"), "vectors and logs": (cache_dir(), NEEDED_GB, "VWSD_CACHE"), "sets": (data_dir(), NEEDED_GB, "VWSD_DATA"),
+            "checkpoints of the hub": (Path(os.path.expanduser(hub)), 0, "HF_HOME"), "temporary files": (temporary_folder(), 0.2, "TMPDIR")}
+
+
+def _written(what: str) -> str:
+    folder, wanted, variable = places()[what]
+    remedy = f"Make it writable, or name another folder: {variable}=FOLDER."
+    try_writing(folder, what, remedy)
+    if (free := free_gb(folder)) < wanted:
+        raise VwsdError(f"the disk of {what} has {free:.1f} GB free", where=folder, remedy=f"Free some space: the demo wants {wanted:g} GB. Or name another folder: {variable}=FOLDER.")
+    return f"{what} can be written, {free:.0f} GB free: {folder}"
+
+
+@check
+def write_results() -> str:
+    """Can results be written, and is there room?"""
+    return _written("results")
+
+
+@check
+def write_cache() -> str:
+    """Can vectors, trained heads and logs be written, and is there room?"""
+    return _written("vectors and logs")
+
+
+@check
+def write_data() -> str:
+    """Can sets be written, and is there room?"""
+    return _written("sets")
+
+
+@check
+def write_hub() -> str:
+    """Can the Hugging Face cache be written? `vwsd fetch models` says how much it wants."""
+    return _written("checkpoints of the hub")
+
+
+@check
+def write_temporary() -> str:
+    """Can temporary files be written, and is there room?"""
+    return _written("temporary files")
+
+
 @check
 def disk() -> str:
-    """Room for sets, vectors and results."""
-    free = shutil.disk_usage(paths.root()).free / 1e9
-    if free < NEEDED_GB:
-        raise VwsdError(f"{free:.1f} GB free", where=paths.root(), remedy=f"Free some space: the demo wants {NEEDED_GB} GB.")
-    return f"{free:.0f} GB free"
+    """Room for sets, vectors and results, on whichever disks they lie."""
+    free = {what: free_gb(places()[what][0]) for what in ("results", "vectors and logs", "sets")}
+    least = min(free, key=free.get)
+    if free[least] < NEEDED_GB:
+        folder, _, variable = places()[least]
+        raise VwsdError(f"{free[least]:.1f} GB free", where=folder, remedy=f"Free some space: the demo wants {NEEDED_GB} GB. Or name another folder: {variable}=FOLDER.")
+    return f"{free[least]:.0f} GB free"
 
 
 @check

@@ -26,7 +26,7 @@ import nbformat
 
 from . import rehearsal
 from .data.sets import rehearsal_record
-from .disk import free_gb, try_writing
+from .disk import free_gb, temporary_folder, try_writing
 from .errors import VwsdError
 from .notebook import FINISH
 from .paths import PACKAGE, cache_dir, data_dir, results_dir, root, sha256_file, write_text
@@ -155,7 +155,7 @@ def _advance(step: Step, report: RunReport, progress: bool) -> Outcome:
 
 def _try_folders(profile: str) -> None:
     """An hour's work is not begun where its results could not be stored: VwsdError."""
-    for folder, what, variable in ((results_dir(profile), "results", "VWSD_RESULTS"), (cache_dir(), "vectors and logs", "VWSD_CACHE"), (Path(tempfile.gettempdir()), "temporary files", "TMPDIR")):
+    for folder, what, variable in ((results_dir(profile), "results", "VWSD_RESULTS"), (cache_dir(), "vectors and logs", "VWSD_CACHE"), (temporary_folder(), "temporary files", "TMPDIR")):
         try_writing(folder, what, f"Make it writable, free some space, or name another folder: {variable}=FOLDER.")
         if free_gb(folder) < NEEDED_GB:
             raise VwsdError(f"{free_gb(folder) * 1000:.0f} MB are free on the disk of {what}", where=folder, remedy=f"Free some space, or name another folder: {variable}=FOLDER.")

@@ -13,7 +13,7 @@ import pytest
 from vwsdlib.paths import PACKAGE
 
 ARRAY = re.compile(r"(np\.ndarray|(torch\.)?Tensor)( \| None)?")
-UNIT = re.compile(r"percent|points|share|0 to 1|chance that|cosine|seconds|pixels|rate", re.I)
+UNIT = re.compile(r"percent|points|share|0 to 1|chance that|cosine|seconds|pixels|rate|gigabytes", re.I)
 SOURCE = re.compile(r"\b(19|20)\d\d\b|section|equation|paper|as released|published", re.I)
 TOLD_ELSEWHERE = ("command", "check")   # exit codes and errors of commands: cli/__init__.py; a check of `vwsd doctor` raises to say FAIL
 FROM_PAPERS = ["analysis/metrics.py", "analysis/faithfulness.py", "analysis/saliency.py", "analysis/masks.py", "analysis/wsd_scoring.py", "encoders/clipseg.py", "encoders/lite.py",

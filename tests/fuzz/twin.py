@@ -34,6 +34,8 @@ def _ranks_of_scores(path: Path, items) -> list[int]:
     if len(body) != len(items):
         raise ValueError("lines and items")
     columns = [header.index(f"score_{place}") for place in range(1, 11)]
+    if "index" in header:                                       # the table says itself where its rows belong
+        body.sort(key=lambda row: int(row[header.index("index")]))
     ranks = []
     for row, (_, gold) in zip(body, items):
         scores = [float(row[column]) for column in columns]
@@ -67,6 +69,8 @@ def wsd_score(folder: Path) -> float:
     """F1 in percent of answers.key against x.key."""
     gold = {line[0]: set(line[1:]) for line in _words(folder / "x.key")}
     answers = {line[0]: line[1:] for line in _words(folder / "answers.key")}
+    if not answers:
+        return 0.0
     right = sum(sum(answer in gold[name] for answer in given) / len(given) for name, given in answers.items() if name in gold)
     precision, recall = right / len(answers), right / len(gold)
     return round(100 * 2 * precision * recall / (precision + recall), 4) if right else 0.0

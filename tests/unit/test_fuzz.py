@@ -66,10 +66,15 @@ def test_the_twin_counts_by_hand(tmp_path):
     (tmp_path / "a.tsv").write_text(header + "\n" + "\t".join(["1", "1", *["0"] * 8]) + "\n" + "\t".join(["1", *["0"] * 9]) + "\n")     # a tie: the earlier one wins
     (tmp_path / "b.txt").write_text("\t".join(names) + "\n" + "\t".join(reversed(names)) + "\n")
     assert twin.score(tmp_path) == [(1, 2, 75.0), (0, 2, 30.0)]
+    header, *rows = (tmp_path / "a.tsv").read_text().splitlines()
+    (tmp_path / "a.tsv").write_text("".join(f"{line}\n" for line in (f"index\t{header}", f"1\t{rows[1]}", f"0\t{rows[0]}")))              # the index says where a row belongs
+    assert twin.score(tmp_path) == [(1, 2, 75.0), (0, 2, 30.0)]
     assert twin.audit(tmp_path) == (2, 1, 10, [1, 1, 0, 0, 0, 0, 0, 0, 0, 0])
     (tmp_path / "x.key").write_text("a 1\nb 2\nc 3 4\n")
     (tmp_path / "answers.key").write_text("a 1\nc 4\n")
     assert twin.wsd_score(tmp_path) == 80.0
+    (tmp_path / "answers.key").write_text("")
+    assert twin.wsd_score(tmp_path) == 0.0
 
 
 @pytest.mark.parametrize("fault, verdict", [

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -74,6 +75,13 @@ def test_a_name_that_is_not_utf8_is_bad_input(broken, capsys):
         "a\udcff.png".encode()
     code, _, err = broken(capsys, caught.value)
     assert code == 2 and r"a\udcff.png" in err and "Rename" in err
+
+
+def test_a_user_without_a_home_is_told_so(broken, capsys):
+    with pytest.raises(RuntimeError) as caught:
+        Path("~nobody-of-this-name/x").expanduser()
+    code, _, err = broken(capsys, caught.value)
+    assert code == 2 and "Set HOME" in err
 
 
 SECRET = ("sk-abcdefgh12345678", "hf_abcdefgh12345678", "ghp_abcdefgh12345678", "0123456789abcdef0123456789abcdef", "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7aB3dE6gH9")

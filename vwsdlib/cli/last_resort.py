@@ -51,6 +51,8 @@ def as_error(fault: BaseException) -> VwsdError | None:
     """The fault as an error of the input or the machine, where that is what it is; None for a fault of ours."""
     if isinstance(fault, OSError):
         return _of_system(fault)
+    if isinstance(fault, RuntimeError) and "home directory" in str(fault):     # pathlib's words
+        return VwsdError("this user has no home folder, or a path begins with ~ and the name of nobody here", remedy="Set HOME, or write the path out.")
     if isinstance(fault, UnicodeEncodeError) and any("\ud800" <= character <= "\udfff" for character in str(fault.object)):
         return VwsdError("a name or a text is not UTF-8", where=str(fault.object), remedy="Rename the file, or save the text as UTF-8.")
     return None

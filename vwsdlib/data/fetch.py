@@ -7,8 +7,10 @@ another picture in train, trial and test. Sources are loose files and archives: 
 from __future__ import annotations
 
 import json
+import lzma
 import os
 import ssl
+import struct
 import tarfile
 import time
 import urllib.error
@@ -37,7 +39,10 @@ BY_HAND = {"test": "the test images (10.4 GB)", "train": "the train+trial data (
 FOLDERS = {"test": {"test_images_resized": "resized", "test_images": "original"},   # name as published -> variant; the default first
            "trial": {"all_images": "original"}, "train": {"train_images_v1": "original"}}
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
-DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, RuntimeError, OSError)   # RuntimeError: locked with a password
+DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError, OSError, ValueError, LookupError, OverflowError)
+# RuntimeError: locked with a password, or packed by a method that nobody knows; the last three: of names and sizes that make no sense
+MOST_OF_A_FILE = 200 << 20      # bytes of one text or picture in an archive; the largest that was published has 24 MB
+MOST_OF_A_DOWNLOAD = 20 << 30   # bytes; the largest archive that was published has 17 GB
 NETWORK = (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
 TRIES, PAUSE, TIMEOUT, CHUNK = 4, 2.0, 60, 1 << 20   # pause and timeout in seconds
 Wanted = Callable[[PurePosixPath], bool]
@@ -210,23 +215,43 @@ def _files(source: Path | None, wanted: Wanted) -> Iterator[tuple[PurePosixPath,
     for path in paths:
         if path.name.endswith(ARCHIVES):
             try:
-                yield from (_zipped if path.name.endswith(".zip") else _tarred)(path, wanted)
+                yield from _members(path, wanted)
             except DAMAGE as e:
                 raise VwsdError(f"the archive is damaged or locked: {e}", where=path, remedy="Remove it and fetch it again.") from e
+
+
+def _members(path: Path, wanted: Wanted) -> Iterator[tuple[PurePosixPath, bytes]]:
+    """Wanted members of an archive, which its content and not its name says how to read; VwsdError for what is none."""
+    with open(path, "rb") as f:
+        head = f.read(512)
+    if not head:
+        raise VwsdError("the archive is an empty file", where=path, remedy="Remove it and fetch it again.")
+    if head.lstrip().startswith(b"<"):
+        raise VwsdError("a web page lies in the archive's place", where=path,
+                        remedy=f"The host sent it instead, its quota may be used up: remove it, and download the archive by hand from {PAGE}.")
+    yield from (_zipped if head.startswith(b"PK") else _tarred)(path, wanted)
 
 
 def _zipped(path: Path, wanted: Wanted) -> Iterator[tuple[PurePosixPath, bytes]]:
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             if not member.is_dir() and wanted(inner := _inside(path, member.filename)):
-                yield inner, archive.read(member)   # checks the CRC
+                _bounded(path, member.filename, member.file_size)
+                yield inner, archive.read(member)   # no more than it announces; checks the CRC
 
 
 def _tarred(path: Path, wanted: Wanted) -> Iterator[tuple[PurePosixPath, bytes]]:
     with tarfile.open(path, "r|*") as archive:   # as a stream: read once, front to back
         for member in archive:
             if member.isfile() and wanted(inner := _inside(path, member.name)):
+                _bounded(path, member.name, member.size)
                 yield inner, archive.extractfile(member).read()
+
+
+def _bounded(path: Path, member: str, size: int) -> None:
+    """VwsdError for a member that would fill the memory, before any of it is read."""
+    if size > MOST_OF_A_FILE:
+        raise VwsdError(f"'{member}' in the archive unpacks to {size / 1e6:,.0f} MB, no text and no picture", where=path, remedy="Remove it and fetch it again.")
 
 
 def _inside(archive: Path, member: str) -> PurePosixPath:
@@ -294,10 +319,16 @@ def _stream(url: str, part: Path) -> None:
         raise ConnectionError("the file on the host is another one now") from e
     resumed = response.status == 206 and (response.headers["Content-Range"] or "").startswith(f"bytes {have}-")
     have = have if resumed else 0
-    total = have + int(response.headers["Content-Length"]) if response.headers["Content-Length"] else None
+    announced = response.headers["Content-Length"] or ""
+    if announced and not announced.isdecimal():
+        raise ConnectionError(f"the host announces {announced!r} bytes")
+    total = have + int(announced) if announced else None
     bar = tqdm(total=total, initial=have, desc=part.stem, unit="B", unit_scale=True, disable=quiet())
     with response, bar, open(part, "ab" if resumed else "wb") as f:
         while chunk := response.read(CHUNK):
             bar.update(f.write(chunk))
+            if f.tell() > MOST_OF_A_DOWNLOAD:
+                raise VwsdError(f"the host sends more than {MOST_OF_A_DOWNLOAD >> 30} GB, which no published archive has", where=url,
+                                remedy=f"Remove {part}, and download the archive by hand ({PAGE} has the links).")
         if total is not None and f.tell() != total:
             raise ConnectionError(f"{f.tell():,} of {total:,} bytes came")
