@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 READY  := $(VENV)/.ready
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test paper rehearsal bench lab reference newcomer clean help
+.PHONY: demo test paper rehearsal bench lab reference newcomer lock clean help
 
 help:
 	@echo 'make demo       run the companion on EmojiWSD with the lite encoder (no GPU, no model hub)'
@@ -20,6 +20,7 @@ help:
 	@echo 'make reference  write docs/reference/index.html: every module, class and function, from the docstrings'
 	@echo 'make newcomer   walk through the README as a newcomer would, in a fresh clone, and print how long each step takes'
 	@echo 'make lab        open the explorer, and with it the notebooks, in JupyterLab'
+	@echo 'make lock       make requirements.lock from pyproject.toml, hashes included'
 	@echo 'make clean      remove .venv, caches and built data (results stay)'
 
 demo: $(READY)
@@ -49,6 +50,9 @@ reference: $(READY)
 newcomer:
 	@$(PYTHON) tests/newcomer.py
 
+lock: $(READY)
+	@$(BIN)/python tools/lock.py make
+
 clean:
 	rm -rf $(VENV) .cache data/emojiwsd .pytest_cache build *.egg-info test-artefacts docs/reference
 
@@ -56,6 +60,6 @@ $(READY): requirements.lock pyproject.toml
 	@test -n '$(PYTHON)' || { echo 'No Python from 3.11 to 3.13 found. Install one, or name it: make PYTHON=/path/to/python $(MAKECMDGOALS)'; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo 'Python could not make a virtual environment. On Debian or Ubuntu: apt install python3-venv'; exit 1; }
 	@echo 'Installing what requirements.lock lists into $(VENV) (about two minutes) ...'
-	@$(PIP) install -r requirements.lock
+	@$(BIN)/python tools/lock.py install
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@

@@ -109,7 +109,7 @@ def packages() -> str:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
-            raise VwsdError(f"the package {name} is not installed", remedy="pip install -r requirements.lock && pip install -e '.[demo]'") from None
+            raise VwsdError(f"the package {name} is not installed", remedy="pip install -r requirements.lock && pip install --no-deps -e .") from None
     return ", ".join(f"{k} {v}" for k, v in found.items())
 
 
@@ -119,11 +119,15 @@ def locked() -> str:
     lock = paths.root() / "requirements.lock"
     if not lock.exists():
         raise VwsdError("no requirements.lock here", where=paths.root(), remedy="Run inside a checkout of the project, or set VWSD_HOME.")
-    pins = dict(line.split(";")[0].strip().split("==") for line in lock.read_text().splitlines() if "==" in line and not line.startswith("#"))
-    other = [f"{name} {version(name)} (lock: {pin})" for name, pin in pins.items() if _installed(name) not in (None, pin)]
+    from packaging.requirements import Requirement
+
+    lines = [line.rstrip(" \\") for line in lock.read_text(encoding="utf-8").splitlines() if "==" in line and not line.startswith(("#", " "))]
+    pinned = [requirement for line in lines if not (requirement := Requirement(line)).marker or requirement.marker.evaluate()]
+    here = [(requirement.name, installed, requirement.specifier) for requirement in pinned if (installed := _installed(requirement.name))]
+    other = [f"{name} {installed} (lock: {str(lock_says).removeprefix('==')})" for name, installed, lock_says in here if installed not in lock_says]
     if other:
-        raise VwsdError(f"{len(other)} packages differ from requirements.lock: {', '.join(other[:4])}", remedy="pip install -r requirements.lock")
-    return f"{len(pins)} packages as in requirements.lock"
+        raise VwsdError(f"{len(other)} packages differ from requirements.lock: {', '.join(other[:4])}", remedy="pip install --no-deps -r requirements.lock")
+    return f"{len(here)} packages as in requirements.lock"
 
 
 def _installed(name: str) -> str | None:

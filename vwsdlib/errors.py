@@ -45,6 +45,12 @@ def _visible(character: str) -> str:
     return character
 
 
+def first_line(error: BaseException) -> str:
+    """What another library's error says in its first line, or its kind where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def known(kind: str, name, valid, where: object = ""):
     """Return `name` if it is among `valid`; else a VwsdError that names the nearest one."""
     if name in valid:

@@ -17,7 +17,12 @@ def name(requirement: str) -> str:
 
 
 def pins(lines) -> dict[str, str]:
-    return {name(line): line.split("==")[1].split(";")[0].strip() for line in lines if re.match(r"^[\w.-]+==", line)}
+    """The version of each package; of two for two Pythons the first."""
+    found: dict[str, str] = {}
+    for line in lines:
+        if re.match(r"^[\w.-]+==", line):
+            found.setdefault(name(line), line.split("==")[1].split()[0])
+    return found
 
 
 def locked() -> dict[str, str]:
@@ -33,11 +38,57 @@ def direct() -> list[str]:
     return [*PROJECT["dependencies"], *extras["demo"], *extras["dev"]]
 
 
-def test_environment_has_the_same_pins_as_the_lock():
-    conda = pins(listed())
-    assert conda and {n: locked()[n] for n in conda} == conda
-    assert {name(d) for d in direct()} == set(conda)
-    assert "-r requirements.lock" in listed()
+def test_conda_installs_the_lock_and_nothing_beside_it():
+    """pip refuses a requirement without a hash, and a folder, beside hashed ones."""
+    assert listed() == ["-r requirements.lock"]
+
+
+def test_every_locked_package_has_a_version_and_hashes_and_no_index_is_named():
+    text = (ROOT / "requirements.lock").read_text()
+    packages = re.split(r"^(?=[\w.-]+==)", re.sub(r"^#.*\n", "", text, flags=re.M), flags=re.M)[1:]
+    for package in packages:
+        requirement, *hashes = package.rstrip("\n").split(" \\\n    ")
+        assert re.fullmatch(r"[\w.-]+==[\w.]+( ; [^;\n]+)?", requirement), requirement
+        assert hashes and all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", each) for each in hashes), requirement
+    named = [word for word in ("://", "--index", "--extra-index", "--find-links", "@ ") if word in text]
+    assert len(packages) > 150 and not named
+    assert "setuptools" in locked()                             # the project is built without isolation
+
+
+def test_the_lock_covers_each_python_and_system(monkeypatch):
+    """Of every package one version applies to a machine; torch brings the wheels of both systems, its CUDA packages are Linux's."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    import lock
+
+    packages = lock.entries((ROOT / "requirements.lock").read_text())
+    assert all(lock.applies(entry) for entry in packages)
+    from packaging.requirements import Requirement
+
+    wanted = {name(requirement) for requirement in direct()}
+    for machine in lock.MACHINES:
+        surroundings = lock.surroundings(*machine)
+        here = [r for requirement, _ in packages if not (r := Requirement(requirement)).marker or r.marker.evaluate(surroundings)]
+        names = [name(r.name) for r in here]
+        assert len(names) == len(set(names)) and wanted <= set(names), machine
+        assert any(lock.CUDA.match(str(r)) for r in here) == (machine[1] == "linux")
+    assert all(requirement.startswith(("cuda-", "nvidia-", "triton==")) for requirement, _ in lock.parts(packages)[1])
+    torch = next(hashes for requirement, hashes in packages if requirement.startswith("torch=="))
+    assert len(torch) > 9 and len(torch) == len(set(torch))
+
+
+ACTION = re.compile(r"uses: ([\w./-]+)@(\S+)(?: +# (v\d+\.\d+\.\d+))?")
+
+
+def test_workflows_pin_actions_by_commit_and_may_only_read():
+    workflows = sorted((ROOT / ".github" / "workflows").glob("*.y*ml"))
+    assert workflows
+    for path in workflows:
+        text = path.read_text()
+        used = ACTION.findall(text)
+        assert used and len(used) == text.count("uses:")
+        for action, commit, tag in used:
+            assert re.fullmatch(r"[0-9a-f]{40}", commit) and tag, f"{path.name}: {action}@{commit}"
+        assert yaml.safe_load(text)["permissions"] == {"contents": "read"}
 
 
 def test_every_direct_dependency_is_locked_within_its_range():
@@ -103,7 +154,7 @@ def test_no_picture_or_data_of_others_is_tracked():
 
 
 def test_rooms_import_downwards_only():
-    order = ["errors", "paths", "config", "data", "encoders", "rehearsal", "language", "polclip", "analysis", "results", "notebook", "pipeline", "runner", "explore", "doctor", "cli"]
+    order = ["errors", "schema", "paths", "config", "data", "encoders", "rehearsal", "language", "polclip", "analysis", "results", "notebook", "pipeline", "runner", "explore", "doctor", "cli"]
     rank = {room: i for i, room in enumerate(order)}
     for path in (ROOT / "vwsdlib").rglob("*.py"):
         parts = path.relative_to(ROOT / "vwsdlib").with_suffix("").parts

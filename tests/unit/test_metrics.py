@@ -14,6 +14,8 @@ from vwsdlib.errors import VwsdError
 
 
 def slow_rank(scores, gold):
+    if scores[gold] == -math.inf:      # its picture is missing: last, whatever else is missing
+        return len(scores)
     order = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
     return order.index(gold) + 1
 

@@ -1,7 +1,7 @@
 """Metrics of the task, each with its uncertainty. Percentages are in percent; k and n are counts of items.
 
 hit@1 (= HR@1 = accuracy) and MRR over all ten candidates, as in SemEval-2023 Task 1. **Ties go to the earlier candidate**:
-that rule alone reproduces the organisers' published Farsi MRR.
+that rule alone reproduces the organisers' published Farsi MRR. A gold without a score (-inf, its picture is missing) ranks last, whatever else is missing.
 """
 
 from __future__ import annotations
@@ -13,26 +13,44 @@ import numpy as np
 
 Z95 = 1.959963984540054  # 97.5 % point of the standard normal
 BOOTSTRAP = 10_000  # resamples
+KEPT_BITS = 512  # of a term of the exact test, at least: each rounding costs 2^-512 of it, so that a double never notices
 
 
 def gold_ranks(scores: np.ndarray, gold: Sequence[int]) -> np.ndarray:
-    """Rank of the gold candidate, 1 is best.
+    """Rank of the gold candidate, 1 is best; c where the gold's own score is -inf, even if all others are.
 
-    scores: [n, c] floats, higher is better, -inf allowed (a missing picture), NaN refused; gold: [n] positions. Returns [n] ints.
+    scores: [n, c] floats, higher is better, -inf allowed (a missing picture), NaN and +inf refused; gold: [n] positions. Returns [n] ints.
     """
     scores = np.asarray(scores, dtype=np.float64)  # [n, c]
     gold = np.asarray(gold, dtype=np.int64)  # [n]
     if np.isnan(scores).any():
         raise ValueError(f"score is not a number at row {int(np.argwhere(np.isnan(scores))[0][0])}")
+    if np.isposinf(scores).any():
+        raise ValueError(f"score is infinite at row {int(np.argwhere(np.isposinf(scores))[0][0])}")
     own = scores[np.arange(len(gold)), gold][:, None]  # [n, 1]
     earlier = np.arange(scores.shape[1])[None, :] < gold[:, None]  # [n, c]
-    return 1 + (scores > own).sum(1) + ((scores == own) & earlier).sum(1)
+    ranks = 1 + (scores > own).sum(1) + ((scores == own) & earlier).sum(1)
+    return np.where(np.isneginf(own[:, 0]), scores.shape[1], ranks)
+
+
+def tie_range(scores: np.ndarray, gold: Sequence[int]) -> tuple[int, int]:
+    """Fewest and most items whose gold could rank first, by the rule for ties: (k_low, k_high); a tie decides k_high - k_low items.
+
+    scores: [n, c] as of `gold_ranks`; gold: [n] positions. A gold of -inf is never first.
+    """
+    scores = np.asarray(scores, dtype=np.float64)  # [n, c]
+    gold = np.asarray(gold, dtype=np.int64)  # [n]
+    best = scores.max(1)  # [n]
+    first = (scores[np.arange(len(gold)), gold] == best) & ~np.isneginf(best)
+    alone = (scores == best[:, None]).sum(1) == 1
+    return int((first & alone).sum()), int(first.sum())
 
 
 def margins(scores: np.ndarray) -> np.ndarray:
-    """Best less second-best score of each item: scores [n, c], c at least 2 -> [n] float64, in the scores' unit."""
+    """Best less second-best score of each item: scores [n, c], c at least 2 -> [n] float64, in the scores' unit; 0 where two share the best, -inf included."""
     ordered = np.sort(np.asarray(scores, np.float64), axis=1)  # [n, c]
-    return ordered[:, -1] - ordered[:, -2]
+    best, second = ordered[:, -1], ordered[:, -2]
+    return np.subtract(best, second, out=np.zeros_like(best), where=best != second)
 
 
 def hits(ranks: np.ndarray) -> int:
@@ -70,9 +88,33 @@ def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> tuple[int, int, float]:
     if a.shape != b.shape:
         raise ValueError(f"paired test on {len(a)} and {len(b)} items")
     only_a, only_b = int((a & ~b).sum()), int((~a & b).sum())
+    return only_a, only_b, sign_test(only_a, only_b)
+
+
+def sign_test(only_a: int, only_b: int) -> float:
+    """Exact two-sided p (0 to 1) of `only_a` against `only_b` under a fair coin: what McNemar's exact test is (McNemar 1947)."""
     n, low = only_a + only_b, min(only_a, only_b)
-    tail = sum(math.comb(n, i) for i in range(low + 1))  # exact integers: no underflow at any n
-    return only_a, only_b, min(1.0, 2 * tail / 2**n) if n else 1.0
+    term = tail = 1              # of C(n, 0) + ... + C(n, low); integers, so that nothing underflows at any n
+    dropped = 0                  # bits that both have lost at their right end
+    for i in range(1, low + 1):
+        term = term * (n - i + 1) // i
+        tail += term
+        if term.bit_length() > 2 * KEPT_BITS:
+            term >>= KEPT_BITS
+            tail >>= KEPT_BITS
+            dropped += KEPT_BITS
+    return min(1.0, tail / 2 ** (n - 1 - dropped)) if n else 1.0
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p values (0 to 1) adjusted for their number, in their order (Holm 1979): none is below its own p or above 1."""
+    order = sorted(range(len(p)), key=lambda i: p[i])
+    adjusted = [0.0] * len(p)
+    largest = 0.0
+    for place, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(p) - place) * p[i]))
+        adjusted[i] = largest
+    return adjusted
 
 
 def paired_interval(only_a: int, only_b: int, n: int) -> tuple[float, float]:
@@ -98,7 +140,8 @@ def chance_interval(n: int, candidates: int = 10) -> tuple[float, float]:
     """Central 95 % range of hit@1 of a uniform guesser over n items, in percent."""
     p = 1 / candidates
     k = np.arange(n + 1)
-    log_pmf = np.array([math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) for i in k])
+    log_factorial = np.array([math.lgamma(i + 1) for i in range(n + 1)])
+    log_pmf = log_factorial[n] - log_factorial[k] - log_factorial[n - k]
     cdf = np.cumsum(np.exp(log_pmf + k * math.log(p) + (n - k) * math.log1p(-p)))
     return 100 * int(np.searchsorted(cdf, 0.025)) / n, 100 * int(np.searchsorted(cdf, 0.975)) / n
 

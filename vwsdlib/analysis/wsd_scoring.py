@@ -6,11 +6,13 @@ the answered items, recall over all, so an unanswered item lowers recall alone; 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from ..data.wordnet import POS_NAMES, find_pos
 from ..data.wsd import SETS, WsdItem
 from ..errors import VwsdError
 from .metrics import BOOTSTRAP, mcnemar
@@ -52,6 +54,52 @@ def score_answers(gold: Key, answers: Key) -> WsdScore:
     rows = credits(gold, answers)
     (right, attempted), total = rows.sum(0), len(gold)
     return WsdScore(float(100 * right / max(attempted, 1)), float(100 * right / total), float(_f1(rows.sum(0), total)), int(attempted), total)
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Answers that would be right were it not for a `difference` of spelling: how many of how many `given`, the first one's item id, F1 without it."""
+
+    difference: str
+    count: int
+    given: int
+    first: str
+    f1: float
+
+
+def _without_satellites(sense: str) -> str:
+    return re.sub(r"%[35]:", "%3:", sense)
+
+
+# what two keys of one sense may differ in -> a spelling in which they do not
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "%3/%5 (adjective or satellite)": _without_satellites,
+    "capital letters": str.lower,
+}
+
+
+def alike_answers(gold: Key, answers: Key) -> list[Alike]:
+    """For each of SPELLINGS, the wrong answers that are right in it, where there are any; gold must not be empty."""
+    found = []
+    for difference, spelled in SPELLINGS.items():
+        count, given, first = 0, 0, ""
+        for item_id, golds in gold.items():
+            right = set(map(spelled, golds))
+            for sense in answers.get(item_id, ()):
+                given += 1
+                if sense not in golds and spelled(sense) in right:
+                    count, first = count + 1, first or item_id
+        if count:
+            respelled = {item_id: [spelled(sense) for sense in senses] for item_id, senses in answers.items()}
+            respelled_gold = {item_id: [spelled(sense) for sense in senses] for item_id, senses in gold.items()}
+            found.append(Alike(difference, count, given, first, score_answers(respelled_gold, respelled).f1))
+    return found
+
+
+def f1_without_blanks(gold: Key, answers: Key) -> float:
+    """F1 in percent where the empty senses of a key with two spaces in a row are left out, of the gold and of the answers."""
+    whole = [{item_id: [sense for sense in senses if sense] for item_id, senses in key.items()} for key in (gold, answers)]
+    return score_answers(*whole).f1
 
 
 def _resampled(rows: np.ndarray, seed: int) -> np.ndarray:
@@ -97,7 +145,7 @@ def groups(items: Sequence[WsdItem]) -> dict[str, list[WsdItem]]:
     found = {name: [item for item in items if item.set == name] for name in SETS.values()}
     whole = {name: members for name, members in (("ALL", ALL), ("ALL6", tuple(SETS.values()))) if all(found[m] for m in members)}
     found |= {name: [item for item in items if item.set in (ALL if name == "ALL" else SETS.values())] for name in whole}
-    found |= {pos: [item for item in items if item.pos == pos] for pos in POS}
+    found |= {pos: [item for item in items if POS_NAMES.get(find_pos(item.pos)) == pos] for pos in POS}
     return {name: members for name, members in (*found.items(), ("items", list(items))) if members}
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
-import warnings
-from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import VwsdError, known
 from ..paths import sha256_file
 from . import _say, command
 from .files import print_scores, read_set
+from .notes import note, notes
 
 KINDS = "folders of the converted pictures: semcor=DIR vwsd=DIR (vwsd: names with pkl in them)"
 
@@ -29,13 +27,8 @@ def _no_stray(o: argparse.Namespace, names: tuple[str, ...], source: str) -> Non
         raise VwsdError(f"--{stray[0].replace('_', '-')} does not go with {source}", remedy=f"See vwsd {o.command} --help.")
 
 
-@contextmanager
-def _notes():
-    """The library's warnings as notes, a line each."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        yield
-    print("".join(f"note: {w.message}\n" for w in caught if w.category is UserWarning), end="", file=sys.stderr)
+def _language_argument(p: argparse.ArgumentParser, of: str) -> None:
+    p.add_argument("--language", metavar="CODE", help=f"language of {of}, as it (default: as the file says or is named, else English)")
 
 
 def _train_arguments(p: argparse.ArgumentParser) -> None:
@@ -120,6 +113,7 @@ def _polclip_arguments(p: argparse.ArgumentParser) -> None:
     source.add_argument("--data", type=Path, help="visual: data file in the official layout; takes --gold and --images")
     p.add_argument("--gold", type=Path, help="gold file of --data")
     p.add_argument("--images", metavar="DIR", help="folder of its pictures")
+    _language_argument(p, "--data")
     p.add_argument("--definitions", type=Path, metavar="DEFS.jsonl", help="what `vwsd define` wrote for --data, added to each text")
     p.add_argument("--out", type=Path, metavar="FILE", help="write the answers (a key) or the scores (TSV), by the sum of plain and fused")
     p.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -135,7 +129,7 @@ def polclip(o: argparse.Namespace) -> int:
       vwsd polclip --checkpoint runs/mine/best.safetensors --data D.txt --gold G.txt --images DIR --out scores.tsv
     """
     if o.records:
-        _no_stray(o, ("gold", "images", "definitions"), "--records")
+        _no_stray(o, ("gold", "images", "definitions", "language"), "--records")
         return _textual(o)
     if not (o.gold and o.images):
         raise VwsdError("--data needs --gold and --images", remedy="Give the gold file and the folder of pictures of this set.")
@@ -146,15 +140,17 @@ def _textual(o: argparse.Namespace) -> int:
     from ..analysis.wsd_scoring import score_groups
     from ..data.wsd import write_key
     from ..polclip.checkpoints import load_polclip
+    from ..language.wsd_baselines import choose
     from ..polclip.evaluate import textual_scores
-    from ..polclip.records import read_records
+    from ..polclip.records import as_item, read_records
 
     records = list(read_records(o.records))
     scored = any(record.golds for record in records)
     if not (scored or (records and o.out)):
         raise VwsdError("there is no record with a gold", where=o.records, remedy="Give records with golds, or a file to write answers to (--out).")
-    answers = {name: {r.id: (r.candidates[int(its.argmax())].id,) if r.candidates else () for r, its in zip(records, rows)}
-               for name, rows in textual_scores(load_polclip(o.checkpoint)[0], records).items()}
+    scores = textual_scores(load_polclip(o.checkpoint)[0], records)
+    items = [as_item(record) for record in records]
+    answers = {name: choose(items, rows) for name, rows in scores.items()}
     found = {name: score_groups(records, its) for name, its in answers.items()} if scored else {}
     if o.out:
         write_key(o.out, answers["sum"])
@@ -170,7 +166,7 @@ def _visual(o: argparse.Namespace) -> int:
     from ..analysis.scoring import compare, write_scores
     from ..data.items import missing_pictures
     from ..data.sets import user_set
-    from ..language.definitions import read_definitions
+    from ..language.definitions import stored_definitions
     from ..polclip.batches import photo_text
     from ..polclip.checkpoints import load_polclip
     from ..polclip.evaluate import visual_scores
@@ -182,11 +178,15 @@ def _visual(o: argparse.Namespace) -> int:
     if missing := missing_pictures(data.items, o.images):
         raise VwsdError(f"pictures of {len(missing)} items are missing, {next(iter(missing.values()))[0]} the first", where=o.images,
                         remedy="Give the folder of this very set; names keep their case.")
-    defined = {line["id"]: line["definition"] for line in read_definitions(o.definitions)[0]} if o.definitions else {}
-    if o.definitions and (lost := [item.id for item in data.items if item.id not in defined]):
-        raise VwsdError(f"{len(lost)} items have no line, {lost[0]!r} the first", where=o.definitions, remedy="Define the items of this very file.")
+    definitions = [""] * len(data.items)
+    if o.definitions:
+        with notes():
+            found, meta = stored_definitions(o.definitions, data.items)
+        if meta.get("data_sha256") not in (None, sha256_file(o.data)):
+            note(f"{o.definitions.name} was made for another file than {o.data.name}, or it changed since")
+        definitions = found.texts
     model = load_polclip(o.checkpoint)[0]
-    texts = [photo_text(item.phrase, defined.get(item.id, "")) for item in data.items]
+    texts = [photo_text(item.phrase, definition) for item, definition in zip(data.items, definitions)]
     scores = visual_scores(model, texts, paths_of(data), PictureStates(model.backbone))
     if o.out:
         write_scores(o.out, data.items, scores["sum"])
@@ -200,6 +200,7 @@ def _define_arguments(p: argparse.ArgumentParser) -> None:
     source.add_argument("--data", type=Path, metavar="D.txt", help="V-WSD data file in the official layout")
     source.add_argument("--wsd", type=Path, metavar="X.data.xml", help="data file of the Unified Evaluation Framework; senses are WordNet's")
     p.add_argument("--definer", required=True, help="first-sense, lesk, sentence-encoder, hf (a model on this machine) or chat (an endpoint)")
+    _language_argument(p, "the data")
     p.add_argument("--inventory", default="wordnet", help="--data: senses to choose from, wordnet or emojiwsd (English; default: wordnet)")
     p.add_argument("--out", type=Path, required=True, metavar="DEFS.jsonl", help="id and definition a line; what decided them goes to DEFS.meta.json")
 
@@ -211,32 +212,62 @@ def define(o: argparse.Namespace) -> int:
     Example:
       vwsd define --data en.test.data.v1.1.txt --definer lesk --out definitions.jsonl
     """
-    from ..data.items import read_items
-    from ..data.wordnet import load_wordnet
-    from ..data.wsd import read_uef
     from ..language import definitions
     from ..language.replay import write_records
 
-    inventories = {"wordnet": lambda: definitions.wordnet_inventory(load_wordnet()), "emojiwsd": definitions.emojiwsd_inventory}
-    inventory = inventories[known("inventory", o.inventory, inventories)]
+    known("inventory", o.inventory, definitions.INVENTORIES)
     known("definer", o.definer, definitions.DEFINERS)
     known("ending of --out", o.out.suffix, (".jsonl",))
     if o.wsd and o.inventory != "wordnet":
         raise VwsdError("--inventory does not go with --wsd, whose senses are WordNet's", remedy="See vwsd define --help.")
-    items = list(read_uef(o.wsd)) if o.wsd else definitions.as_wsd_items(read_items(o.data), inventory())
-    found = definitions.define(o.definer, items)
+    with notes():
+        items, language = _sentences_to_define(o) if o.wsd else _phrases_to_define(o)
+        found = definitions.define(o.definer, items)
     lines = [{"id": item_id, "definition": text} for item_id, text in zip(found.ids, found.texts)]
     if blank := [line["id"] for line in lines if not line["definition"]]:
-        print(f"note: {len(blank)} of {len(lines)} items stay without a definition, {blank[0]!r} the first", file=sys.stderr)
-    asked = {"inventory": "wordnet" if o.wsd else o.inventory, "data_sha256": sha256_file(o.wsd or o.data)}
+        note(f"{len(blank)} of {len(lines)} items stay without a definition, {blank[0]!r} the first")
+    asked = {"inventory": o.inventory, "language": language, "refused": found.refused, "data_sha256": sha256_file(o.wsd or o.data)}
     print(write_records(o.out.with_suffix(""), lines, {**found.facts, **asked}))
     return 0
+
+
+def _sentences_to_define(o: argparse.Namespace) -> tuple[list, str]:
+    """(items, their language) of --wsd; VwsdError where there are none."""
+    from ..data.languages import language_code
+    from ..data.wsd import read_uef
+
+    items = list(read_uef(o.wsd, language=language_code(o.language) if o.language else None))
+    if not items:
+        raise VwsdError("the data file has no instances", where=o.wsd, remedy="Give a NAME.data.xml, whose targets are <instance> elements.")
+    return items, items[0].language
+
+
+def _phrases_to_define(o: argparse.Namespace) -> tuple[list, str]:
+    """(items, their language) of --data. The language decides: an English inventory knows nothing of words that are spelled alike elsewhere."""
+    from ..data.items import read_items
+    from ..data.languages import in_arabic_letters, language_for, language_name, language_note
+    from ..language.definitions import DEFINERS, INVENTORIES, as_wsd_items
+
+    language, how = language_for(o.data, o.language)
+    items = read_items(o.data, language=language)
+    arabic = [item.id for item in items if in_arabic_letters(item.target)]
+    if language == "en" and arabic:
+        said = f"{len(arabic)} of {len(items)} targets are written in Arabic letters, {arabic[0]!r} the first"
+        if how == "assumed" and 2 * len(arabic) > len(items):
+            raise VwsdError(f"{said}, and nothing says which language it is", where=o.data, remedy="Name it: --language fa.")
+        note(f"{said}, and the language is English")
+    if said := language_note(o.data, o.language):
+        note(said)
+    if language != "en" and DEFINERS[o.definer].kind == "chosen":
+        note(f"{o.inventory} has no {language_name(language)}: no definition can be chosen from it; hf and chat write them")
+    return as_wsd_items(items, INVENTORIES[o.inventory]()), language
 
 
 def _corpus_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--data", type=Path, required=True, metavar="DATA.xml", help="SemCor's data file in the Unified Evaluation Framework's layout")
     p.add_argument("--gold", type=Path, required=True, metavar="KEY", help="its gold key")
     p.add_argument("--out", type=Path, required=True, metavar="CORPUS.jsonl", help="a chat a line")
+    _language_argument(p, "--data")
     p.add_argument("--limit", type=int, default=0, metavar="N", help="at most N lines")
 
 
@@ -247,13 +278,15 @@ def corpus(o: argparse.Namespace) -> int:
     Example:
       vwsd corpus --data semcor.data.xml --gold semcor.gold.key.txt --out corpus.jsonl --limit 10000
     """
+    from ..data.languages import language_code
     from ..data.wsd import read_uef
     from ..language.corpus import finetune_facts, write_corpus
 
     if o.limit < 0:
         raise VwsdError("--limit is below 0", remedy="Give the number of lines; 0 or nothing for all.")
-    with _notes():
-        write_corpus(o.out, read_uef(o.data, o.gold), o.limit)
+    with notes():
+        language = language_code(o.language) if o.language else None
+        write_corpus(o.out, read_uef(o.data, o.gold, language=language), o.limit)
     _say(finetune_facts(o.out))
     return 0
 
@@ -283,6 +316,6 @@ def convert(o: argparse.Namespace) -> int:
     work = {"pictures": lambda: published.convert_tensors(o.source, o.target),
             "records": lambda: published.convert_json(o.source, o.target, o.kind, _roots(o.pictures), missing=o.missing or "error"),
             "shards": lambda: streaming.to_shards(records.read_records(o.source), o.target)}
-    with _notes():
+    with notes():
         print(f"{o.target}: {work[o.what]()} {o.what} written")
     return 0

@@ -2,23 +2,38 @@
 
 A data file holds a line an item: target TAB phrase TAB ten image names. A gold file holds the right name a line, in the same
 order. The files in circulation carry traps (Windows line ends, invisible characters, names that differ in case only, gold
-files a line short); each is either read through or stopped with a sentence that names file, line and remedy.
+files a line short); each is either read through or stopped with a sentence that names file, line and a remedy that fits it.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ..errors import VwsdError
 from ..paths import sha256_bytes, write_text
-from .sources import picture_names, pictures_at
+from .letters import normalise
+from .sources import Pictures, pictures_at
+from .textfile import OFFICIAL_NAME, REFETCH, read_lines, read_text, remedy_for, split_lines
 
+__all__ = ["CANDIDATES", "REFETCH", "Item", "find_candidate", "normalise", "read_items", "read_lines", "write_items"]
 CANDIDATES = 10
-REFETCH = "Take the files again as they were published, data and gold of the same version."
+FIELDS = 2 + CANDIDATES
+# what people call the parts of an item, in headers and as keys
+TARGET_WORDS = frozenset("target word ambiguous_word lemma".split())
+PHRASE_WORDS = frozenset("phrase context text sentence full_phrase limited_context".split())
+CANDIDATE_WORDS = frozenset("candidates candidate images image_names".split())
+GOLD_WORDS = frozenset("gold label answer gold_image gold_label correct_image".split())
+NUMBERED_COLUMN = re.compile(r"(?:image|img|candidate|cand|picture|option|name)[ _.-]?\d+")
+
+# endings that a gold may lack; what a file holds is told by its bytes, never by these
+NAME_ENDINGS = frozenset(".jpg .jpeg .jpe .jfif .pjpeg .png .gif .webp .avif .bmp .tif .tiff .ppm".split())
 
 
 @dataclass(frozen=True)
@@ -43,101 +58,307 @@ class Item:
         return self.candidates.index(self.gold)
 
 
-def normalise(text: str) -> str:
-    """Text for comparing, never for scoring: NFC, invisible (Cf) characters out, spaces folded, case folded.
-
-    The zero-width non-joiner goes too, as it is often left out in Farsi.
-    """
-    visible = "".join(c for c in unicodedata.normalize("NFC", text) if unicodedata.category(c) != "Cf")
-    return " ".join(visible.split()).casefold()
-
-
-def read_lines(path: str | Path) -> list[str]:
-    """Lines of a UTF-8 file without line ends (LF or CRLF), BOM and trailing blank lines.
-
-    Splits at LF alone: U+2028 and its like may stand inside a phrase. Raises VwsdError for no file, a folder, or bytes that are not UTF-8.
-    """
-    path = Path(path)
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise VwsdError("no such file", where=path, remedy=_nearby(path)) from None
-    except IsADirectoryError:
-        raise VwsdError("this is a folder, a text file is needed", where=path, remedy="Name a file in it.") from None
-    except UnicodeDecodeError as e:
-        line = path.read_bytes()[: e.start].count(b"\n") + 1
-        raise VwsdError("not UTF-8 text", where=f"{path}:{line}", remedy=REFETCH) from None
-    lines = [line.removesuffix("\r") for line in text.split("\n")]
-    while lines and not lines[-1].strip():
-        lines.pop()
-    return lines
-
-
-def _nearby(path: Path) -> str:
-    others = sorted(p.name for p in path.parent.glob("*.txt")) if path.parent.is_dir() else []
-    return f"In that folder are: {', '.join(others[:6])}." if others else "Check the path."
-
-
 def set_name(data_path: str | Path) -> str:
     """Name of a set from its data file: `en.test.data.v1.1.txt` -> `en.test`, `trial.data.txt` -> `trial`."""
     name = Path(data_path).name
     return re.sub(r"\.data\b.*$", "", name) or name
 
 
+# en, it and fa are the project's own; with the others, the languages that the lite encoder's multilingual twin reads.
+KNOWN_LANGUAGES = frozenset("en it fa ar de es fr ja ko nl pl pt ru th tr zh".split())
+LANGUAGE_WORDS = {"english": "en", "italian": "it", "farsi": "fa", "persian": "fa", "german": "de", "french": "fr", "spanish": "es"}
+
+
 def language_of(data_path: str | Path) -> str:
-    """Language code from a file name such as `fa.test.data.txt`; English where there is none (train, trial)."""
-    found = re.match(r"([a-z]{2})\.", Path(data_path).name)
-    return found.group(1) if found else "en"
+    """Language of a data file by its name; English where the name says none. `language_for` also says which of the two it was."""
+    return language_for(data_path)[0]
+
+
+def language_for(data_path: str | Path, given: str | None = None) -> tuple[str, str]:
+    """Language code of a data file, and how it is known: "given", "named", "stated" or "assumed".
+
+    given: what the user said, which wins. Else the name counts where it is an official one (train and trial are English) or begins
+    with a language of KNOWN_LANGUAGES and a dot, in either case (`it.mine.data.txt`, `IT.mine.data.txt`); else what a JSON file says
+    itself; else English is assumed. Raises VwsdError for a `given` that is no language code.
+    """
+    if given is not None:
+        return language_code(given), "given"
+    name = Path(data_path).name
+    if OFFICIAL_NAME.fullmatch(name):
+        return (OFFICIAL_NAME.fullmatch(name)[1] or "en").lower(), "named"
+    first, dot, _ = name.partition(".")
+    if dot and first.lower() in KNOWN_LANGUAGES:
+        return first.lower(), "named"
+    stated = _stated_language(data_path)
+    return (stated, "stated") if stated else ("en", "assumed")
+
+
+def _stated_language(path: str | Path) -> str:
+    """The one language that all objects of a JSON file name; "" where the file is no such file or they name none or several."""
+    if Path(path).suffix.lower() != ".json":
+        return ""
+    rows = parse_json(read_text(path), path)
+    stated = {_first_of(row, ("language", "lang")) for row in rows if isinstance(row, dict)} if isinstance(rows, list) else set()
+    only = stated.pop() if len(stated) == 1 else None
+    return language_code(only) if isinstance(only, str) else ""
+
+
+def language_code(text: str) -> str:
+    """The code of a language as people write it: `it`, `IT`, `Italian`; VwsdError for what is neither a code nor a known word."""
+    word = text.strip().lower()
+    word = LANGUAGE_WORDS.get(word, word)
+    if not re.fullmatch(r"[a-z]{2,3}", word):
+        raise VwsdError(f"{text!r} is no language code", where="--language", remedy="Give two letters, as en, it or fa.")
+    return word
+
+
+def language_note(data_path: str | Path, given: str | None = None) -> str:
+    """A sentence for the user where the language of a file is only assumed, else ""."""
+    language, how = language_for(data_path, given)
+    if how != "assumed":
+        return ""
+    return f"language of {Path(data_path).name} taken as English ({language}); name it with --language"
 
 
 def read_items(data: str | Path, gold: str | Path | None = None, language: str | None = None) -> list[Item]:
-    """Items of an official data file, with their gold where a gold file is given.
+    """Items of an official data file, or of a JSON list of objects, with their gold where a gold file is given.
 
-    Ids are `<set name>.<0-based line>`. Raises VwsdError, naming file and line, on a line without twelve fields, an empty
-    field, a name that stands twice among the candidates, and a gold file that is short, long, shifted or of another set.
+    Ids are `<set name>.<0-based line>`. Raises VwsdError, naming file and line, on a header, a line without twelve fields, an empty
+    field, a name that stands twice among the candidates, and a gold file that is short, long, shifted or of another set. A gold that
+    differs from its candidate in nothing but the suffix is read, with a warning that counts them.
     """
-    name, language = set_name(data), language or language_of(data)
-    lines = read_lines(data)
-    if not lines:
-        raise VwsdError("the data file is empty", where=data, remedy=REFETCH)
-    golds: Sequence[str | None] = [None] * len(lines) if gold is None else [line.strip() for line in read_lines(gold)]
-    if len(golds) != len(lines):
-        raise VwsdError(f"{len(golds)} gold lines for {len(lines)} items", where=gold, remedy=REFETCH)
-    items = [_parse(line, f"{data}:{i + 1}", f"{name}.{i}", language) for i, line in enumerate(lines)]
+    language = language_for(data, language)[0]
+    text = read_text(data)
+    if looks_like_json(text):
+        items, labels = _items_of_json(text, data, language)
+    else:
+        items, labels = _items_of_lines(split_lines(text), data, language), None
     if gold is None:
         return items
-    _check_gold(items, golds, gold)
-    return [Item(it.id, it.language, it.target, it.phrase, it.candidates, g) for it, g in zip(items, golds)]
+    found = _checked_golds(items, _gold_names(gold), gold)
+    if labels is not None:
+        _check_labels(items, labels, found, data)
+    return [replace(item, gold=name) for item, name in zip(items, found)]
 
 
-def _parse(line: str, where: str, item_id: str, language: str) -> Item:
-    fields = line.split("\t")
-    if len(fields) != 2 + CANDIDATES:
-        raise VwsdError(f"{len(fields)} tab-separated fields, {2 + CANDIDATES} expected (target, phrase, ten image names)",
-                        where=where, remedy=REFETCH)
+def _items_of_lines(lines: Sequence[str], data: str | Path, language: str) -> list[Item]:
+    if not lines:
+        raise VwsdError("the data file is empty", where=data, remedy=remedy_for(data, "Give the file with the items."))
+    _no_blank_line(lines, data)
+    rows = [line.split("\t") for line in lines]
+    rows = [row[:-1] if len(row) == FIELDS + 1 and not row[-1].strip() else row for row in rows]
+    if _is_header(rows[0]):
+        raise VwsdError("the first line is a header, the layout has none", where=f"{data}:1", remedy="Remove that line.")
+    _check_counts(rows, data)
+    name = set_name(data)
+    return [_parse(row, f"{data}:{i + 1}", f"{name}.{i}", language, data) for i, row in enumerate(rows)]
+
+
+def _no_blank_line(lines: Sequence[str], path: str | Path) -> None:
+    blank = [number for number, line in enumerate(lines, start=1) if not line.strip()]
+    if blank:
+        what = "an empty line" if len(blank) == 1 else f"{len(blank)} empty lines, the first here"
+        raise VwsdError(what, where=f"{path}:{blank[0]}", remedy=remedy_for(path, "Remove it, or put back what belongs there."))
+
+
+def _is_header(row: Sequence[str]) -> bool:
+    """Names of columns: a word for the target and one for the phrase, or ten numbered words that are no file names."""
+    words = [cell.strip().strip('"').casefold() for cell in row]
+    numbered = [word for word in words if NUMBERED_COLUMN.fullmatch(word)]
+    named = bool(TARGET_WORDS & set(words)) and bool(PHRASE_WORDS & set(words))
+    return named and (len(words) < FIELDS or len(numbered) >= CANDIDATES) or len(words) - len(numbered) <= 3 and len(numbered) > 3
+
+
+def _check_counts(rows: Sequence[Sequence[str]], data: str | Path) -> None:
+    """Each line has twelve fields; what it has instead decides the remedy."""
+    wrong = [i for i, row in enumerate(rows) if len(row) != FIELDS]
+    if not wrong:
+        return
+    first = rows[wrong[0]]
+    what = f"{len(first)} tab-separated fields, {FIELDS} expected (target, phrase, ten image names)"
+    counts = {len(row) for row in rows}
+    if len(first) == 1 and first[0].count(",") >= CANDIDATES:
+        otherwise = "The line is separated by commas: write it with tabs."
+    elif len(first) == 1 and len(first[0].split()) >= FIELDS:
+        otherwise = "The line is separated by spaces: write it with tabs."
+    elif len(counts) == 1 and len(first) > 3:
+        otherwise = f"Every line has {len(first) - 2} candidates; sets of exactly ten are supported."
+    else:
+        otherwise = f"{len(wrong)} of {len(rows)} lines are so: each holds a target, a phrase and exactly ten candidates, with tabs between."
+    raise VwsdError(what, where=f"{data}:{wrong[0] + 1}", remedy=remedy_for(data, otherwise))
+
+
+def _parse(fields: Sequence[str], where: str, item_id: str, language: str, data: str | Path) -> Item:
     target, phrase, *names = fields
     names = [n.strip() for n in names]
     if not target.strip() or not phrase.strip() or not all(names):
-        raise VwsdError("an empty field", where=where, remedy=REFETCH)
+        raise VwsdError("an empty field", where=where, remedy=remedy_for(data, "Fill it in: target, phrase and ten image names."))
     if twice := sorted({n for n in names if names.count(n) > 1}):
-        raise VwsdError(f"{twice[0]} stands twice among the candidates", where=where, remedy=REFETCH)
+        raise VwsdError(f"{twice[0]} stands twice among the candidates", where=where,
+                        remedy=remedy_for(data, "Ten different pictures are needed."))
     return Item(item_id, language, target, phrase, tuple(names))
 
 
-def _check_gold(items: Sequence[Item], golds: Sequence[str], path: str | Path) -> None:
-    wrong = [i for i, (item, g) in enumerate(zip(items, golds)) if g not in item.candidates]
+def looks_like_json(text: str) -> bool:
+    """Does a file's text begin as a JSON list or object does?"""
+    return text.lstrip()[:1] in ("[", "{")
+
+
+def parse_json(text: str, where: object, number: Callable[[str], Any] | None = None) -> Any:
+    """The value of a JSON text that a user brought; VwsdError where it is not whole, names a key twice, or is nested without end.
+
+    number: what makes a value of a number's spelling, NaN and Infinity included; else Python's own way.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique_keys, parse_float=number, parse_int=number, parse_constant=number)
+    except json.JSONDecodeError as e:
+        raise VwsdError(f"not whole JSON: {e.msg}", where=f"{where}:{e.lineno}", remedy="Write the file again.") from None
+    except (ValueError, RecursionError) as e:
+        reason = "nested too deeply" if isinstance(e, RecursionError) else e
+        raise VwsdError(f"not JSON that can be read: {reason}", where=where, remedy="Write the file again.") from None
+
+
+def _unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} stands twice in one object")
+    return found
+
+
+JSON_LAYOUT = ("JSON data are a list of objects with the keys target (or word), phrase (or text, context), "
+               "candidates (or images: a list of ten names), and label (or gold) if known.")
+
+
+def _items_of_json(text: str, data: str | Path, language: str) -> tuple[list[Item], list[str] | None]:
+    """Items of a JSON list of objects, and the golds that it names itself (None where it names none)."""
+    rows = parse_json(text, data)
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        raise VwsdError("the file is JSON, but no list of items", where=data, remedy=JSON_LAYOUT)
+    name = set_name(data)
+    items = [_item_of_json(row, f"{data}: item {i}", f"{name}.{i}", language, data) for i, row in enumerate(rows)]
+    ids = [json.dumps(row["id"]) for row in rows if "id" in row]
+    if len(set(ids)) < len(ids):
+        raise VwsdError("an id stands twice", where=data, remedy="Give each item an id of its own, or none.")
+    labels = [_first_of(row, GOLD_WORDS) for row in rows]
+    known = [label for label in labels if label is not None]
+    if known and (len(known) < len(rows) or not all(isinstance(label, str) for label in known)):
+        raise VwsdError("some labels are missing or no name of an image", where=data, remedy=JSON_LAYOUT)
+    return items, known or None
+
+
+def _item_of_json(row: dict, where: str, item_id: str, language: str, data: str | Path) -> Item:
+    target, phrase = _first_of(row, TARGET_WORDS), _first_of(row, PHRASE_WORDS)
+    names = _first_of(row, CANDIDATE_WORDS)
+    texts = isinstance(target, str) and isinstance(phrase, str)
+    if not texts or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise VwsdError("an item without target, phrase or candidates", where=where, remedy=JSON_LAYOUT)
+    if len(names) != CANDIDATES:
+        raise VwsdError(f"{len(names)} candidates, {CANDIDATES} expected", where=where, remedy="Sets of exactly ten are supported.")
+    if any(re.search(r"[\t\r\n]", field) for field in (target, phrase, *names)):
+        raise VwsdError("a tab or a line break inside a text", where=where, remedy="Write a space in its place.")
+    return _parse([target, phrase, *names], where, item_id, language, data)
+
+
+def _first_of(row: dict, words: Collection[str]) -> Any:
+    """The value of the first of a row's keys that is one of `words`; None where there is none."""
+    return next((value for key, value in row.items() if key.strip().casefold() in words), None)
+
+
+def _gold_names(path: str | Path) -> list[str]:
+    """Names of a gold file, a line an item, or of a JSON list of names or of objects with a label."""
+    text = read_text(path)
+    if not looks_like_json(text):
+        lines = split_lines(text)
+        _no_blank_line(lines, path)
+        return [line.strip() for line in lines]
+    rows = parse_json(text, path)
+    if isinstance(rows, list):
+        names = [_first_of(row, GOLD_WORDS) if isinstance(row, dict) else row for row in rows]
+        if all(isinstance(name, str) for name in names):
+            return [name.strip() for name in names]
+    raise VwsdError("the gold file is JSON, but neither a list of names nor of objects with a label", where=path,
+                    remedy="Give one image name a line, in the data file's order.")
+
+
+def _checked_golds(items: Sequence[Item], golds: Sequence[str], path: str | Path) -> list[str]:
+    """The candidate that each gold means; VwsdError with what is most likely wrong."""
+    if golds and golds[0].strip('"').casefold() in GOLD_WORDS and golds[0] not in items[0].candidates:
+        raise VwsdError(f"the first line ({golds[0]!r}) is a header, the layout has none", where=f"{path}:1", remedy="Remove that line.")
+    several = [i for i, gold in enumerate(golds) if i < len(items) and _several(gold, items[i].candidates)]
+    if several:
+        raise VwsdError("this set has several golds an item; one is supported", where=f"{path}:{several[0] + 1}",
+                        remedy=f"{len(several)} of {len(golds)} lines are so. Keep one image name a line.")
+    if len(golds) != len(items):
+        raise VwsdError(f"{len(golds)} gold lines for {len(items)} items", where=path,
+                        remedy=remedy_for(path, "Give data and gold of the same version: one image name for each line of the data, in their order."))
+    meant = [find_candidate(gold, item.candidates) for item, gold in zip(items, golds)]
+    _check_gold(items, golds, meant, path)
+    other = [(gold, name) for gold, name in zip(golds, meant) if gold != name]
+    if other:
+        warnings.warn(f"{Path(path).name}: {len(other)} of {len(golds)} golds are spelled otherwise than their candidate "
+                      f"({other[0][0]!r} for {other[0][1]!r}) and were read as it", stacklevel=3)
+    return meant
+
+
+def _several(gold: str, candidates: Sequence[str]) -> bool:
+    names = [name for name in re.split(r"[\t,;| ]+", gold) if name]
+    return len(names) > 1 and all(find_candidate(name, candidates) for name in names)
+
+
+def find_candidate(name: str, candidates: Sequence[str]) -> str | None:
+    """The candidate that a name means: the same, or, where it is exactly one, the same in quotes, composed otherwise, or without suffix.
+
+    Letter case counts. None where there is no such candidate, or more than one.
+
+    >>> find_candidate("0_3", ["0_3.jpg", "0_4.jpg"])
+    '0_3.jpg'
+    """
+    if name in candidates:
+        return name
+    bare = unicodedata.normalize("NFC", name.strip().strip("\"'"))
+    composed = [unicodedata.normalize("NFC", candidate) for candidate in candidates]
+    for same in ([c == bare for c in composed], [_stem(c) == bare or c == _stem(bare) for c in composed]):
+        if sum(same) == 1:
+            return candidates[same.index(True)]
+    return None
+
+
+def _stem(name: str) -> str:
+    """A name without the suffix of a picture."""
+    stem, dot, suffix = name.rpartition(".")
+    return stem if f".{suffix}".lower() in NAME_ENDINGS and stem else name
+
+
+def _check_labels(items: Sequence[Item], labels: Sequence[str], golds: Sequence[str], data: str | Path) -> None:
+    for i, (item, label, gold) in enumerate(zip(items, labels, golds)):
+        if find_candidate(label, item.candidates) != gold:
+            raise VwsdError(f"the label is {label!r} and the gold file has {gold!r}", where=f"{data}: item {i}",
+                            remedy="Give the gold file that belongs to the data.")
+
+
+def _check_gold(items: Sequence[Item], golds: Sequence[str], meant: Sequence[str | None], path: str | Path) -> None:
+    wrong = [i for i, name in enumerate(meant) if name is None]
     if not wrong:
         return
-    first, item, g = wrong[0], items[wrong[0]], golds[wrong[0]]
-    same = [c for c in item.candidates if c.casefold() == g.casefold()]
-    what = f"the gold {g!r} is not among the candidates of {item.phrase!r}"
+    first, item, gold = wrong[0], items[wrong[0]], golds[wrong[0]]
+    same = [c for c in item.candidates if c.casefold() == gold.casefold()]
+    stems = [c for c in item.candidates if _stem(c) in (gold, _stem(gold))]
+    again = remedy_for(path, "Give data and gold of the same version.")
     if same:
         remedy = f"The candidate is spelled {same[0]!r}: names keep their case."
+    elif len(stems) > 1:
+        remedy = f"It could be {stems[0]!r} or {stems[1]!r}: write the whole name."
+    elif len(stems) == 1:
+        remedy = f"The candidate is {stems[0]!r}: write its suffix."
+    elif all(name.isdigit() for name in golds):
+        remedy = "The gold file holds numbers; image names are needed."
     elif 2 * len(wrong) > len(items) - first and (shift := _shift(items, golds, first)):
-        remedy = f"From here on the gold file is shifted by {shift:+d} line{'s' if abs(shift) > 1 else ''} against the data file. {REFETCH}"
+        remedy = f"From here on the gold file is shifted by {shift:+d} line{'s' if abs(shift) > 1 else ''} against the data file. {again}"
     else:
-        remedy = f"{len(wrong)} of {len(items)} lines disagree. {REFETCH}"
-    raise VwsdError(what, where=f"{path}:{first + 1}", remedy=remedy)
+        remedy = f"{len(wrong)} of {len(items)} lines disagree. {again}"
+    raise VwsdError(f"the gold {gold!r} is not among the candidates of {item.phrase!r}", where=f"{path}:{first + 1}", remedy=remedy)
 
 
 def _shift(items: Sequence[Item], golds: Sequence[str], start: int) -> int:
@@ -150,8 +371,13 @@ def _shift(items: Sequence[Item], golds: Sequence[str], start: int) -> int:
 
 
 def write_items(items: Iterable[Item], data: str | Path, gold: str | Path) -> None:
-    """Write items and their gold in the official layout (UTF-8, LF, no header)."""
+    """Write items and their gold in the official layout (UTF-8, LF, no header); VwsdError for an item that a line cannot hold, or without gold."""
     items = list(items)
+    for item in items:
+        if any(re.search(r"[\t\r\n]", field) for field in (item.target, item.phrase, *item.candidates)):
+            raise VwsdError("a tab or a line break inside a text", where=item.id, remedy="Write a space in its place.")
+        if item.gold is None:
+            raise VwsdError("the item has no gold", where=item.id, remedy="Give the gold file that belongs to the data file.")
     write_text(data, "".join("\t".join((i.target, i.phrase, *i.candidates)) + "\n" for i in items))
     write_text(gold, "".join(f"{i.gold}\n" for i in items))
 
@@ -166,8 +392,11 @@ def image_names(items: Iterable[Item]) -> list[str]:
     return list(dict.fromkeys(name for item in items for name in item.candidates))
 
 
-def missing_pictures(items: Iterable[Item], images: str | Path) -> dict[str, list[str]]:
-    """Item id -> the candidates whose file is not at `images` (`sources.pictures_at`); names are compared with their case."""
-    present = picture_names(pictures_at(images))
-    missing = {item.id: [c for c in item.candidates if c not in present] for item in items}
-    return {key: names for key, names in missing.items() if names}
+def missing_pictures(items: Iterable[Item], images: str | Path | Pictures) -> dict[str, list[str]]:
+    """Item id -> the candidates that are nowhere at `images` (`sources.pictures_at`, whose rule decides).
+
+    VwsdError where a name stands for different pictures.
+    """
+    at = pictures_at(images)
+    missing = {item.id: [name for name in item.candidates if at.find(name) is None] for item in items}
+    return {item_id: names for item_id, names in missing.items() if names}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import logging
+import struct
 import threading
 import warnings
 from contextlib import contextmanager
@@ -23,7 +24,8 @@ from PIL.Image import Transpose
 
 from ..errors import VwsdError
 from ..paths import sha256_bytes
-from .sources import read_remote, remote
+from .kinds import HEAD, kind_of
+from .sources import read_file, read_remote, remote
 
 DECISIONS = {
     "truncated": "The file is cut short or damaged; what decodes was kept, the rest is Pillow's filling.",
@@ -43,6 +45,10 @@ DECISIONS = {
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "PPM")  # not all: EPS would start Ghostscript
 MAX_PIXELS = 178_956_970  # 0.7 GB; where Pillow gives up too (twice its warning limit); V-WSD keeps below 32 million
 INVENTED_PIXELS = 48 * 48  # from a bare header libjpeg makes up a 16 x 16 block, smoothed over 48 x 48 if progressive
+STRIP = 1 << 22  # pixels that are laid over white at once; all of a large picture would be in memory three times more
+WIDE = 1 << 25  # pixels of a whole resized picture (0.1 GB) beyond which only the part that is cut out is made
+PNG, TEXTS = b"\x89PNG\r\n\x1a\n", (b"iCCP", b"tEXt", b"zTXt", b"iTXt")
+XMP, LONGEST_XMP = b"XML:com.adobe.xmp\0\0", 1 << 20  # as it stands, not compressed: it may hold the orientation
 ORIENTATION = 0x0112
 TURNS = {2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
          6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90}
@@ -87,7 +93,15 @@ class Square:
         w, h = image.size
         size = (self.edge, int(self.edge * h / w)) if w <= h else (int(self.edge * w / h), self.edge)
         left, top = ((length - self.side) // 2 for length in size)
+        if size[0] * size[1] > WIDE:
+            return self._cut_first(image, size, left, top)
         return self._resized(image, size)[top:top + self.side, left:left + self.side]
+
+    def _cut_first(self, image: Image.Image, size: tuple[int, int], left: int, top: int) -> np.ndarray:
+        """The square out of a picture so thin that all of it, resized, would fill the memory; its scale and its place are the same."""
+        across, down = (old / new for old, new in zip(image.size, size))
+        box = (left * across, top * down, (left + self.side) * across, (top + self.side) * down)
+        return np.asarray(image.resize((self.side, self.side), self.resample, box))
 
     def _resized(self, image: Image.Image, size: tuple[int, int]) -> np.ndarray:
         if (its := resizing()) and its.suits(image.size, size, self.resample):
@@ -150,8 +164,10 @@ def decode(data: bytes, where: object = "", enough: int = 0) -> tuple[Image.Imag
     except Image.DecompressionBombError as e:
         raise VwsdError(f"the picture is larger than {MAX_PIXELS:,} pixels", where, "Save it smaller.") from e
     except UnidentifiedImageError as e:
-        raise VwsdError(f"not a picture (none of {', '.join(FORMATS)})", where,
-                        "Perhaps a web page by a picture's name: look into it, fetch it again or convert it.") from e
+        kind = kind_of(data[:HEAD])
+        if kind.readable:
+            raise VwsdError(f"not a whole picture: it begins as {kind.name} and cannot be read on", where, "Fetch it again.") from e
+        raise VwsdError(f"not a picture (none of {', '.join(FORMATS)}): the file is {kind.name}", where, kind.remedy) from e
     except Exception as e:  # decoders raise OSError, SyntaxError, struct.error, zlib.error, ... on damaged bytes
         raise VwsdError(f"the picture cannot be decoded ({e})", where, "Fetch it again or save it as PNG.") from e
     return image, opened + deepened + coloured
@@ -163,7 +179,7 @@ def read_bytes(place: str | Path) -> bytes:
         return read_remote(place)
     path = Path(place)
     try:
-        return path.read_bytes()
+        return read_file(path)
     except FileNotFoundError as e:
         raise VwsdError("no such picture", path, _beside(path)) from e
     except OSError as e:
@@ -202,8 +218,29 @@ def _open(data: bytes, enough: int) -> tuple[Image.Image, tuple[str, ...]]:
     try:
         return _frame(data, False, enough)
     except Exception:  # as in decode(), half a dozen unrelated types; a bomb or a text only fails once more
-        image, done = _frame(data, True, enough)
-        return image, ("truncated", *done)
+        bare = _without_texts(data)
+    if len(bare) < len(data):  # Pillow refuses a whole picture for texts and profiles of more than a megabyte
+        try:
+            return _frame(bare, False, enough)
+        except Exception:
+            pass
+    image, done = _frame(bare, True, enough)
+    return image, ("truncated", *done)
+
+
+def _without_texts(data: bytes) -> bytes:
+    """A PNG without its texts and its colour profile, which nothing here reads; other bytes as they are."""
+    if not data.startswith(PNG):
+        return data
+    kept, at = [PNG], len(PNG)
+    while at + 8 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, at)
+        end = at + 12 + length
+        xmp = data.startswith(XMP, at + 8) and length <= LONGEST_XMP
+        if name not in TEXTS or xmp:
+            kept.append(memoryview(data)[at:end])
+        at = end
+    return b"".join(kept)
 
 
 def _frame(data: bytes, lenient: bool, enough: int) -> tuple[Image.Image, tuple[str, ...]]:
@@ -268,10 +305,22 @@ def _rgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     """Any mode of 8 bits as a fresh RGB image without metadata, transparent parts over white."""
     done = COLOURS.get(image.mode.rstrip("Aa"), ("colours-to-rgb",))
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")  # before any RGB, which would bring out the colours stored beneath
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")  # before any RGB, which would bring out the colours stored beneath
         opaque = rgba.getchannel("A").getextrema()[0] == 255
         done += ("alpha-opaque" if opaque else "alpha-over-white",)
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    rgb = image.convert("RGB")
+        rgb = rgba.convert("RGB") if opaque else _over_white(rgba)
+    else:
+        rgb = image.convert("RGB")
     rgb.info = {}
     return rgb, done
+
+
+def _over_white(rgba: Image.Image) -> Image.Image:
+    """What is seen of an RGBA picture on white paper, strip by strip."""
+    width, height = rgba.size
+    rgb = Image.new("RGB", rgba.size)
+    rows = max(1, STRIP // width)
+    for top in range(0, height, rows):
+        strip = rgba.crop((0, top, width, min(top + rows, height)))
+        rgb.paste(Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip).convert("RGB"), (0, top))
+    return rgb

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..errors import VwsdError
 from ..paths import data_dir, sha256_bytes, sha256_file
 from .items import Item, items_sha256, read_items
-from .sources import Place, Remote, Shards, picture_names, pictures_at
+from .sources import Pictures, Place, picture_names, pictures_at
 
 # SHA-256 of the official files as published; the train files are the copy in circulation, with Windows line ends.
 OFFICIAL = {
@@ -41,7 +41,7 @@ class VwsdSet:
     language: str
     split: str
     items: tuple[Item, ...]
-    images: Path | Remote | Shards
+    images: Path | Pictures
     credit: str
     official: bool | None = None
     image_variant: str = "as stored"
@@ -52,8 +52,15 @@ class VwsdSet:
         return items_sha256(self.items)
 
     def path(self, image: str) -> Place:
-        """Where the picture of an image name lies: a file's path, or a string that `data.pictures` reads."""
+        """Where the picture of an image name lies: a path, or a string that `data.pictures` reads. VwsdError where a user's place lacks it."""
         return self.images / image
+
+    def find(self, image: str) -> Place | None:
+        """The same, or None where there is no such picture."""
+        if isinstance(self.images, Pictures):
+            return self.images.find(image)
+        path = self.images / image
+        return path if path.is_file() else None
 
     def head(self, limit: int) -> VwsdSet:
         """The first `limit` items (all where it is 0)."""
@@ -156,16 +163,21 @@ def languages(name: str, split: str = "test") -> list[str]:
     return [lang for lang, part in SETS[name][1] if part == split]
 
 
-def user_set(data: str | Path, gold: str | Path | None, images: str | Path) -> VwsdSet:
-    """A user's files in the official layout as a set; images: a folder, a URL or tar shards (`sources.pictures_at`)."""
-    items = tuple(read_items(data, gold))
+def user_set(data: str | Path, gold: str | Path | None, images: str | Path, language: str | None = None) -> VwsdSet:
+    """A user's files in the official layout as a set; images: a folder, archives or a URL (`sources.pictures_at`).
+
+    language: its code, else as the data file's name has it (`items.language_for`).
+    """
+    items = tuple(read_items(data, gold, language))
     known = [same for p in (data, gold) if p and (same := is_official(p)) is not None]
     return VwsdSet(Path(data).name, items[0].language, "user", items, pictures_at(images), "the user's own files", all(known) if known else None)
 
 
-def key(images: Path | Remote | Shards) -> dict[str, dict]:
+def key(images: Path | Pictures) -> dict[str, dict]:
     """EmojiWSD's answer key, image name -> {emoji, style, sense}; empty for sets that have none. For analysis, never for scoring."""
-    if not isinstance(images, Path) or not (path := images.parent / "key.tsv").exists():
+    folder = images.folder if isinstance(images, Pictures) else images
+    path = folder.parent / "key.tsv" if folder else None
+    if not path or not path.exists():
         return {}
     header, *rows = path.read_text(encoding="utf-8").splitlines()
     return {row.split("\t")[0]: dict(zip(header.split("\t")[1:], row.split("\t")[1:])) for row in rows}

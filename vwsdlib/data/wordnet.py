@@ -16,6 +16,10 @@ from ..errors import VwsdError
 
 FILES = {"n": "data.noun", "v": "data.verb", "a": "data.adj", "r": "data.adv"}
 LETTERS = {"n": "n", "noun": "n", "propn": "n", "v": "v", "verb": "v", "a": "a", "s": "a", "j": "a", "adj": "a", "r": "r", "adv": "r"}
+# The tags of the Penn Treebank, and two spellings of the satellites, by the letter of their part of speech.
+TAGS = {"n": "nn nns nnp nnps", "v": "vb vbd vbg vbn vbp vbz", "a": "jj jjr jjs adj_sat adjsat", "r": "rb rbr rbs"}
+LETTER_OF_TAG = {tag: letter for letter, tags in TAGS.items() for tag in tags.split()}
+POS_NAMES = {"n": "NOUN", "v": "VERB", "a": "ADJ", "r": "ADV"}
 TYPES = {"1": "n", "2": "v", "3": "a", "4": "r", "5": "a"}  # after the % of a sense key; 5: adjective satellite
 EXAMPLES = re.compile(r'[;:]\s*(?=")|,\s*(?="[^"]*"\s*(?:;|$))')  # where they begin: a word quoted inside the definition stays in it
 DEBIAN = Path("/usr/share/wordnet")
@@ -40,9 +44,14 @@ class Sense:
     lemmas: tuple[str, ...]
 
 
+def find_pos(pos: str) -> str:
+    """n, v, a or r from "NOUN", "ADJ", "n", "s" and their like, or from a tag of the Penn Treebank; "" for what WordNet does not have (AUX, X)."""
+    return LETTERS.get(pos.lower()) or LETTER_OF_TAG.get(pos.lower(), "")
+
+
 def pos_letter(pos: str) -> str:
-    """n, v, a or r from "NOUN", "ADJ", "n", "s" and their like; VwsdError for any other part of speech."""
-    if letter := LETTERS.get(pos.lower()):
+    """`find_pos`; VwsdError for a part of speech that WordNet does not have."""
+    if letter := find_pos(pos):
         return letter
     raise VwsdError(f"no part of speech {pos!r} in WordNet", remedy="NOUN, VERB, ADJ and ADV are known, and n, v, a, s, r.")
 

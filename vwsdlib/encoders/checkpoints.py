@@ -13,7 +13,8 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from ..errors import VwsdError
+from ..data.sources import lasting, stamp
+from ..errors import VwsdError, first_line
 from ..paths import cache_dir, quiet, sha256_bytes, sha256_file, write_text
 
 CONFIGS = ("*.json", "*.txt", "*.model", "*.spm")                                    # configurations and tokenizers of every layout
@@ -148,36 +149,87 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def read_tensors(file: Path) -> dict:
-    """Name -> tensor of one weight file, without building a model; pickled files may hold tensors only."""
+    """Name -> tensor of one weight file, without building a model; pickled files may hold tensors only.
+
+    VwsdError where the file cannot be read, or holds tensors that are no plain numbers in memory (sparse, quantised, without data).
+    """
     import torch
     from safetensors.torch import load_file
 
-    return load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
+    again = "Fetch the checkpoint again: vwsd fetch models"
+    try:
+        read = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as e:                                                            # pickle, zip and torch raise what they like
+        raise VwsdError(f"the weight file cannot be read: {first_line(e)}", where=file, remedy=again) from e
+    if not isinstance(read, dict):
+        raise VwsdError(f"the weight file holds no tensors by name but {type(read).__name__}", where=file, remedy=again)
+    for name, tensor in read.items():
+        odd = _odd_tensor(tensor)
+        if odd:
+            raise VwsdError(f"the weight {str(name)!r} is {odd}", where=file, remedy=again)
+    return read
+
+
+def _odd_tensor(tensor) -> str:
+    """Why a tensor cannot be used as it is; empty where it can."""
+    import torch
+
+    if not isinstance(tensor, torch.Tensor):
+        return f"no tensor but {type(tensor).__name__}"
+    if tensor.is_meta:
+        return "a tensor without numbers"
+    if tensor.layout != torch.strided:
+        return "a sparse tensor"
+    if tensor.is_quantized:
+        return "a quantised tensor"
+    stored = tensor.untyped_storage().nbytes()
+    if tensor.numel() * tensor.element_size() > stored:
+        return f"a tensor of {tensor.numel():,} numbers over {stored:,} bytes"
+    return ""
+
+
+def stored_numbers(folder: Path) -> int:
+    """How many numbers a folder's weight files can hold at most, by their sizes: two bytes each are the least that is published."""
+    return sum(path.stat().st_size for path in weight_files(folder)) // 2
+
+
+def files_sha256(folder: Path) -> str:
+    """Hash of what decides a vector beside the weights: configurations and the tokenizer's files, those of CONFIGS in the folder and one below."""
+    files = {path for pattern in CONFIGS for path in (*folder.glob(pattern), *folder.glob(f"*/{pattern}")) if path.is_file()}
+    names = {path.relative_to(folder).as_posix(): path for path in files}
+    return sha256_bytes("".join(f"{name} {sha256_file(names[name])}\n" for name in sorted(names)).encode())
 
 
 def _trusted_hash(its: Checkpoint, key: str, folder: Path, revision: str) -> str:
     """Hash of the weights: of the file itself where there is one, else of names and hashes. Compared unless the folder is the user's own."""
     memory = cache_dir() / "weights.json"
     notes = _read(memory)
-    files = {str(p): [p.stat().st_size, p.stat().st_mtime_ns, None] for p in map(Path.absolute, weight_files(folder))}
-    for path, note in files.items():
-        old = notes.get("files", {}).get(path, [None] * 3)
-        note[2] = old[2] if old[:2] == note[:2] else sha256_file(path)
-    names = [f"{Path(path).relative_to(folder.absolute()).as_posix()} {note[2]}" for path, note in sorted(files.items())]
+    files = {}                                                                        # path -> (stamp, SHA-256)
+    for path in map(str, map(Path.absolute, weight_files(folder))):
+        state = stamp(path)
+        old = notes["files"].get(path, ("", ""))
+        files[path] = old if old[0] == state else (state, sha256_file(path))
+    names = [f"{Path(path).relative_to(folder.absolute()).as_posix()} {digest}" for path, (_, digest) in sorted(files.items())]
     digest = names[0].split()[-1] if len(names) == 1 else sha256_bytes("\n".join(names).encode())
-    name, seen = f"{its.repo}@{revision}", notes.get("seen", {})
-    expected = _read(KNOWN).get(name) or seen.get(name) or digest
+    name, seen = f"{its.repo}@{revision}", notes["seen"]
+    expected = json.loads(KNOWN.read_text(encoding="utf-8")).get(name) or seen.get(name) or digest
     if revision != "local" and digest != expected:
         raise VwsdError(f"the weights of {name} are not the ones known: SHA-256 {digest[:16]}, {expected[:16]} expected", where=folder,
                         remedy=f"Delete the folder and fetch again: vwsd fetch models --only {key}")
-    new = {"files": notes.get("files", {}) | files, "seen": seen if revision == "local" else seen | {name: digest}}
+    lasting_ones = {path: note for path, note in files.items() if lasting(note[0])}
+    new = {"files": notes["files"] | lasting_ones, "seen": seen if revision == "local" else seen | {name: digest}}
     if new != notes:
         write_text(memory, json.dumps(new, indent=1, sort_keys=True) + "\n")
     return digest
 
 
 def _read(path: Path) -> dict:
+    """What is remembered of weight files: `files` (path -> stamp and SHA-256) and `seen` (name -> SHA-256)."""
+    nothing = {"files": {}, "seen": {}}
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):                                                     # none yet, or damaged: read the weights again
-        return {}
+        notes = json.loads(path.read_text(encoding="utf-8"))
+        seen = {str(name): str(digest) for name, digest in notes["seen"].items()}
+        files = {name: tuple(note) for name, note in notes["files"].items() if len(note) == 2}     # notes of three are an older version's
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):             # none yet, or damaged: read the weights again
+        return nothing
+    return {"files": files, "seen": seen}

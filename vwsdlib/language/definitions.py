@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import difflib
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-
 from ..data.emojiwsd.senses import senses
 from ..data.items import Item
 from ..data.wordnet import WordNet, lemma_form, load_wordnet
-from ..data.wsd import WsdItem
+from ..data.wsd import WsdItem, joined
 from ..errors import VwsdError
+from ..finite import best
 from ..paths import cache_dir
 from . import endpoint, wsd_baselines
 from .quality import words
@@ -30,6 +30,9 @@ PROMPT = ("What does the expression between <t> and </t> mean in this context? D
           "context ({language}). Answer with the definition alone.\n\n{context}")
 WRITING = {"system": SYSTEM, "prompt": PROMPT, "kept": "first sentence"}
 ENDINGS = (("s", ""), ("es", ""), ("ies", "y"), ("\u06cc", ""))   # plurals; Persian ye of the ezafe
+
+# language -> where a word that lost its vowel ends and the next begins: l'ancora, dell\u2019aquila, un'altra
+ELISIONS = {"it": re.compile("(?<=[^\\W\\d_]['\u2019\u02bc\u2032\u00b4`\uff07])(?=[^\\W\\d_])")}
 
 Inventory = Callable[[str, str], tuple[tuple[str, ...], tuple[str, ...]]]   # (lemma, language) -> (sense ids, glosses)
 
@@ -64,8 +67,10 @@ class Definitions:
 def question(item: WsdItem) -> str:
     """What a language model is asked about an item: the prompt with the target marked in its context; candidates are not named."""
     first, last = item.span
-    target = f"<t>{' '.join(item.tokens[first:last + 1])}</t>"
-    return PROMPT.format(language=item.language, context=" ".join((*item.tokens[:first], target, *item.tokens[last + 1:])))
+    marked = list(item.tokens)
+    marked[first] = f"<t>{marked[first]}"
+    marked[last] = f"{marked[last]}</t>"
+    return PROMPT.format(language=item.language, context=joined(marked, item.glued))
 
 
 def messages(asked: str) -> list[dict[str, str]]:
@@ -80,7 +85,10 @@ def first_sentence(text: str) -> str:
 
 def _choosing(score: Callable[[Sequence[WsdItem]], wsd_baselines.Scores]) -> Callable[[Entry], tuple[dict, Callable]]:
     def choose(items: Sequence[WsdItem]) -> list[str]:
-        return [wsd_baselines.glosses_of(item)[int(np.argmax(own))] if item.candidates else "" for item, own in zip(items, score(items))]
+        chosen = []
+        for item, own in zip(items, score(items)):
+            chosen.append(wsd_baselines.glosses_of(item)[best(own, where=item.id)] if item.candidates else "")
+        return chosen
 
     return lambda entry: ({"model": "", "revision": "", "weights_sha256": "", "settings": dict(entry.settings)}, lambda: choose)
 
@@ -157,17 +165,30 @@ def define(name: str, items: Sequence[WsdItem], store: str | Path | None = None)
     """Define the target of each item, or replay what is stored; a model is asked only where a definition is missing.
 
     store: folder of the stored answers, by default `<cache>/definitions`; each line of `chat` and `hf` holds also model, prompt, temperature and
-    date. Raises VwsdError for a missing checkpoint or variable, candidates without glosses, and what `endpoint.ask` raises.
+    date. What comes back went through `guard`: a written text that equals a gloss (`known_glosses`) is emptied and counted in `refused`,
+    and a warning says so. Raises VwsdError for a missing checkpoint or variable, candidates without glosses, and what `endpoint.ask` raises.
     """
     entry, facts, load = _prepare(name)
     ids, options = tuple(item.id for item in items), tuple(item.glosses for item in items)
     if entry.kind == "chosen":
-        return Definitions(ids, tuple(load()(items)), facts, entry.kind, options)
+        return guard(Definitions(ids, tuple(load()(items)), facts, entry.kind, options), {})
     its = {"model": facts["model"], "system": SYSTEM, "prompt": PROMPT, "temperature": entry.settings.get("temperature", 0)}
     asked = [question(item) for item in items]
     known, replayed = replay(name, facts, asked, load, store or cache_dir() / "definitions", f"{name} definitions",
                              lambda: {**its, "date": datetime.now(UTC).isoformat(timespec="seconds")})
-    return Definitions(ids, tuple(known[text] for text in asked), facts, entry.kind, options, replayed)
+    found = guard(Definitions(ids, tuple(known[text] for text in asked), facts, entry.kind, options, replayed), known_glosses(items), drop=True)
+    if found.refused:
+        warnings.warn(f"{found.refused} of {len(ids)} definitions were refused and emptied: each is word for word a gloss of its target", stacklevel=2)
+    return found
+
+
+def known_glosses(items: Sequence[WsdItem]) -> dict[str, tuple[str, ...]]:
+    """Item id -> the glosses that no written definition may equal: those of its golds, of all candidates where the gold is not known."""
+    glosses = {}
+    for item in items:
+        gold = tuple(gloss for candidate, gloss in zip(item.candidates, item.glosses) if candidate in item.golds)
+        glosses[item.id] = gold if item.golds else item.glosses
+    return glosses
 
 
 def guard(definitions: Definitions, golds: Mapping[str, Sequence[str]], drop: bool = False) -> Definitions:
@@ -185,6 +206,8 @@ def guard(definitions: Definitions, golds: Mapping[str, Sequence[str]], drop: bo
             raise VwsdError(f"a chosen definition is no gloss of its item's candidates: {strays[0]!r}, {len(strays)} of {len(pairs)}",
                             remedy="Choose again from the same items.")
         return definitions
+    if definitions.kind != "generated":
+        raise VwsdError(f"definitions of an unknown kind: {definitions.kind!r}", remedy="They are chosen or generated.")
     if golds and pairs and not golds.keys() & set(definitions.ids):
         raise VwsdError("the gold glosses belong to other items", where=pairs[0][0], remedy="Give the glosses of the items that were defined.")
     leaks = {i for i, (item_id, text) in enumerate(pairs) if words(text) and words(text) in [words(gloss) for gloss in golds.get(item_id, ())]}
@@ -197,34 +220,86 @@ def guard(definitions: Definitions, golds: Mapping[str, Sequence[str]], drop: bo
 
 def write_definitions(folder: str | Path, definitions: Definitions, language: str, split: str) -> Path:
     """Write `<folder>/definitions/<definer>.<language>.<split>.jsonl` (id, definition) and `.meta.json` (identity, refused, n); returns the path."""
+    definitions = guard(definitions, {})
     stem = Path(folder) / "definitions" / f"{definitions.facts['definer']}.{language}.{split}"
     records = [{"id": item_id, "definition": text} for item_id, text in zip(definitions.ids, definitions.texts)]
     return write_records(stem, records, {**definitions.facts, "language": language, "split": split, "refused": definitions.refused})
 
 
 def read_definitions(path: str | Path) -> tuple[list[dict], dict]:
-    """Records (id, definition) and meta of a definitions file; VwsdError where lines are missing."""
-    return read_records(path, "definitions")
+    """Records (id, definition) and meta of a definitions file; VwsdError where lines are missing or not of this form."""
+    return read_records(path, "definitions", ("id", "definition"))
+
+
+def stored_definitions(path: str | Path, items: Sequence[Item]) -> tuple[Definitions, dict]:
+    """What a definitions file says of these V-WSD items, in their order, having gone through `guard`; and its meta.
+
+    The senses are looked up again in the inventory that the meta names. Where it names none, nothing can be compared, and a warning says
+    so. VwsdError for an item without a line, and for chosen definitions that are no glosses of their targets.
+    """
+    records, meta = read_definitions(path)
+    defined = {record["id"]: record["definition"] for record in records}
+    if lost := [item.id for item in items if item.id not in defined]:
+        raise VwsdError(f"{len(lost)} items have no line, {lost[0]!r} the first", where=path, remedy="Define the items of this very file.")
+    ids, texts = tuple(item.id for item in items), tuple(defined[item.id] for item in items)
+    kind, inventory = meta.get("kind"), meta.get("inventory")
+    if kind not in ("chosen", "generated") or inventory not in INVENTORIES:
+        warnings.warn(f"{Path(path).name} names no inventory and kind: whether its definitions give answers away is not checked", stacklevel=2)
+        return Definitions(ids, texts, meta, str(kind)), meta
+    language = meta.get("language") or items[0].language
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)              # where the targets stand is not asked here
+        asked = as_wsd_items([replace(item, language=language) for item in items], INVENTORIES[inventory]())
+    found = guard(Definitions(ids, texts, meta, kind, tuple(item.glosses for item in asked)), known_glosses(asked), drop=True)
+    if found.refused:
+        warnings.warn(f"{found.refused} of {len(ids)} definitions of {Path(path).name} were refused and emptied: each is word for word a gloss of "
+                      "its target", stacklevel=2)
+    return found, meta
 
 
 def as_wsd_items(items: Sequence[Item], inventory: Inventory) -> list[WsdItem]:
     """V-WSD questions as WSD items: the phrase as tokens, the target's span in it (all of it where it is not found), the target's senses.
 
-    There are no golds: the gold of a V-WSD question is a picture.
+    Words that an apostrophe joins in Italian are tokens of their own (`l'ancora`), glued so that the phrase stays as it is. There are no
+    golds: the gold of a V-WSD question is a picture. A warning counts the targets that do not stand in their phrases.
     """
-    return [WsdItem(item.id, item.language, item.target, "", tokens := tuple(item.phrase.split()), _locate(item.target.split(), tokens),
-                    *inventory(item.target, item.language), ()) for item in items]
+    asked, lost = [], []
+    for item in items:
+        tokens, glued = _tokens(item.phrase, item.language)
+        span = _locate(_tokens(item.target, item.language)[0], tokens)
+        if span is None:
+            lost.append(item)
+        whole = (0, len(tokens) - 1)
+        asked.append(WsdItem(item.id, item.language, item.target, "", tokens, span or whole, *inventory(item.target, item.language), (), glued=glued))
+    if lost:
+        warnings.warn(f"{len(lost)} of {len(asked)} targets do not stand in their phrases, {lost[0].target!r} of {lost[0].id!r} the first; "
+                      "there the whole phrase is marked as the target", stacklevel=2)
+    return asked
 
 
-def _locate(target: Sequence[str], tokens: Sequence[str]) -> tuple[int, int]:
-    """Where the target's words stand: as they are, else inflected, else everywhere."""
+def _tokens(text: str, language: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Words of a text, and the places of those that follow the one before without a space."""
+    elided = ELISIONS.get(language)
+    tokens: list[str] = []
+    glued: list[int] = []
+    for word in text.split():
+        parts = elided.split(word) if elided else [word]
+        glued += range(len(tokens) + 1, len(tokens) + len(parts))
+        tokens += parts
+    return tuple(tokens), tuple(glued)
+
+
+def _locate(target: Sequence[str], tokens: Sequence[str]) -> tuple[int, int] | None:
+    """Where the target's words stand: as they are, else inflected; None where they do not."""
     wanted, there = (["".join(words(word)) for word in some] for some in (target, tokens))
+    if not any(wanted):
+        return None
     n = len(wanted)
     for alike in (lambda a, b: a == b, lambda a, b: bool(_forms(a) & _forms(b))):
         for start in range(len(there) - n + 1):
             if all(map(alike, wanted, there[start:start + n])):
                 return start, start + n - 1
-    return 0, len(tokens) - 1
+    return None
 
 
 def _forms(word: str) -> set[str]:

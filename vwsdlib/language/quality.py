@@ -7,13 +7,10 @@ a name or a loanword (`radio`, `Madeira`) rightly stands unchanged.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Mapping
 
-from ..data.items import normalise
+from ..data.letters import normalise
 
-# Arabic kaf and yeh for the Persian ones; short vowels and the lengthening stroke are often left out.
-PERSIAN = str.maketrans({"\u0643": "\u06a9", "\u064a": "\u06cc", "\u0649": "\u06cc", "\u0640": "", **{chr(mark): "" for mark in range(0x64B, 0x653)}})
 JOINING = set("con degli dagli dalla dalle dallo della delle dello nella nelle nello sulla sulle sullo alla alle allo negli sugli come "
               "senza sopra sotto dopo prima fino".split())  # of four letters and more, they carry no sense of their own
 ARTICLES = frozenset("a an the of to in on at for from with by and or".split())
@@ -21,7 +18,7 @@ ARTICLES = frozenset("a an the of to in on at for from with by and or".split())
 
 def words(text: str) -> list[str]:
     """Words for comparing: case folded, without zero-width non-joiners, in Persian letters."""
-    return re.findall(r"[^\W_]+", normalise(unicodedata.normalize("NFKC", text)).translate(PERSIAN))
+    return re.findall(r"[^\W_]+", normalise(text))
 
 
 def stem(word: str) -> str:

@@ -8,9 +8,11 @@ a durable fact, like predictions: `NAME.jsonl` holds a line an item, `NAME.meta.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from tqdm.auto import tqdm
 
@@ -23,14 +25,18 @@ DEFAULTS = {"num_beams": 1, "do_sample": False, "early_stopping": False, "length
             "renormalize_logits": False, "bad_words_ids": None, "forced_eos_token_id": None}
 GREEDY = DEFAULTS | dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"), SHIPPED)
 INSTALL = "Install what it needs: pip install 'vwsdlib[paper]' sentencepiece protobuf. If that is there, fetch the checkpoint again."
-AGAIN = "Run the notebook that makes them again with --force."
+AGAIN = "Make them again: the notebook with --force, or the command that wrote them."
 Pairs = Iterator[list[tuple[str, str]]]   # (text, answer), a batch at a time in any order
 
 
 def settings_of(asked: Mapping, folder: Path) -> dict:
     """Every generation setting with its value; `SHIPPED` ones from generation_config.json, else config.json, else the library's default."""
     files = [folder / name for name in ("config.json", "generation_config.json") if (folder / name).exists()]
-    shipped = {name: value for path in files for name, value in json.loads(path.read_text(encoding="utf-8")).items()}
+    from ..schema import read_json
+
+    shipped: dict[str, Any] = {}
+    for path in files:
+        shipped |= read_json(path, dict[str, Any], "checkpoint's settings", "Fetch the checkpoint again.")
     return {name: shipped.get(name, DEFAULTS.get(name)) if value == SHIPPED else value for name, value in {**GREEDY, **asked}.items()}
 
 
@@ -77,9 +83,11 @@ def read_store(path: Path) -> dict[str, str]:
     for line in path.read_bytes().split(b"\n") if path.exists() else ():
         try:
             stored = json.loads(line)
-            known[stored["key"]] = stored["out"]
-        except (ValueError, KeyError, TypeError):
+            key, out = stored["key"], stored["out"]
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
+        if isinstance(key, str) and isinstance(out, str):
+            known[key] = out
     return known
 
 
@@ -102,14 +110,24 @@ def write_records(stem: str | Path, records: Sequence[Mapping], meta: Mapping) -
     return path
 
 
-def read_records(path: str | Path, what: str) -> tuple[list[dict], dict]:
-    """Records and meta as `write_records` wrote them; VwsdError, calling them `what`, where lines are missing."""
+def read_records(path: str | Path, what: str, texts: Sequence[str] = ("id",)) -> tuple[list[dict], dict]:
+    """Records and meta as `write_records` wrote them; `texts` are the keys of a record that hold text.
+
+    VwsdError, calling them `what`, where lines are missing or not of this form, or an id stands twice.
+    """
+    from pydantic import create_model
+
+    from ..schema import Stored, read_json, read_jsonl
+
     path = Path(path)
-    try:
-        meta = json.loads(path.with_name(path.name.removesuffix(".jsonl") + ".meta.json").read_text(encoding="utf-8"))
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-    except (OSError, ValueError) as e:
-        raise VwsdError(f"the {what} cannot be read: {e}", where=path, remedy=AGAIN) from e
-    if len(records) != meta.get("n"):
-        raise VwsdError(f"{len(records)} {what}, {meta.get('n')} were written", where=path, remedy=AGAIN)
+    meta_path = path.with_name(path.name.removesuffix(".jsonl") + ".meta.json")
+    record_shape = create_model("Record", __base__=Stored, **dict.fromkeys(texts, (str, ...)))
+    meta_shape = create_model("Meta", __base__=Stored, n=(int, ...))
+    meta = read_json(meta_path, meta_shape, f"{what}' meta", AGAIN).model_dump()
+    records = [record.model_dump() for record in read_jsonl(path, record_shape, what, AGAIN)]
+    if len(records) != meta["n"]:
+        raise VwsdError(f"{len(records)} {what}, {meta['n']} were written", where=path, remedy=AGAIN)
+    twice = [item_id for item_id, count in Counter(record["id"] for record in records).items() if count > 1]
+    if twice:
+        raise VwsdError(f"{len(twice)} ids stand twice, {twice[0]!r} the first", where=path, remedy=AGAIN)
     return records, meta

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import difflib
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -89,8 +90,10 @@ def _generate(tokenizer, model, texts: list[str]) -> Pairs:
     import torch
 
     counts = [len(ids) for ids in tokenizer(texts)["input_ids"]]
-    if max(counts) > LENGTHS[-1]:
-        raise VwsdError(f"a text of {max(counts)} tokens, at most {LENGTHS[-1]} can be translated", remedy="Give phrases, not documents.")
+    if too_long := [(text, count) for text, count in zip(texts, counts) if count > LENGTHS[-1]]:
+        text, count = too_long[0]
+        raise VwsdError(f"{len(too_long)} of {len(texts)} texts are too long to be translated: the first has {count} tokens, at most {LENGTHS[-1]} are read",
+                        where=f"{text[:60]}...", remedy="Give phrases, not documents.")
     padded = [next(length for length in LENGTHS if length >= count) for count in counts]
     for length in sorted(set(padded)):
         some = [text for text, its in zip(texts, padded) if its == length]
@@ -196,14 +199,26 @@ def write_translations(folder: str | Path, records: Sequence[Mapping], facts: Ma
 
 
 def read_translations(path: str | Path) -> tuple[list[dict], dict]:
-    """Records and meta of a translations file; VwsdError where lines are missing."""
-    return read_records(path, "translations")
+    """Records and meta of a translations file; VwsdError where lines are missing or not of this form."""
+    return read_records(path, "translations", ("id", "language", "target", "phrase", "phrase_en", "target_en"))
 
 
 def load_stored(path: str | Path, language: str) -> list[dict]:
     """Records of a user's own table: tab-separated with the columns index, target, context, target_en, context_en; VwsdError where one is missing."""
-    rows = csv.DictReader(read_lines(path), delimiter="\t", quoting=csv.QUOTE_NONE)
+    rows = csv.DictReader(read_lines(path), delimiter="\t", quoting=csv.QUOTE_NONE, restkey="more")
     columns = ("index", "target", "context", "context_en", "target_en")
     if absent := [c for c in columns if c not in (rows.fieldnames or ())]:
         raise VwsdError(f"no column {', '.join(absent)}", where=path, remedy=f"The first line names the columns: {', '.join(columns)}.")
-    return [_record(row["index"], language, *(row[c] or "" for c in columns[1:])) for row in rows]
+    records = []
+    for number, row in enumerate(rows, start=2):
+        if row.get("more") or None in row.values():
+            raise VwsdError("not as many fields as the first line has names", where=f"{path}:{number}", remedy="Separate them by tabs, all in one line.")
+        records.append(_record(row["index"], language, *(row[column] for column in columns[1:])))
+    _unique([record["id"] for record in records], path)
+    return records
+
+
+def _unique(ids: Sequence[str], where: object) -> None:
+    twice = [item_id for item_id, count in Counter(ids).items() if count > 1]
+    if twice:
+        raise VwsdError(f"{len(twice)} ids stand twice, {twice[0]!r} the first", where=where, remedy="Give each item one line.")

@@ -17,8 +17,10 @@ from ..data.wsd import WsdItem
 from ..encoders.registry import load_encoder
 from ..encoders.store import VectorStore
 from ..errors import VwsdError
+from ..finite import best, finite
 from ..paths import quiet
 
+NO_BEST = "none of them is the best"
 Scores = list[np.ndarray]  # an array [candidates] an item
 STOP = frozenset("""about after all also an and any are as at be because been before being but by can could did do does each either esp etc for
 from had has have he her him his how if in into is it its just may me more most much must my no nor not of off on one only or other our out over
@@ -56,9 +58,12 @@ def encoder_scores(items: Sequence[WsdItem], store: VectorStore | None = None) -
     Nothing is trained. All targets of a sentence share its vector: what tells them apart is their own candidates.
     """
     store = store or VectorStore(load_encoder("lite"))
+    name = getattr(store.encoder, "name", "")
     pairs = [[f"{item.lemma.replace('_', ' ')}: {gloss}" for gloss in glosses_of(item)] for item in items]
     texts = list(dict.fromkeys([item.sentence for item in items] + [text for some in pairs for text in some]))
-    row, vectors = {text: i for i, text in enumerate(texts)}, store.texts(texts)     # [texts, d]
+    row = {text: i for i, text in enumerate(texts)}
+    vectors = store.texts(texts)                                                      # [texts, d]
+    finite(vectors, f"the vectors of the encoder {name}", "it overflows, or its weights are damaged", remedy="Take another encoder or variant.")
     return [vectors[[row[t] for t in some]].astype(np.float64) @ vectors[row[item.sentence]].astype(np.float64) for item, some in zip(items, pairs)]
 
 
@@ -71,8 +76,14 @@ BASELINES: dict[str, Callable[[Sequence[WsdItem], WordNet | None, str], Scores]]
 
 
 def choose(items: Sequence[WsdItem], scores: Scores) -> dict[str, tuple[str, ...]]:
-    """Item id -> its best candidate, the earlier of equals; none for an item without candidates."""
-    return {item.id: (item.candidates[int(np.argmax(own))],) if item.candidates else () for item, own in zip(items, scores)}
+    """Item id -> its best candidate, the earlier of equals; none for an item without candidates.
+
+    VwsdError, naming the item, where a score is no number.
+    """
+    answers = {}
+    for item, own in zip(items, scores):
+        answers[item.id] = (item.candidates[best(own, "the scores", NO_BEST, item.id, "Score the items again.")],) if item.candidates else ()
+    return answers
 
 
 def _content(text: str) -> frozenset[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import VwsdError
+from ..finite import DIVERGED, EARLIER
 from ..paths import sha256_bytes, write_bytes
 from .config import Config
 from .model import PolClip
@@ -53,11 +55,19 @@ def tensors_sha256(tensors: dict[str, Tensor]) -> str:
     return sha256_bytes(b"".join(sha256_bytes(part).encode() for pair in parts for part in pair))
 
 
+def check_weights(tensors: Mapping[str, Tensor], what: str, where: object = "") -> None:
+    """VwsdError, naming the first such tensor, where a weight is NaN or infinite."""
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise VwsdError(f"{what} are not numbers, {name} the first: {DIVERGED}", where=where, remedy=EARLIER)
+
+
 def put(model: PolClip, tensors: dict[str, Tensor], where: object = "") -> None:
-    """Put a checkpoint's tensors into a model; VwsdError where names or shapes are not the model's."""
+    """Put a checkpoint's tensors into a model; VwsdError where names or shapes are not the model's, or weights no numbers."""
     mine, theirs = own_tensors(model), {k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")}
     if set(mine) != set(theirs) or any(mine[name].shape != theirs[name].shape for name in mine):
         raise VwsdError("the checkpoint was made for another model", where=where, remedy="Give the configuration and the backbone it was trained with.")
+    check_weights(theirs, "the checkpoint's weights", where)
     with torch.no_grad():
         for name, value in theirs.items():
             mine[name].copy_(value)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..finite import finite
 from ..paths import quiet
 from .batches import Coder, Texts, candidates_of
 from .model import PolClip
@@ -32,7 +33,7 @@ def sense_vectors(model: PolClip, candidates: Sequence[Candidate]) -> tuple[Tens
     """(s, m) of candidates' glosses: [G, d] each, unit rows."""
     coder, glosses = Coder(model.backbone, model.config), [c.gloss for c in candidates]
     found = [model.senses(_on(model, coder.texts(glosses[some]))) for some in _encoded(len(glosses), "senses")]
-    return torch.cat([f.plain for f in found]), torch.cat([f.fused for f in found])
+    return _sound(torch.cat([f.plain for f in found])), _sound(torch.cat([f.fused for f in found]))
 
 
 @torch.no_grad()
@@ -42,21 +43,27 @@ def picture_vectors(model: PolClip, names: Sequence[str], states: Callable[[Sequ
     if not names:
         return torch.zeros(0, model.backbone.dim, device=device), torch.zeros(0, model.backbone.dim, device=device)
     found = [model.pictures(states(names[some]).to(device)) for some in _encoded(len(names), "pictures")]
-    return torch.cat([f.plain for f in found]), torch.cat([f.fused for f in found])
+    return _sound(torch.cat([f.plain for f in found])), _sound(torch.cat([f.fused for f in found]))
 
 
 @torch.no_grad()
 def text_vectors(model: PolClip, texts: Sequence[str]) -> Tensor:
     """Texts as a whole, [n, d] unit rows."""
     coder = Coder(model.backbone, model.config)
-    return torch.cat([model.read(_on(model, coder.texts(texts[some]))) for some in _encoded(len(texts), "texts")])
+    return _sound(torch.cat([model.read(_on(model, coder.texts(texts[some]))) for some in _encoded(len(texts), "texts")]))
 
 
 @torch.no_grad()
 def context_vectors(model: PolClip, records: Sequence[Record]) -> Tensor:
     """u of records: targets in their contexts, [I, d] unit rows."""
     coder = Coder(model.backbone, model.config)
-    return torch.cat([model.context(_on(model, coder.contexts(records[some]))) for some in _encoded(len(records), "contexts")])
+    return _sound(torch.cat([model.context(_on(model, coder.contexts(records[some]))) for some in _encoded(len(records), "contexts")]))
+
+
+def _sound(vectors: Tensor) -> Tensor:
+    """The vectors themselves, [n, d]; every score at test is made of them, so here a NaN stops before it can be an answer."""
+    finite(vectors.cpu().numpy(), "the model's scores")
+    return vectors
 
 
 def _on(model: PolClip, texts: Texts) -> Texts:
@@ -69,6 +76,8 @@ def textual_scores(model: PolClip, records: Sequence[Record]) -> dict[str, list[
     candidates = candidates_of(records)
     place = {c.gloss: i for i, c in enumerate(candidates)}
     own = [[place[c.gloss] for c in record.candidates] for record in records]
+    if not candidates:
+        return {name: [np.zeros(0, np.float32) for _ in records] for name in SCORES}
     u, (s, m) = context_vectors(model, records), sense_vectors(model, candidates)     # [I, d], [G, d] each
     plain, fused = ([(v[its] * u[i]).sum(1).cpu().numpy() for i, its in enumerate(own)] for v in (s, m))   # row by row: equal vectors tie
     return {"plain": plain, "fused": fused, "sum": [a + b for a, b in zip(plain, fused)]}

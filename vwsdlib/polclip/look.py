@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..finite import finite
 from .batches import Coder
 from .evaluate import picture_vectors, sense_vectors
 from .model import PolClip
@@ -21,7 +22,7 @@ def attention_maps(model: PolClip, candidates: Sequence[Candidate]) -> list[tupl
     for candidate in candidates:
         texts = coder.texts([candidate.gloss])
         n = int((~texts.pads[0]).sum())
-        weights = model.attention(texts)[0, :n].cpu().numpy()                         # [n, places]
+        weights = finite(model.attention(texts)[0, :n].cpu().numpy(), "the model's weights of attention")   # [n, places]
         words = model.backbone.tokenizer.convert_ids_to_tokens(texts.ids[0, :n].tolist())
         found.append(([word.replace("</w>", "") for word in words], weights[:, :n] if model.config.mask_pads else weights))
     return found

@@ -82,6 +82,12 @@ def checked(record: Record, where: object) -> Record:
     return record
 
 
+def as_item(record: Record) -> WsdItem:
+    """A record for those who know words alone; the target stands for its lemma."""
+    ids, glosses = tuple(c.id for c in record.candidates), tuple(c.gloss for c in record.candidates)
+    return WsdItem(record.id, record.language, record.target.lower(), record.pos, record.words, record.span, ids, glosses, record.golds, record.set)
+
+
 def to_json(record: Record, pictures: Mapping[str, str] = {}) -> dict:
     """A record as one line of JSON holds it; pictures: file -> name to write instead."""
     candidates = [{"id": c.id, "gloss": c.gloss, "pictures": [pictures.get(p, p) for p in c.pictures]} for c in record.candidates]

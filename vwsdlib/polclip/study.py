@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 from ..data.sets import VwsdSet, load_set
 from ..data.wsd import WsdItem
 from ..errors import VwsdError, known
+from ..finite import best
 from ..paths import PACKAGE, cache_dir, data_dir, quiet, sha256_bytes
 from . import paper
 from .backbone import load_backbone
@@ -32,7 +33,7 @@ from .evaluate import look_at, textual_scores, visual_scores
 from .model import PolClip, count_parameters
 from .packing import pack
 from .pictures import PictureStates
-from .records import Record
+from .records import Record, as_item
 from .train import Batches, Data, Dev, read_log, train
 
 Defined = Mapping[str, Mapping[str, Sequence[str]]]   # language -> definer -> a definition for each item of the test set
@@ -71,8 +72,7 @@ class Study:
 
     def test_items(self) -> list[WsdItem]:
         """The test contexts for those who know words alone."""
-        return [WsdItem(r.id, r.language, r.target.lower(), r.pos, r.words, r.span, tuple(c.id for c in r.candidates),
-                        tuple(c.gloss for c in r.candidates), r.golds, r.set) for r in self.test_records]
+        return [as_item(record) for record in self.test_records]
 
     def answer(self, record: Record) -> dict:
         """What an answer to a record is judged by: id, lemma, pos, set, golds, candidates."""
@@ -223,12 +223,12 @@ def dev_of(study: Study, states: PictureStates) -> Dev | None:
         found = {}
         if study.dev_records:
             scores = textual_scores(model, study.dev_records)["sum"]
-            right = [r.candidates[int(np.argmax(s))].id in r.golds for r, s in zip(study.dev_records, scores)]
+            right = [r.candidates[best(s)].id in r.golds for r, s in zip(study.dev_records, scores)]
             found["textual"] = 100 * sum(right) / len(right)
         if study.dev_set is not None:
             its = study.dev_set
             scores = visual_scores(model, [photo_text(i.phrase) for i in its.items], paths_of(its), states)["sum"]
-            found["visual"] = 100 * float(np.mean([int(np.argmax(s)) == i.gold_index for s, i in zip(scores, its.items)]))
+            found["visual"] = 100 * float(np.mean([best(s) == i.gold_index for s, i in zip(scores, its.items)]))
         return found
     return dev
 

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from ..errors import VwsdError
 from ..paths import quiet, write_text
 from .batches import Coder, collate, picture_names
-from .checkpoints import put, read_checkpoint, write_checkpoint
+from .checkpoints import check_weights, own_tensors, put, read_checkpoint, write_checkpoint
 from .config import LOSSES, Config
 from .model import PolClip
 from .pictures import PictureStates
@@ -141,7 +141,11 @@ class _Run:
             write_text(log, "".join(f"{line}\n" for line in lines if _written_before(line, self.step, self.epoch)))
 
     def save(self, name: str) -> None:
-        """Write `state` with all that resuming needs, `last` or `best` with the model alone; the first process writes, the others wait."""
+        """Write `state` with all that resuming needs, `last` or `best` with the model alone; the first process writes, the others wait.
+
+        VwsdError where a weight is no number any more: the files that are there are the last good ones.
+        """
+        self.check_weights()
         if self.its.is_main_process:
             about = {"facts": self.facts(), "step": self.step, "epoch": self.epoch, "in_epoch": self.in_epoch, "best": self.best}
             more = {}
@@ -151,6 +155,13 @@ class _Run:
                 more = {f"{kind}/{n}": state[kind] for n, state in known for kind in MOMENTS}
             write_checkpoint(self.folder / f"{name}.safetensors", self.model, about, more)
         self.its.wait_for_everyone()
+
+    def check_weights(self) -> None:
+        """VwsdError where a weight is no number; every process has the same, so all of them stop."""
+        try:
+            check_weights(own_tensors(self.model), f"the weights at step {self.step}", self.folder)
+        except VwsdError as e:
+            raise VwsdError(e.what, where=self.folder, remedy="Lower the rate in another --out; what was saved before stays.") from None
 
     def log(self, line: dict) -> None:
         """A line of log.jsonl."""
@@ -207,6 +218,7 @@ class _Run:
     def end_of_epoch(self) -> None:
         """Test on dev, keep the best; then the next epoch begins."""
         self.epoch, self.in_epoch = self.epoch + 1, 0
+        self.check_weights()
         if self.dev is not None:
             self.model.eval()
             scores = self.dev(self.model) if self.its.is_main_process else {}

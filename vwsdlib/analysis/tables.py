@@ -1,0 +1,254 @@
+"""Tables that people write: TSV, CSV with commas or semicolons, JSON in pandas' forms, JSON lines; and rankings, a line an item.
+
+All of them become one `Table`. Numbers stay as they are spelled; what a column means is `scoring`'s business.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from ..data.items import looks_like_json, parse_json
+from ..data.textfile import split_lines
+from ..errors import VwsdError
+
+AGAIN = "Write the table again, with a name for each column and as many fields in each row."
+LONGEST_LIST = 100_000           # characters of a list inside one cell
+
+
+class Number(str):
+    """A number of a JSON file, as it is spelled there."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells under columns (names folded: stripped, lower case); `places` says for a message where each row stands."""
+
+    columns: tuple[str, ...]
+    rows: list[list[Any]]
+    places: list[str]
+    header: bool = True          # False for rankings, a line an item
+
+    def column(self, name: str) -> list[Any]:
+        """The cells of a column, by its folded name."""
+        place = self.columns.index(name)
+        return [row[place] for row in self.rows]
+
+
+def parse_table(text: str, where: str, is_column: Callable[[str], bool]) -> Table:
+    """The table in a text; `is_column` knows the (folded) names of columns, by which a header is told from a ranking.
+
+    Raises VwsdError, naming the line, for an empty text, an empty line, two columns of one name and rows of another width.
+    """
+    if looks_like_json(text):
+        table = _json_table(text, where, is_column)
+        if table is not None:
+            return table
+    lines = split_lines(text)
+    if not lines:
+        raise VwsdError("the prediction file is empty", where=where, remedy="Run the system again.")
+    blank = [number for number, line in enumerate(lines, start=1) if not line.strip()]
+    if blank:
+        raise VwsdError("an empty line", where=f"{where}:{blank[0]}", remedy="Remove it, or put back what belongs there.")
+    for separator in ("\t", ",", ";"):
+        header = _fields_of(lines[0], separator)
+        if any(is_column(fold(name)) for name in header):
+            return _text_table(lines, separator, where)
+    places = [f"{where}:{number}" for number in range(1, len(lines) + 1)]
+    return Table(("ranking",), [[names_of(line)] for line in lines], places, header=False)
+
+
+def fold(name: Any) -> str:
+    """A column's name for comparing: without spaces around it, in lower case; pandas' name of a nameless column is no name."""
+    folded = str(name).strip().casefold()
+    return "" if folded.startswith("unnamed:") else folded
+
+
+def _fields_of(line: str, separator: str) -> list[str]:
+    if separator == "\t":
+        return [unquoted(cell) for cell in line.split("\t")]
+    try:
+        return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+    except csv.Error:
+        return []
+
+
+def unquoted(cell: str) -> str:
+    """A field as pandas, R and spreadsheets mean it: quotes around it are none of its own, doubled ones inside are one."""
+    if len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in cell[1:-1].replace('""', ""):
+        return cell[1:-1].replace('""', '"')
+    return cell
+
+
+def _text_table(lines: Sequence[str], separator: str, where: str) -> Table:
+    rows, places = [], []
+    if separator == "\t":
+        rows = [_fields_of(line, separator) for line in lines]
+        places = [f"{where}:{number}" for number in range(1, len(lines) + 1)]
+    else:
+        reader = csv.reader((line + "\n" for line in lines), delimiter=separator, skipinitialspace=True, strict=True)
+        try:
+            for row in reader:
+                rows.append(row)
+                places.append(f"{where}:{reader.line_num}")
+        except csv.Error as e:
+            raise VwsdError(f"not CSV: {e}", where=f"{where}:{reader.line_num}", remedy=AGAIN) from None
+    return _checked(rows[0], rows[1:], places[1:], f"{where}:1")
+
+
+def _checked(header: Sequence[Any], rows: list[list[Any]], places: list[str], where: str) -> Table:
+    columns = tuple(fold(name) for name in header)
+    if twice := sorted({name for name in columns if columns.count(name) > 1}):
+        raise VwsdError(f"two columns are named {twice[0]!r}", where=where, remedy="Give each column a name of its own.")
+    width = len(columns)
+    checked = []
+    for row, place in zip(rows, places):
+        if len(row) == width + 1 and row[-1] in ("", None):   # a separator at the end of the line
+            row = row[:-1]
+        if len(row) != width:
+            raise VwsdError(f"{len(row)} fields, the header has {width}", where=place, remedy=AGAIN)
+        checked.append(row)
+    return Table(columns, checked, places)
+
+
+def names_of(line: str) -> list[str]:
+    """Names of a ranking's line: a list as JSON or Python write it, or fields between tabs, else commas or semicolons."""
+    if line.strip().startswith("["):
+        listed = list_in(line)
+        if listed is not None:
+            return [str(name).strip() for name in listed]
+    for separator in ("\t", ",", ";"):
+        names = [name.strip() for name in _fields_of(line, separator)]
+        while len(names) > 1 and not names[-1]:
+            names.pop()
+        if len(names) > 1:
+            return names
+    return [line.strip()]
+
+
+def list_in(cell: Any) -> list | None:
+    """The list that a cell holds, itself or as JSON or Python write one; None where it holds none."""
+    if isinstance(cell, list):
+        return cell
+    if not isinstance(cell, str) or len(cell) > LONGEST_LIST or not cell.strip().startswith("["):
+        return None
+    try:
+        found = json.loads(cell, parse_float=Number, parse_int=Number, parse_constant=Number)
+    except (ValueError, RecursionError):
+        found = _python_list(cell)
+    return found if isinstance(found, list) else None
+
+
+def _python_list(cell: str) -> list[str] | None:
+    """Names in single quotes; numbers in such a list would lose their spelling and are not read."""
+    try:
+        found = ast.literal_eval(cell.strip())
+    except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+        return None
+    return found if isinstance(found, list) and all(isinstance(name, str) for name in found) else None
+
+
+# ---------------------------------------------------------------- JSON
+
+LAYOUT = "A JSON table is a list of objects with score_1 to score_10 or scores, or one of pandas' forms."
+
+
+def _json_table(text: str, where: str, is_column: Callable[[str], bool]) -> Table | None:
+    """The table of a JSON text; None where it is no JSON at all (a ranking may begin with a bracket)."""
+    lines = split_lines(text)
+    file = PurePath(where)
+    by_line = file.suffix.lower() in (".jsonl", ".ndjson") or (len(lines) > 1 and _whole(lines[0]) and not _whole(text))
+    if by_line:
+        places = [f"{where}:{number}" for number in range(1, len(lines) + 1)]
+        return _from_rows([parse_json(line, place, Number) for line, place in zip(lines, places)], places, where)
+    if not _whole(text):
+        if file.suffix.lower() == ".json":
+            parse_json(text, where, Number)
+        return None
+    return _from_json(parse_json(text, where, Number), where, is_column)
+
+
+def _whole(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _from_json(value: Any, where: str, is_column: Callable[[str], bool]) -> Table:
+    if isinstance(value, dict):
+        value = _rows_of(value, where, is_column)
+        if isinstance(value, Table):
+            return value
+    places = [f"{where}: row {number}" for number in range(1, len(value) + 1)]
+    return _from_rows(value, places, where)
+
+
+def _rows_of(value: dict, where: str, is_column: Callable[[str], bool]) -> list | Table:
+    """Rows of a JSON object: pandas' orients split, table, columns and index; id -> row; one row; or one key around them all."""
+    inner = list(value.values())
+    if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):
+        return _from_split(value, where)
+    if isinstance(value.get("data"), list) and "schema" in value:
+        return value["data"]
+    named = any(is_column(fold(name)) for name in value)
+    if len(value) == 1 and isinstance(inner[0], list) and not (named and all(not isinstance(cell, (list, dict)) for cell in inner[0])):
+        return inner[0]
+    if inner and all(isinstance(column, list) for column in inner) and named:
+        return _from_columns({name: dict(enumerate(column)) for name, column in value.items()}, where, with_index=False)
+    if inner and all(isinstance(column, dict) for column in inner) and named:
+        return _from_columns(value, where, with_index=True)
+    if inner and all(isinstance(row, dict) for row in inner):
+        return [{"id": key, **row} if "id" not in row else row for key, row in value.items()]
+    if inner and all(isinstance(row, list) for row in inner):
+        return [{"id": key, _kind(row): row} for key, row in value.items()]
+    return [value]
+
+
+def _from_split(value: dict, where: str) -> Table:
+    rows = value["data"]
+    index = value.get("index", [None] * len(rows))
+    if not all(isinstance(row, list) for row in rows) or not isinstance(index, list) or len(index) != len(rows):
+        raise VwsdError("the rows are no lists, or their index has another length", where=where, remedy=LAYOUT)
+    places = [f"{where}: row {number}" for number in range(1, len(rows) + 1)]
+    if "index" not in value:
+        return _checked(value["columns"], rows, places, where)
+    return _checked(["", *value["columns"]], [[key, *row] for key, row in zip(index, rows)], places, where)
+
+
+def _from_columns(columns: dict[str, dict], where: str, with_index: bool) -> Table:
+    keys = list(next(iter(columns.values())))
+    if any(list(column) != keys for column in columns.values()):
+        raise VwsdError("the columns have not the same rows", where=where, remedy=LAYOUT)
+    rows = [[column[key] for column in columns.values()] for key in keys]
+    places = [f"{where}: row {number}" for number in range(1, len(rows) + 1)]
+    if not with_index:
+        return _checked(list(columns), rows, places, where)
+    return _checked(["", *columns], [[key, *row] for key, row in zip(keys, rows)], places, where)
+
+
+def _kind(row: list) -> str:
+    """What a nameless list of a row is: ten scores, or ten names."""
+    return "scores" if all(isinstance(cell, Number) or cell is None for cell in row) else "ranking"
+
+
+def _from_rows(rows: list, places: list[str], where: str) -> Table:
+    if not rows:
+        raise VwsdError("the prediction file is empty", where=where, remedy="Run the system again.")
+    if all(isinstance(row, list) for row in rows):
+        return Table((_kind(rows[0]),), [[row] for row in rows], places, header=False)
+    if not all(isinstance(row, dict) for row in rows):
+        raise VwsdError("the JSON is no table", where=where, remedy=LAYOUT)
+    header = list(rows[0])
+    for row, place in zip(rows, places):
+        if set(row) != set(header):
+            other = sorted(set(row) ^ set(header))[0]
+            raise VwsdError(f"the key {other!r} stands in some rows only", where=place, remedy=AGAIN)
+    return _checked(header, [[row[name] for name in header] for row in rows], places, where)
+

@@ -1,0 +1,27 @@
+"""Types of arguments that several commands share: a number out of range is refused where it is typed."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+
+def at_least(lowest: int) -> Callable[[str], int]:
+    """A type for argparse: a whole number written with plain digits, not below `lowest`; anything else is refused (exit code 2).
+
+    >>> at_least(0)("5")
+    5
+    """
+
+    def whole_number(text: str) -> int:
+        digits = text.removeprefix("-")
+        if not (digits.isascii() and digits.isdigit()) or len(digits) > 18:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
+        if int(text) < lowest:
+            raise argparse.ArgumentTypeError(f"{text} is below {lowest}")
+        return int(text)
+
+    return whole_number
+
+
+positive = at_least(1)
