@@ -1,6 +1,7 @@
 """Where checkpoints are looked for, what happens without network, and that other bytes under the same name are refused."""
 
 import json
+import os
 import shutil
 import socket
 
@@ -184,3 +185,48 @@ def test_every_registered_model_names_checkpoints_of_the_table():
     assert all(c.revision == "main" or len(c.revision) == 40 and int(c.revision, 16) for c in CHECKPOINTS.values())
     assert len({c.repo for c in CHECKPOINTS.values()}) == len(CHECKPOINTS)
     assert all(isinstance(v, str) and len(v) == 64 for v in json.loads(checkpoints.KNOWN.read_text()).values())
+
+
+def test_without_a_network_one_question_is_asked_and_one_sentence_said(monkeypatch, capfd):
+    asked = []
+
+    def refuse(self, *args, **kwargs):
+        asked.append(args)
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.utils.get_session", lambda: type("Session", (), {"head": refuse})())
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    with pytest.raises(VwsdError, match="cannot be fetched: no route"):
+        find(KEY)
+    assert len(asked) == 1 and capfd.readouterr().err == ""
+
+
+def test_a_dropped_connection_is_a_sentence_whatever_the_client_raises(monkeypatch):
+    class OfItsOwn(Exception):
+        pass
+
+    def drop(*args, **kwargs):
+        raise OfItsOwn
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", drop)
+    with pytest.raises(VwsdError, match="cannot be fetched: OfItsOwn"):
+        fetch(KEY, progress=False)
+
+
+@pytest.mark.parametrize("content", ["[]", '{"files": [], "seen": 3}', '{"files": {"a": 7}, "seen": {}}', "[" * 5000, "\udc80"])
+def test_a_damaged_memory_of_weights_is_made_again(tmp_path, content):
+    cached(tmp_path)
+    first = find(KEY)
+    (tmp_path / "cache" / "weights.json").write_bytes(content.encode("utf-8", "surrogateescape"))
+    assert find(KEY) == first
+
+
+def test_weights_replaced_at_the_same_size_and_time_are_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "SETTLED", 0)
+    monkeypatch.setenv("VWSD_MODELS", str(tmp_path / "models"))
+    file = fill(tmp_path / "models" / REPO) / "model.safetensors"
+    first, times = find(KEY), file.stat()
+    file.write_bytes(b"stheigw")
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert find(KEY).weights_sha256 != first.weights_sha256

