@@ -17,6 +17,7 @@ class Double(BaseHTTPRequestHandler):
         answer = {"choices": [{"message": {"content": f"It is  {body['messages'][-1]['content'].splitlines()[-1]}.\n Really."}}]}
         whole = json.dumps(answer if code == 200 else {"error": {"message": f"key {self.server.key} is bad"}}).encode()
         text = {"bad": whole[:25], "odd": b'{"error": "' + self.server.key.encode() + b'"}', "half": b'{"choices": [{"message": {"content": "\\ud83d"}}]}',
+                "deep": b"[" * 200_000, "more": b'{"choices": "' + b"x" * (9 << 20) + b'"}', "words": b'{"choices": [{"message": {"content": ["a"]}}]}',
                 "null": b'{"choices": [{"message": {"content": null}}]}', "latin": '{"é'.encode("latin-1")}.get(str(act), whole)
         if act == "slow":
             self.server.release.wait(10)
@@ -37,7 +38,10 @@ class Double(BaseHTTPRequestHandler):
             except OSError:   # the client has had enough
                 pass
         else:
-            self.wfile.write(text[:30] if act == "cut" else text)
+            try:
+                self.wfile.write(text[:30] if act == "cut" else text)
+            except OSError:   # the client has had enough
+                pass
 
     do_GET = do_POST   # never wanted: a redirect that was followed
 

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_tensors
 
 from vwsdlib import cli
+from vwsdlib.errors import VwsdError
 from vwsdlib.language.definitions import DEFINERS
 from vwsdlib.polclip.published import read_textual_test
 from vwsdlib.polclip.records import Candidate, Record, read_records, write_records
@@ -104,7 +105,10 @@ def test_shards_are_trained_on_with_pictures_and_prepared_pixels(home, published
     ({"--preset": "papr"}, "Did you mean 'paper'"), ({"--set": "rats=1"}, "Did you mean 'rate'"), ({"--set": "rate"}, "name=value"), ({"--records": "no.jsonl"}, "no.jsonl"),
     ({"--records": None, "--study": "emojiwds"}, "'emojiwsd'"), ({"--records": None, "--study": "emojiwsd", "--dev-records": "train.jsonl"}, "--dev-records"),
     ({"--pictures": "semcor=x"}, "--pictures"), ({"--records": None, "--shards": "no"}, "no shards"), ({"--records": None, "--metadata": "no.json"}, "no.json"),
-    ({"--records": "empty.jsonl"}, "not one batch"), ({"--set": "heads=0"}, "out of range"), ({"--set": "hidden=-1"}, "out of range"), ({"--records": None, "--metadata": "no.json", "--pictures": "semcr=x"}, "'semcor'"),
+    ({"--records": "empty.jsonl"}, "not one batch"), ({"--set": "heads=0"}, "out of range"), ({"--set": "hidden=-1"}, "out of range"),
+    ({"--set": "hidden=2000000"}, "hidden is 2000000"), ({"--set": "former_layers=1000000000"}, "out of range"), ({"--set": "rate=.inf"}, "rate is inf"),
+    ({"--set": "rate=.nan"}, "rate is nan"), ({"--set": "epochs=true"}, "epochs takes int"), ({"--set": "epochs=2.5"}, "epochs takes int"), ({"--set": "clip=-1"}, "clip is -1"),
+    ({"--set": "losses=[1]"}, "losses takes names"), ({"--set": "weight_decay=.inf"}, "weight_decay"), ({"--save-every": "-5"}, "--save-every is below 0"), ({"--records": None, "--metadata": "no.json", "--pictures": "semcr=x"}, "'semcor'"),
 ], ids=lambda v: v if isinstance(v, str) else None)
 def test_bad_input_of_train_is_named(change, words, home, capsys):
     Path("empty.jsonl").write_text("")
@@ -182,9 +186,78 @@ def test_definitions_change_the_scores_and_must_be_of_these_items(trained, offic
     assert vwsd(capsys, *arguments, "plain.tsv")[0] == 0 and vwsd(capsys, *arguments, "told.tsv", "--definitions", "defs.jsonl")[0] == 0
     plain, told = (Path(name).read_text().splitlines() for name in ("plain.tsv", "told.tsv"))
     assert plain[1] != told[1] and plain[2:] == told[2:]                              # only the first has a definition
+    for harm, words in ((("nocturnal", "a leaked"), "a chosen definition is no gloss"), (('"definition"', '"defintion"'), "defs.jsonl:1"), (("en.toy.4", "en.toy.5"), "stand twice")):
+        whole = Path("defs.jsonl").read_text()
+        Path("defs.jsonl").write_text(whole.replace(*harm))
+        code, out, err = vwsd(capsys, *arguments, "x.tsv", "--definitions", "defs.jsonl")
+        assert code == 2 and words in err and not Path("x.tsv").exists()
+        Path("defs.jsonl").write_text(whole)
+    Path("defs.meta.json").write_text(Path("defs.meta.json").read_text().replace('"chosen"', '"generated"'))   # a gloss that a model "wrote" is refused
+    code, out, err = vwsd(capsys, *arguments, "refused.tsv", "--definitions", "defs.jsonl")
+    assert code == 0 and "1 of 6 definitions of defs.jsonl were refused and emptied" in err
+    assert Path("refused.tsv").read_bytes() == Path("plain.tsv").read_bytes()
     Path("defs.jsonl").write_text(Path("defs.jsonl").read_text().replace("en.toy.3", "en.toy.9"))
     code, out, err = vwsd(capsys, *arguments, "x.tsv", "--definitions", "defs.jsonl")
     assert code == 2 and "'en.toy.3'" in err and not Path("x.tsv").exists()
+
+
+@pytest.fixture
+def diverged(trained):
+    """The checkpoint with one weight that is no number, as an overflow leaves it, in the way of a model that is loaded whole."""
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    with safe_open(trained, "pt") as f:
+        header, tensors = f.metadata(), {name: f.get_tensor(name) for name in f.keys()}
+    name = next(name for name in tensors if "fusion" in name and name.endswith("weight"))
+    tensors[name].view(-1)[0] = float("nan")
+    save_file(tensors, "diverged.safetensors", header)
+    return Path("diverged.safetensors")
+
+
+def test_a_diverged_checkpoint_answers_nothing(diverged, official, capsys):
+    data, gold, images = official
+    for source in (["--records", "train.jsonl"], ["--data", data, "--gold", gold, "--images", images]):
+        code, out, err = vwsd(capsys, "polclip", "--checkpoint", diverged, *source, "--out", "answers", "--json")
+        assert code == 2 and out == "" and "not numbers" in err and "has diverged" in err and err.count("\n") == 1 and not Path("answers").exists()
+
+
+ODD_CONFIGURATIONS = [{"hidden": 2_000_000}, {"hidden": "wide"}, {"hidden": True}, {"former_layers": 10 ** 9}, {"epochs": 1.5}, {"losses": [1]}, {"colour": 1},
+                      {"rate": float("inf")}, "[" * 100_000, "[]", "null"]
+ODD_PROVENANCE = ["{}", "[]", "[" * 100_000, '{"facts": 1, "step": 1}', '{"facts": {"backbone": {"weights_sha256": 1}}, "step": 1}', '{"step": NaN}']
+
+
+def test_an_odd_header_of_a_checkpoint_is_named(home, capsys):
+    from safetensors.torch import save_file
+
+    from vwsdlib.polclip.config import Config
+
+    whole = {"config": Config().to_json(), "about": json.dumps({"facts": {"backbone": {"weights_sha256": "0"}}, "step": 1})}
+    changed = [json.dumps(json.loads(whole["config"]) | odd) if isinstance(odd, dict) else odd for odd in ODD_CONFIGURATIONS]
+    headers = [whole | {"config": odd} for odd in changed] + [whole | {"about": odd} for odd in ODD_PROVENANCE]
+    for header in headers:
+        save_file({"model/x": torch.zeros(1)}, "odd.safetensors", header)
+        code, out, err = vwsd(capsys, "polclip", "--checkpoint", "odd.safetensors", "--records", "train.jsonl")
+        assert code == 2 and out == "" and "not a whole checkpoint of PolCLIP" in err and "odd.safetensors" in err and err.count("\n") == 1, header
+    save_file({"model/x": torch.zeros(1)}, "whole.safetensors", whole)
+    assert "trained on other weights" in vwsd(capsys, "polclip", "--checkpoint", "whole.safetensors", "--records", "train.jsonl")[2]
+
+
+def test_records_of_one_id_are_not_answered(trained, capsys):
+    first, *_ = read_records("train.jsonl")
+    write_records("twice.jsonl", [replace(first, golds=())] * 2)
+    code, _, err = vwsd(capsys, "polclip", "--checkpoint", trained, "--records", "twice.jsonl", "--out", "key")
+    assert code == 2 and "an id stands twice" in err and not Path("key").exists()
+
+
+def test_a_damaged_log_is_named(trained, capsys):
+    damage = ['{"step": "1", "epoch": 0}', "[" * 100_000, "[1]", '{"step": 1, "epoch": 0, "dev": {"textual": NaN}}']
+    for line in damage:
+        Path("run/log.jsonl").write_text(line + "\n")
+        with pytest.raises(VwsdError, match=r"log does not have its form.*log.jsonl:1"):
+            read_log("run")
+    Path("run/log.jsonl").write_text("\n".join(damage) + "\n")
+    assert vwsd(capsys, "train", "--records", "train.jsonl", *TINY, "--set", "epochs=1", "--out", "run")[0] == 0   # and left out where a run goes on
 
 
 @pytest.mark.parametrize("arguments, words", [
@@ -226,6 +299,7 @@ def test_definitions_of_both_kinds_of_data(sentences, capsys):
     assert code == 0 and out == "a.jsonl\n" and lines == [{"id": "d.0", "definition": "nocturnal mammal that flies; lives in a cave"}, {"id": "d.1", "definition": ""}]
     assert err == "note: 1 of 2 items stay without a definition, 'd.1' the first\n"
     assert json.loads(Path("a.meta.json").read_text()) | {"definer": "first-sense", "n": 2} == json.loads(Path("a.meta.json").read_text())
+    assert json.loads(Path("a.meta.json").read_text()).items() >= {"inventory": "wordnet", "language": "en", "refused": 0}.items()
     code, _, err = vwsd(capsys, "define", "--data", "trial.data.txt", "--definer", "lesk", "--out", "b.jsonl")
     assert code == 0 and err == "" and json.loads(Path("b.jsonl").read_text())["id"] == "trial.0"
     vwsd(capsys, "define", "--data", "trial.data.txt", "--definer", "lesk", "--inventory", "emojiwsd", "--out", "c.jsonl")
@@ -239,6 +313,47 @@ def test_bad_input_of_define_is_named(change, words, sentences, capsys, monkeypa
     chosen = {"--data": "trial.data.txt", "--definer": "lesk", "--out": "x.jsonl", **change}
     code, out, err = vwsd(capsys, "define", *(part for pair in chosen.items() for part in pair))
     assert code == 2 and words in err and out == "" and not Path("x.jsonl").exists()
+
+
+@pytest.mark.parametrize("name, given, language, said", [
+    ("en.own.data.txt", None, "en", ""), ("my.data.txt", None, "en", "language of my.data.txt taken as English"), ("bat.txt", None, "en", "language of bat.txt"),
+    ("it.own.data.txt", None, "it", "wordnet has no Italian"), ("IT.own.data.txt", None, "it", "wordnet has no Italian"), ("fa.data.txt", None, "fa", "wordnet has no Farsi"),
+    ("my.data.txt", "it", "it", "wordnet has no Italian"), ("own-it.txt", "Italian", "it", "wordnet has no Italian"), ("it.own.data.txt", "en", "en", ""),
+    ("it.own.data.txt", "EN-us", "en", ""), ("x.txt", "de", "de", "wordnet has no German")])
+def test_the_language_decides_the_glosses(name, given, language, said, sentences, capsys):
+    Path(name).write_text(Path("trial.data.txt").read_text())
+    code, _, err = vwsd(capsys, "define", "--data", name, "--definer", "lesk", "--out", "x.jsonl", *(("--language", given) if given else ()))
+    assert code == 0 and json.loads(Path("x.meta.json").read_text())["language"] == language
+    assert bool(json.loads(Path("x.jsonl").read_text())["definition"]) == (language == "en") and (said in err if said else err == "")
+
+
+def test_arabic_letters_are_no_english(sentences, capsys):
+    lines = [Path("trial.data.txt").read_text(), *(Path("trial.data.txt").read_text().replace("bat", "\u0634\u06cc\u0631") for _ in range(2))]
+    Path("own.txt").write_text("".join(lines))
+    arguments = ["define", "--data", "own.txt", "--definer", "lesk", "--out", "x.jsonl"]
+    code, _, err = vwsd(capsys, *arguments)
+    assert code == 2 and "2 of 3 targets are written in Arabic letters" in err and "--language fa" in err and not Path("x.jsonl").exists()
+    code, _, err = vwsd(capsys, *arguments, "--language", "en")
+    assert code == 0 and "2 of 3 targets are written in Arabic letters" in err
+    assert vwsd(capsys, *arguments, "--language", "fa")[0] == 0
+    code, _, err = vwsd(capsys, *arguments, "--language", "x!")
+    assert code == 2 and "is no language code" in err
+
+
+def test_sentences_of_another_language_get_no_english_glosses(sentences, capsys):
+    Path("it.data.xml").write_text(Path("x.data.xml").read_text().replace('lang="en"', 'lang="it"'))
+    code, _, err = vwsd(capsys, "define", "--wsd", "it.data.xml", "--definer", "first-sense", "--out", "a.jsonl")
+    assert code == 0 and "WordNet has no Italian: 2 of 2 instances" in err and not any(json.loads(x)["definition"] for x in Path("a.jsonl").read_text().splitlines())
+    code, _, err = vwsd(capsys, "define", "--wsd", "it.data.xml", "--language", "en", "--definer", "first-sense", "--out", "a.jsonl")
+    assert code == 0 and "Italian" not in err and json.loads(Path("a.jsonl").read_text().splitlines()[0])["definition"]
+    code, _, err = vwsd(capsys, "corpus", "--data", "it.data.xml", "--gold", "x.key", "--out", "c.jsonl")
+    assert "WordNet has no Italian" in err and Path("c.jsonl").read_text() == ""
+
+
+def test_a_target_that_is_not_in_its_phrase_is_counted(sentences, capsys):
+    Path("en.own.data.txt").write_text(Path("trial.data.txt").read_text() + Path("trial.data.txt").read_text().replace("fruit bat", "cave mammal"))
+    code, _, err = vwsd(capsys, "define", "--data", "en.own.data.txt", "--definer", "lesk", "--out", "x.jsonl")
+    assert code == 0 and err.startswith("note: 1 of 2 targets do not stand in their phrases, 'bat' of 'en.own.1' the first")
 
 
 def test_tagged_sentences_take_no_inventory(sentences, capsys):

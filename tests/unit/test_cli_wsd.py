@@ -49,6 +49,40 @@ def test_json_is_a_list_of_groups_and_wsd_score_agrees(toy, capsys):
     assert json.loads(capsys.readouterr().out).items() <= whole.items()
 
 
+def test_a_key_of_some_instances_scores_these(toy, capsys):
+    (toy / "some.key").write_text(KEY.splitlines(keepends=True)[0])
+    code, out, err = run(capsys, "--data", toy / "x.xml", "--gold", toy / "some.key", "--method", "first-sense", "--out", toy / "out.key", "--json")
+    assert code == 0 and [(g["group"], g["total"], g["f1"]) for g in json.loads(out)] == [("SE2", 1, 100), ("VERB", 1, 100), ("items", 1, 100)]
+    assert "2 of 3 instances of x.xml have no answer in some.key, 'd0.s0.t1' the first" in err and (toy / "out.key").read_text() == FIRST
+    (toy / "none.key").write_text("d9 bat%1:05:00::\n")
+    code, out, err = run(capsys, "--data", toy / "x.xml", "--gold", toy / "none.key", "--method", "first-sense")
+    assert code == 2 and out == "" and "no answer for any of the 3 instances" in err
+
+
+@pytest.mark.parametrize("tag, group, said", [
+    ("AUX", None, "not have and get no candidates: AUX (1)"), ("X", None, "X (1)"), ("", None, "none at all (1)"), ("VBD", "VERB", "VBD read as VERB (1)"),
+    ("v", "VERB", ""), ("NNS", "NOUN", "NNS read as NOUN (1)"), ("ADJ_SAT", "ADJ", "ADJ_SAT read as ADJ (1)"), ("n", "NOUN", "")])
+def test_a_part_of_speech_stops_nothing(tag, group, said, toy, capsys):
+    (toy / "tag.xml").write_text(XML.replace('lemma="bat" pos="VERB"', f'lemma="bat" pos="{tag}"'))
+    code, out, err = run(capsys, "--data", toy / "tag.xml", "--gold", toy / "x.key", "--method", "first-sense", "--json")
+    totals = {g["group"]: (g["attempted"], g["total"]) for g in json.loads(out)}
+    assert code == 0 and totals["items"] == ((2 if group in ("VERB", "NOUN") else 1), 3)
+    if group == "VERB":
+        assert totals["VERB"] == (1, 1)
+    elif group == "NOUN":
+        assert totals["NOUN"] == (2, 3)
+    assert (f"of tag.xml have parts of speech" in err and said in err and "'d0.s0.t0' the first" in err) if said else "parts of speech" not in err
+
+
+def test_italian_sentences_get_no_english_senses(toy, capsys):
+    (toy / "it.xml").write_text(XML.replace('lang="en"', 'lang="it-IT"'))
+    arguments = ["--data", toy / "it.xml", "--method", "first-sense", "--out", toy / "out.key"]
+    code, _, err = run(capsys, *arguments)
+    assert code == 0 and "WordNet has no Italian: 3 of 3 instances of it.xml" in err and (toy / "out.key").read_text() == ""
+    code, _, err = run(capsys, *arguments, "--language", "en")
+    assert code == 0 and "Italian" not in err and (toy / "out.key").read_text() == FIRST
+
+
 @pytest.mark.parametrize("method", BASELINES)
 def test_every_method_answers_without_a_gold_and_is_named_in_the_help(method, toy, capsys):
     code, out, _ = run(capsys, "--data", toy / "x.xml", "--method", method, "--encoder", "random", "--out", toy / "out.key")

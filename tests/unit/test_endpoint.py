@@ -26,12 +26,12 @@ def chat(own_folders, monkeypatch, capfd, caplog):
         assert not holds(server.key, own_folders, caplog.text, *capfd.readouterr())
 
 
-def refused(chat):
-    """The error that `ask` ends in, held against the key with all frames and their variables."""
+def refused(chat, shown="facts = "):
+    """The error that `ask` ends in, held against the key with all frames and their variables, `shown` among them."""
     with pytest.raises(VwsdError) as e:
         endpoint.ask(ASKED)
     frames = "".join(traceback.TracebackException.from_exception(e.value, capture_locals=True).format())
-    assert "facts = " in frames and not holds(chat.key, chat.folder, frames, str(e.value), repr(e.value))
+    assert shown in frames and not holds(chat.key, chat.folder, frames, str(e.value), repr(e.value))
     assert e.value.__context__ is None and e.value.__cause__ is None
     return str(e.value)
 
@@ -84,7 +84,8 @@ def test_what_stays_is_given_up(chat, fault, words):
 
 
 @pytest.mark.parametrize("fault, words", [(400, "VWSD_CHAT_MODEL"), (401, "VWSD_CHAT_KEY"), (403, "VWSD_CHAT_KEY"), (404, "VWSD_CHAT_URL"), (418, "HTTP 418"),
-                                          ("odd", "no chat completion"), ("null", "no chat completion")])
+                                          ("odd", "no chat completion"), ("null", "no chat completion"), ("deep", "no chat completion"),
+                                          ("words", "no chat completion"), ("more", "more than 8 MB")])
 def test_a_refusal_stops_at_once(chat, fault, words):
     chat.script = [fault]
     assert words in refused(chat) and len(chat.asked) == 1
@@ -138,6 +139,25 @@ def test_an_address_is_plain(chat, monkeypatch, address):
         print(endpoint.chat_facts())
         endpoint.ask(ASKED)
     assert chat.key not in str(e.value)
+
+
+@pytest.mark.parametrize("host", ["llm.example.org", "localhost.example.org", "127.0.0.1.example.org", "10.0.0.7:8000", "192.168.1.2", "[fe80::1]:80", "0.0.0.0",
+                                  "2130706433", "127.1.example", "localhost-a:80", "[::ffff:10.0.0.1]"])
+@pytest.mark.parametrize("scheme", ["http", "HTTP"])
+def test_a_key_goes_to_another_machine_over_https_alone(chat, monkeypatch, host, scheme):
+    monkeypatch.setenv("VWSD_CHAT_URL", f"{scheme}://{host}/v1")
+    assert "over plain http to another machine" in refused(chat, "plain = ") and not chat.asked and not chat.paused
+    monkeypatch.setenv("VWSD_CHAT_URL", f"https://{host}/v1")
+    assert endpoint.chat_facts()["endpoint"] == f"{host}/v1"
+    monkeypatch.setenv("VWSD_CHAT_URL", f"http://{host}/v1")
+    monkeypatch.delenv("VWSD_CHAT_KEY")
+    assert endpoint.chat_facts()["endpoint"] == f"{host}/v1"
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "localhost.", "127.0.0.1", "127.8.9.1:80", "[::1]:8000"])
+def test_a_key_goes_to_this_machine_as_it_is(chat, monkeypatch, host):
+    monkeypatch.setenv("VWSD_CHAT_URL", f"http://{host}/v1")
+    assert endpoint.chat_facts()["endpoint"] == f"{host}/v1"
 
 
 def test_the_model_is_named(chat, monkeypatch):

@@ -5,6 +5,8 @@ import tracemalloc
 from dataclasses import replace
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from vwsdlib.data.wsd import WsdItem
 from vwsdlib.errors import VwsdError
@@ -69,6 +71,10 @@ FAULTS = {
     "a list": ("[1]", "fields"),
     "not JSON": ("{nothing}", "not JSON"),
     "blank": ("", "not JSON"),
+    "nested": ("[" * 100_000, "not JSON"),
+    "a huge number": (line().replace("[1, 1]", "[1, " + "9" * 5000 + "]"), "not JSON"),
+    "half a character": (line().replace('"g"', '"\\ud83d"'), "half a character"),
+    "a zero in a name": (line(candidates=[{"id": "b", "gloss": "", "pictures": ["a\0b"]}]), "a zero"),
 }
 
 
@@ -115,3 +121,25 @@ def test_reading_and_writing_stream(tmp_path):
         return (tracemalloc.get_traced_memory()[1], tracemalloc.stop())[0]
     peak(10)
     assert peak(2000) < peak(100) + 200_000                                        # 2000 at once would be 2,000,000
+
+
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, 400), st.sampled_from([b"", b"0", b"\"", b"[", b"{", b"}", b",", b"\xff", b"null", b"-1", b"\n", b"\\"])), min_size=1, max_size=4))
+def test_mutated_records_give_records_or_a_sentence(tmp_path, changes):
+    data = f"{line()}\n{line()}\n".encode()
+    for place, new in changes:
+        at = place % len(data)
+        data = data[:at] + new + data[at + 1:]
+    (tmp_path / "m.jsonl").write_bytes(data)
+    try:
+        for record in read_records(tmp_path / "m.jsonl"):
+            assert isinstance(record, Record) and record.target is not None
+    except VwsdError as e:
+        assert "m.jsonl" in str(e.where) and e.remedy
+
+
+def test_a_line_without_an_end_is_not_read_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr("vwsdlib.polclip.records.LONGEST_LINE", 1000)
+    (tmp_path / "r.jsonl").write_text(f"{line()}\n" + "x" * 5000)
+    with pytest.raises(VwsdError, match="a line of more than"):
+        list(read_records(tmp_path / "r.jsonl"))

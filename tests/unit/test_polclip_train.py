@@ -298,6 +298,41 @@ def test_no_number_is_refused_before_the_step_and_the_last_state_kept(tmp_path, 
     assert files(tmp_path)[:2] == before[:2] and digest(model) == good
 
 
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
+    """A step may leave such weights behind although its loss and gradient were numbers; the last good files stay."""
+    run(tmp_path, (3,))
+    before = files(tmp_path)
+    model = make(epochs=2)
+
+    its, follow = data(), model.follow
+    model.follow = lambda: (follow(), model.to_text.bias.data.fill_(torch.nan))
+    with pytest.raises(VwsdError, match="weights at step 4 are not numbers.*saved before stays"):
+        train(model, its, tmp_path, save_every=1)
+    assert files(tmp_path)[:2] == before[:2]
+
+
+@pytest.mark.parametrize("harm", ["nan", "moment", "where"])
+def test_a_state_that_cannot_be_gone_on_from_is_named(tmp_path, harm):
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    run(tmp_path, (3,))
+    path = tmp_path / "state.safetensors"
+    with safe_open(path, "pt") as f:
+        header, tensors = f.metadata(), {name: f.get_tensor(name) for name in f.keys()}
+    if harm == "nan":
+        tensors["model/to_text.bias"][0] = torch.nan
+    elif harm == "moment":
+        del tensors["exp_avg_sq/to_text.bias"]
+    else:
+        about = json.loads(header["about"])
+        del about["in_epoch"]
+        header["about"] = json.dumps(about)
+    save_file(tensors, path, header)
+    with pytest.raises(VwsdError, match={"nan": "weights are not numbers", "moment": "lacks numbers of to_text.bias", "where": "does not say where the run stands"}[harm]):
+        run(tmp_path)
+
+
 def test_a_tiny_run_overfits_to_the_floor(tmp_path):
     """Four senses with a picture each: at a low temperature the floor can be reached in any geometry."""
     records = [Record(f"r{i}", "en", ("the", word, "bat"), (2, 2), tuple(Candidate(w, f"{w} thing", (w,)) for w in (word, other)), (word,))

@@ -7,6 +7,8 @@ from itertools import islice
 from xml.etree import ElementTree
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from vwsdlib.data.wsd import WsdItem, read_emojiwsd, read_inventory, read_key, read_uef, read_xlwsd, unanswerable, write_key
 from vwsdlib.errors import VwsdError
@@ -92,6 +94,67 @@ def test_large_files_stream(files, toy_wordnet):
 def test_faults_are_named(xml, key, words, files, toy_wordnet):
     with pytest.raises(VwsdError, match=words):
         list(read_uef(*files(xml, key), toy_wordnet))
+
+
+BOMB = '<!DOCTYPE corpus [<!ENTITY a "xxxxxxxxxx">' + "".join(f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip("abcdefgh", "bcdefghi")) + "]>"
+
+
+@pytest.mark.parametrize("data, words", [
+    (BOMB.encode() + b'<corpus><text><sentence><wf>&i;</wf></sentence></text></corpus>', "defines entities"),
+    (b'<!DOCTYPE corpus [<!ENTITY a SYSTEM "file:///etc/passwd">]><corpus>&a;</corpus>', "defines entities"),
+    (b'<?xml version="1.0" encoding="bogus"?><corpus/>', "cannot be read|not whole XML"), (b'<?xml version="1.0" encoding="utf-7"?><corpus/>', "cannot be read|not whole XML"),
+    (b'<?xml version="1.0" encoding="cp932"?><corpus/>', "cannot be read|not whole XML"), (XML.encode("utf-16")[:-40], "not whole XML"),
+    (XML.replace("UTF-8", "ascii").replace(">He<", ">H\u00e9<").encode(), "not whole XML"), (b"", "not whole XML"), (b"d000 bat%1:05:00::\n", "not whole XML"),
+    (b"\x89PNG\r\n\x1a\n", "not whole XML"), (b"<a>" * 100_000, "the <corpus> of|nested too deep"), (b"<corpus>" + b"<a>" * 100_000, "nested too deep"),
+    (b"<corpus><text>" + b"<wf/>" * 300_000, "without an end"), (b"<contextfile></contextfile>", "<contextfile>, not the <corpus>"),
+    (b'<corpus lang="?!"></corpus>', "no language code")])
+def test_odd_xml_is_named(data, words, tmp_path, toy_wordnet):
+    (tmp_path / "x.data.xml").write_bytes(data)
+    with pytest.raises(VwsdError, match=words) as e:
+        list(read_uef(tmp_path / "x.data.xml", wordnet=toy_wordnet))
+    assert e.value.remedy
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1", "utf-8-sig"])
+def test_other_encodings_that_the_file_names_are_read(encoding, tmp_path, toy_wordnet):
+    (tmp_path / "x.data.xml").write_bytes(XML.replace("UTF-8", encoding.removesuffix("-sig")).replace(">He<", ">H\u00e9<").encode(encoding))
+    assert next(iter(read_uef(tmp_path / "x.data.xml", wordnet=toy_wordnet))).tokens[0] == "H\u00e9"
+
+
+def test_lines_of_an_inventory_that_are_none(tmp_path):
+    path = tmp_path / "inventory.it.txt"
+    for line in ("bat#n\tbn:1\t\tbn:2", "#n\tbn:1", "bat#\tbn:1", "bat#n\tbn 1"):
+        path.write_text(f"cane#n\tbn:0\n{line}\n")
+        with pytest.raises(VwsdError, match=r"inventory.it.txt:2"):
+            read_inventory(path)
+    path.write_text("cane#n\tbn:0\nessere#AUX\tbn:1\n")
+    with pytest.warns(UserWarning, match="1 lines of inventory.it.txt have a part of speech.*'AUX' in line 2"):
+        assert read_inventory(path) == {("cane", "n"): ("bn:0",)}
+
+
+CHANGES = st.lists(st.tuples(st.integers(0, 2000), st.binary(min_size=0, max_size=3)), min_size=1, max_size=5)
+
+
+def mutated(data: bytes, changes) -> bytes:
+    for place, new in changes:
+        at = place % len(data)
+        data = (data[:at] + new + data[at + len(new[:1]):]) or b" "
+    return data
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(CHANGES)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_mutated_files_give_items_or_a_sentence(tmp_path, toy_wordnet, changes):
+    data, key, inventory = (tmp_path / name for name in ("x.data.xml", "x.key", "inventory"))
+    for path, text in ((data, XML), (key, KEY), (inventory, INVENTORY)):
+        path.write_bytes(mutated(text.encode(), changes))
+    for read in (lambda: read_key(key), lambda: read_inventory(inventory), lambda: list(read_uef(data, wordnet=toy_wordnet)),
+                 lambda: list(read_uef(data, key, toy_wordnet))):
+        try:
+            read()
+        except VwsdError as e:
+            assert e.where and e.remedy
 
 
 def test_missing_files_are_named(files, toy_wordnet, tmp_path):

@@ -5,6 +5,7 @@ import random
 import re
 import shutil
 import subprocess
+import warnings
 
 import numpy as np
 import pytest
@@ -185,6 +186,54 @@ def test_the_command_keeps_its_contract(tmp_path, capsys):
     assert (found["precision"], found["recall"], found["f1"]) == pytest.approx((200 / 3, 50, 400 / 7)) and (found["attempted"], found["total"]) == (3, 4)
     code, out, _ = run(capsys, "wsd-score", "--gold", gold, "--pred", pred)
     assert code == 0 and out.split() == ["precision", "66.67", "recall", "50.00", "f1", "57.14", "attempted", "3", "total", "4"]
+
+
+LIVING, BANK = "living%{}:00:00:extant:00", "bank%1:17:01::"
+
+
+@pytest.mark.parametrize("gold, pred, f1, notes", [
+    (f"a {LIVING.format(5)}\nb {BANK}\n", f"a {LIVING.format(3)}\nb {BANK}\n", 50, ["1 of 2 answers differ from the gold in %3/%5", "F1 would be 100.00"]),
+    (f"a {LIVING.format(3)}\nb {BANK}\n", f"a {LIVING.format(5)}\nb x\n", 0, ["1 of 2 answers differ from the gold in %3/%5", "F1 would be 50.00"]),
+    (f"a {LIVING.format(5)}\nb {BANK}\n", f"a {LIVING.format(5)} {LIVING.format(3)}\nb {BANK}\n", 75, ["1 of 3 answers differ", "F1 would be 100.00"]),
+    (f"a {BANK}\n", f"a {BANK.title()}\n", 0, ["1 of 1 answers differ from the gold in capital letters only", "F1 would be 100.00"]),
+    (f"a {BANK}\nb x\n", f"a  {BANK}\nb  x\n", 50, ["2 lines (the first is 1) of pred have two spaces", "without the empty answers F1 would be 100.00"]),
+    (f"a  {BANK}\nb x\n", f"a {BANK}\nb x\n", 100, ["line 1 of gold has two spaces"]),
+    (f"a {BANK}\nb x\n", f" a {BANK}\nb x\n", 100 * 2 / 3, ["line 1 of pred begins with a space", "1 answered ids are not in the gold"]),
+    (f"a {BANK}\nb x\n", f"a {BANK}\nb x\na y\n", 75, ["1 of 2 ids stand on several lines of pred, 'a' the first (line 3)"]),
+    ("a x\n", "c x\n", 0, ["not one of the answered ids is in the gold"]),
+    (f"a {BANK}\nb x\n", f"a {BANK}\nb y\n", 50, []),
+])
+def test_what_is_read_otherwise_than_meant_is_said(gold, pred, f1, notes, tmp_path, capsys):
+    """The figures are those of Scorer.java; `naive` is that scorer, line by line."""
+    (tmp_path / "gold").write_text(gold)
+    (tmp_path / "pred").write_text(pred)
+    code, out, err = run(capsys, "wsd-score", "--gold", tmp_path / "gold", "--pred", tmp_path / "pred", "--json")
+    assert code == 0 and json.loads(out)["f1"] == pytest.approx(f1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert naive(read_key(tmp_path / "gold"), read_key(tmp_path / "pred"))[2] == pytest.approx(f1)
+    assert all(note in err for note in notes) and bool(err) == bool(notes)
+
+
+@pytest.mark.parametrize("hidden, name", [("\u00a0", "U+00A0 (NO-BREAK SPACE)"), ("\u2003", "U+2003"), ("\u200b", "U+200B"), ("\u2028", "U+2028"), ("\x0b", "U+000B"),
+                                          ("\x00", "U+0000"), ("\r", "U+000D"), ("\u3000", "U+3000"), ("\ufeff", "U+FEFF")])
+def test_white_space_that_is_no_space_is_named(hidden, name, tmp_path, capsys):
+    (tmp_path / "gold").write_text("a x\nb y\n")
+    (tmp_path / "pred").write_bytes(f"a x\nb{hidden}y\n".encode())
+    code, out, err = run(capsys, "wsd-score", "--gold", tmp_path / "gold", "--pred", tmp_path / "pred")
+    assert code == 2 and out == "" and name in err and "pred:2" in err and "Single spaces" in err
+
+
+def test_joiners_belong_to_words(tmp_path):
+    (tmp_path / "k").write_text("a \u0645\u06cc\u200c\u062e\n")
+    assert read_key(tmp_path / "k") == {"a": ("\u0645\u06cc\u200c\u062e",)}
+
+
+@pytest.mark.parametrize("answers", [{"a b": ["x"]}, {"a": ["x y"]}, {"a": [""]}, {"": ["x"]}, {"a": ["x\n"]}, {"a\u00a0": ["x"]}])
+def test_what_could_not_be_read_back_is_not_written(answers, tmp_path):
+    with pytest.raises(VwsdError, match="cannot stand in a key file"):
+        write_key(tmp_path / "k", answers)
+    assert not (tmp_path / "k").exists()
 
 
 @pytest.mark.parametrize("gold, pred, words", [("", "a x\n", "the gold key is empty"), ("a x\n", "a\tx\n", "a tab in a key file"), ("a x\n", None, "no such file")])

@@ -66,6 +66,8 @@ def train(o: argparse.Namespace) -> int:
     from ..polclip.sources import held_states
     from ..polclip.train import train as run
 
+    if o.save_every < 0:
+        raise VwsdError("--save-every is below 0", remedy="Give a number of steps; 0 saves at the end of each epoch alone.")
     config, its = make_config(o.preset, **parse_settings(o.settings)), _study(o)
     model = PolClip(config)
     states = held_states(PictureStates(model.backbone, its.keep_states))
@@ -145,6 +147,8 @@ def _textual(o: argparse.Namespace) -> int:
     from ..polclip.records import as_item, read_records
 
     records = list(read_records(o.records))
+    if len({record.id for record in records}) < len(records):
+        raise VwsdError("an id stands twice", where=o.records, remedy="Give each record an id of its own: one answer would stand for both.")
     scored = any(record.golds for record in records)
     if not (scored or (records and o.out)):
         raise VwsdError("there is no record with a gold", where=o.records, remedy="Give records with golds, or a file to write answers to (--out).")

@@ -7,6 +7,7 @@ is followed, and no frame that an error passes through holds it.
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from ..errors import VwsdError
 
 TIMEOUT = 60.0                            # seconds that one attempt may take, the reading of its answer included
 PAUSES = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each attempt; so many attempts there are
+MOST_BYTES = 8 << 20                      # of one answer; a definition has some hundreds
 LONGEST, PATIENCE = 60.0, 180.0           # seconds: of a pause that the server asks for (Retry-After), of all pauses for one answer
 ADDRESS = re.compile(r"https?://((?:\[[\da-f:.]+\]|[\w.-]+)(?::\d+)?(?:/[^\s?#]*?)?)/*", re.ASCII | re.IGNORECASE)   # no user, password or query: they may be secrets
 REFUSALS = {400: "Check VWSD_CHAT_MODEL.", 401: "Set VWSD_CHAT_KEY to a valid key.", 403: "Set VWSD_CHAT_KEY to a key that may use this model.",
@@ -29,13 +31,31 @@ REFUSALS = {400: "Check VWSD_CHAT_MODEL.", 401: "Set VWSD_CHAT_KEY to a valid ke
 
 
 def chat_facts() -> dict:
-    """`model` and `endpoint` (host and path) in use, never the key; VwsdError names the variable that is to be set."""
+    """`model` and `endpoint` (host and path) in use, never the key; VwsdError names the variable that is to be set.
+
+    A key over plain http to another machine is refused: anyone on the way could read it.
+    """
     url, model = (os.environ.get(name, "").strip() for name in ("VWSD_CHAT_URL", "VWSD_CHAT_MODEL"))
     if not (plain := ADDRESS.fullmatch(url)):
         raise VwsdError("VWSD_CHAT_URL is no plain http(s) address", remedy="Set VWSD_CHAT_URL to an endpoint such as http://localhost:8000/v1.")
     if not model:
         raise VwsdError("the chat model is not named", remedy="Set VWSD_CHAT_MODEL to the name the endpoint gives it.")
+    if url.lower().startswith("http:") and os.environ.get("VWSD_CHAT_KEY", "").strip() and not _this_machine(plain[1]):
+        raise VwsdError("the key would go over plain http to another machine, readable to all on the way", where=plain[1],
+                        remedy="Set VWSD_CHAT_URL to https://..., or unset VWSD_CHAT_KEY where the endpoint wants none.")
     return {"model": model, "endpoint": plain[1]}
+
+
+def _this_machine(address: str) -> bool:
+    """Is the host of "host:port/path" the machine that this runs on: localhost, 127.0.0.0/8 or ::1, and nothing that only begins so?"""
+    host = re.match(r"\[([^\]]*)\]|([^:/]*)", address)
+    name = (host[1] or host[2]).lower().removesuffix(".")
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:           # a name: whose address it is, another might say
+        return False
 
 
 def ask(messages: Sequence[Mapping[str, str]], temperature: float = 0) -> str:
@@ -60,8 +80,11 @@ def ask(messages: Sequence[Mapping[str, str]], temperature: float = 0) -> str:
             asked = _retry_after(e.headers.get("Retry-After"))
             if e.code not in (408, 429) and e.code < 500:
                 break
-        except (LookupError, TypeError, AttributeError):
+        except (LookupError, TypeError, AttributeError, RecursionError):
             what, remedy = "the chat endpoint's answer is no chat completion", "Check that VWSD_CHAT_URL speaks the OpenAI chat format."
+            break
+        except _TooLong:
+            what, remedy = f"the chat endpoint's answer has more than {MOST_BYTES >> 20} MB", "Check that VWSD_CHAT_URL speaks the OpenAI chat format."
             break
         except ValueError:
             what, remedy = "the chat endpoint's answer is no JSON", "Check that VWSD_CHAT_URL speaks the OpenAI chat format, or try again later."
@@ -82,6 +105,10 @@ def _request(facts: Mapping, messages: Sequence[Mapping[str, str]], temperature:
     return request
 
 
+class _TooLong(Exception):
+    """An answer that is no definition any more."""
+
+
 class _Stay(urllib.request.HTTPRedirectHandler):
     """Follows no redirect: urllib would ask another address, without the question."""
 
@@ -90,11 +117,15 @@ class _Stay(urllib.request.HTTPRedirectHandler):
 
 
 def _body(request: urllib.request.Request) -> bytes:
-    """The answer's bytes; TimeoutError where they have not all come in time, also where they drip."""
-    end, parts = monotonic() + TIMEOUT, []
-    with urllib.request.build_opener(_Stay).open(request, timeout=TIMEOUT) as answer:
+    """The answer's bytes; TimeoutError where they have not all come in time, also where they drip, _TooLong where there are too many."""
+    end, parts, size = monotonic() + TIMEOUT, [], 0
+    no_proxy = [urllib.request.ProxyHandler({})] if _this_machine(request.host) else []      # a proxy is another machine, and would see the key
+    with urllib.request.build_opener(_Stay, *no_proxy).open(request, timeout=TIMEOUT) as answer:
         while part := answer.read1():
             parts.append(part)
+            size += len(part)
+            if size > MOST_BYTES:
+                raise _TooLong
             if monotonic() > end:
                 raise TimeoutError
     return b"".join(parts)

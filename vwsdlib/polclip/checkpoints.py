@@ -41,12 +41,41 @@ def read_checkpoint(path: str | Path) -> tuple[Config, dict, dict[str, Tensor]]:
     try:
         with safe_open(path, "pt") as f:
             header = f.metadata() or {}
-            config, about = Config(**json.loads(header["config"])), json.loads(header["about"])
+            config, about = Config(**json.loads(header["config"])), _about(header["about"], path)
             return config, about, {name: f.get_tensor(name) for name in f.keys()}
     except FileNotFoundError:
         raise VwsdError("no such checkpoint", where=path, remedy="Train one: vwsd train --help") from None
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as e:
+    except VwsdError as e:
+        raise VwsdError(f"not a whole checkpoint of PolCLIP ({e.what})", where=path, remedy=AGAIN) from e
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as e:
         raise VwsdError(f"not a whole checkpoint of PolCLIP ({e})", where=path, remedy=AGAIN) from e
+
+
+def _about(text: str, path: str | Path) -> dict:
+    """What a header says of a checkpoint's making, held against its form."""
+    from pydantic import NonNegativeInt
+
+    from ..schema import Stored, parse
+
+    class Backbone(Stored):
+        weights_sha256: str
+
+    class Facts(Stored):
+        backbone: Backbone
+
+    class Best(Stored):
+        epoch: NonNegativeInt
+        dev: dict[str, float]
+
+    class About(Stored):
+        facts: Facts
+        step: NonNegativeInt
+        epoch: NonNegativeInt = 0
+        in_epoch: NonNegativeInt = 0
+        best: Best | None = None
+
+    parse(text.encode(), About, path, "header")
+    return json.loads(text)
 
 
 def tensors_sha256(tensors: dict[str, Tensor]) -> str:

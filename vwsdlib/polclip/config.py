@@ -13,6 +13,23 @@ LOSSES = ("sig", "w2s", "isg", "w2i")
 CHOICES = {"roles": ("figure", "code"), "readout": ("first", "eot", "mean"), "w2i_query": ("caption", "target"),
            "context": ("span", "sentence"), "schedule": ("clean", "code"), "precision": ("no", "bf16", "fp16")}
 
+# field -> the least and the most that it can be; what is no number, or larger than any machine's memory, is refused before it is built
+RANGES: dict[str, tuple[float, float]] = {
+    "borrowed": (1, 96), "former_layers": (1, 96), "fusion_layers": (1, 96), "heads": (1, 1024), "mlp": (1, 64), "hidden": (1, 65_536),
+    "open_text": (0, 1000), "open_vision": (0, 1000), "senses": (1, 100_000), "pictures": (1, 1_000_000), "per_sense": (1, 100_000),
+    "epochs": (1, 1_000_000), "accumulate": (1, 1_000_000), "seed": (-(1 << 63), (1 << 63) - 1), "temperature": (1e-6, 1e6), "rate": (1e-12, 100.0),
+    "text_rate": (0.0, 1e6), "vision_rate": (0.0, 1e6), "new_rate": (0.0, 1e6), "weight_decay": (0.0, 1e3), "clip": (0.0, 1e9), "ema": (0.0, 0.999999)}
+
+
+def _typed(name: str, value: object, example: object) -> None:
+    """VwsdError for a value that is not of its example's type; a whole number may stand for a fraction, a list for a tuple, no truth for a number."""
+    kind = type(example)
+    alike = (kind is float and type(value) is int) or (kind is tuple and isinstance(value, list))
+    if kind is not type(value) and not alike:
+        raise VwsdError(f"{name} takes {kind.__name__}, not {value!r}", where="PolCLIP's configuration", remedy=f"Give a value like {example!r}.")
+    if kind is tuple and not all(isinstance(part, str) for part in value):
+        raise VwsdError(f"{name} takes names, not {value!r}", where="PolCLIP's configuration", remedy=f"Give a value like {example!r}.")
+
 
 @dataclass(frozen=True)
 class Config:
@@ -74,16 +91,18 @@ class Config:
     seed: int = 42
 
     def __post_init__(self):
+        for field in dataclasses.fields(self):
+            _typed(field.name, getattr(self, field.name), field.default)
         object.__setattr__(self, "losses", tuple(self.losses))
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise VwsdError(f"{name} cannot be {getattr(self, name)!r}", where="PolCLIP's configuration", remedy=f"Choose one of: {', '.join(choices)}.")
         if not self.losses or set(self.losses) - set(LOSSES):
             raise VwsdError(f"losses cannot be {self.losses!r}", where="PolCLIP's configuration", remedy=f"Name at least one of: {', '.join(LOSSES)}.")
-        counts = (self.borrowed, self.heads, self.mlp, self.hidden, self.senses, self.pictures, self.per_sense, self.epochs, self.accumulate)
-        if not (0 <= self.ema < 1 and self.temperature > 0 and self.rate > 0 and min(counts) > 0 and min(self.open_text, self.open_vision) >= 0):
-            raise VwsdError("a number is out of range", where="PolCLIP's configuration",
-                            remedy="ema in [0, 1); temperature, rate, counts and budgets above 0; open blocks not below 0.")
+        for name, (least, most) in RANGES.items():
+            if not least <= getattr(self, name) <= most:                              # nor is a NaN within
+                raise VwsdError(f"a number is out of range: {name} is {getattr(self, name)}", where="PolCLIP's configuration",
+                                remedy=f"It is from {least} to {most}.")
 
     def to_json(self) -> str:
         """The configuration as JSON, fields in order."""
@@ -118,6 +137,5 @@ def make_config(preset: str = "paper", **changes: object) -> Config:
                 value = changes[name] = float(value)
             except ValueError:
                 pass
-        if kind is not type(value) and not (kind is float and type(value) is int) and not (kind is tuple and isinstance(value, list)):
-            raise VwsdError(f"{name} takes {kind.__name__}, not {value!r}", where="PolCLIP's configuration", remedy=f"Give a value like {getattr(base, name)!r}.")
+        _typed(name, value, getattr(base, name))
     return dataclasses.replace(base, **changes)

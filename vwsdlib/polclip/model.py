@@ -11,6 +11,7 @@ B texts of L tokens, N pictures of P places that become K tokens (K = L in CLIP)
 from __future__ import annotations
 
 import copy
+import os
 from typing import NamedTuple
 
 import torch
@@ -56,6 +57,7 @@ class PolClip(nn.Module):
         """What PolCLIP adds to the towers."""
         if its.width % config.heads:
             raise VwsdError(f"{config.heads} heads do not divide the width {its.width}", where="PolCLIP's configuration", remedy="Choose heads=8 or another divisor.")
+        _check_memory(config, its.width)
         self.former = Former(its.width, config.former_layers, config.heads, config.mlp * its.width)
         self.to_vision = nn.Linear(its.width, its.vision_width)                       # sense tokens -> places of a picture
         self.to_text = nn.Linear(its.width, its.width)
@@ -150,6 +152,16 @@ class PolClip(nn.Module):
         """How much each sense token looks at each generated place in the fusion's last layer, averaged over heads: [G, L, L]."""
         tokens, _, places, pads = self._sense_sequences(texts)
         return self.fusion.attention(tokens, F.normalize(places, dim=-1), pads)
+
+
+def _check_memory(config: Config, width: int) -> None:
+    """VwsdError, before anything is built, where former and fusion alone would not fit into this machine's memory."""
+    layers = config.former_layers + config.fusion_layers
+    numbers = layers * (4 + 2 * config.mlp) * width ** 2 + 2 * config.hidden * width
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if 4 * numbers > there:
+        raise VwsdError(f"former and fusion would take {4 * numbers / 1e9:.0f} GB, this machine has {there / 1e9:.0f}", where="PolCLIP's configuration",
+                        remedy="Choose fewer former_layers and fusion_layers, or a smaller mlp or hidden.")
 
 
 def _follower(backbone: nn.Module) -> nn.Module:

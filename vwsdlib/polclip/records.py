@@ -15,6 +15,7 @@ from ..paths import atomic
 NEEDED = {"id": str, "language": str, "words": list, "span": list, "candidates": list, "golds": list}
 OPTIONAL = {"pos": str, "set": str, "definition": str}
 CANDIDATE = {"id": str, "gloss": str, "pictures": list}
+LONGEST_LINE = 64 << 20     # characters; a record has some thousands
 REWRITE = "Write the line as write_records does."
 
 
@@ -99,17 +100,31 @@ def from_json(line: str, where: object, folder: str | Path = "") -> Record:
     """The record in a line of JSON; picture names that are relative are taken from `folder`. VwsdError names `where` and what is wrong there."""
     try:
         r = json.loads(line)
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise VwsdError(f"not JSON: {e}" if line.endswith("\n") else "the last line is cut off", where, "Write the file again.") from None
     _typed(r, NEEDED, OPTIONAL, where)
     for c in r["candidates"]:
         _typed(c, CANDIDATE, {}, where)
-    texts = [*r["words"], *r["golds"], *(p for c in r["candidates"] for p in c["pictures"])]
+    pictures = [p for c in r["candidates"] for p in c["pictures"]]
+    texts = [*r["words"], *r["golds"], *pictures]
     if not all(type(t) is str for t in texts) or [type(n) for n in r["span"]] != [int, int]:
         raise VwsdError("a wrong type: words, golds and pictures are text, span is two whole numbers", where, REWRITE)
+    if any("\0" in picture for picture in pictures) or not _can_be_written(line):
+        raise VwsdError("a text holds half a character, or the name of a picture a zero", where, REWRITE)
     candidates = tuple(Candidate(c["id"], c["gloss"], tuple(os.path.join(folder, p) for p in c["pictures"])) for c in r["candidates"])
     more = {name: r[name] for name in OPTIONAL if name in r}
     return checked(Record(r["id"], r["language"], tuple(r["words"]), tuple(r["span"]), candidates, tuple(r["golds"]), **more), where)
+
+
+def _can_be_written(line: str) -> bool:
+    """Does a line spell no half of a surrogate pair? Such a text can be read, and neither printed nor stored."""
+    if "\\ud" not in line.lower():
+        return True
+    try:
+        json.dumps(json.loads(line), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _typed(value: object, needed: Mapping[str, type], optional: Mapping[str, type], where: object) -> None:
@@ -129,7 +144,11 @@ def read_records(path: str | Path) -> Iterator[Record]:
     path = Path(path)
     try:
         with open(path, encoding="utf-8") as f:
-            for number, line in enumerate(f, start=1):
+            number = 0
+            while line := f.readline(LONGEST_LINE):
+                number += 1
+                if len(line) == LONGEST_LINE:
+                    raise VwsdError(f"a line of more than {LONGEST_LINE >> 20} million characters", f"{path}:{number}", REWRITE)
                 yield from_json(line, f"{path}:{number}", path.parent)
     except (OSError, UnicodeDecodeError) as e:
         raise VwsdError(f"the records cannot be read: {e}", path, "Check the path; records are UTF-8 text, one a line.") from None

@@ -69,10 +69,21 @@ def count_batches(path: Path, roots: Mapping[str, str | Path], missing: str = "e
     status = _status(path)
     key = sha256_bytes(f"{path.resolve()} {status.st_size} {status.st_mtime_ns}".encode())[:16]
     note = cache_dir() / "polclip" / f"batches-{key}.json"
-    if not note.exists():
+    counted = _counted(note)
+    if not counted:
         batches = tqdm(read_metadata(path, roots, missing=missing), desc=f"counting {path.name}", unit=" batches", disable=quiet())
-        write_text(note, json.dumps({"file": path.name, "batches": sum(1 for _ in batches)}) + "\n")
-    return json.loads(note.read_text(encoding="utf-8"))["batches"]
+        counted = sum(1 for _ in batches)
+        write_text(note, json.dumps({"file": path.name, "batches": counted}) + "\n")
+    return counted
+
+
+def _counted(note: Path) -> int:
+    """How many batches a note of the cache says, 0 where there is none that says it: then they are counted again."""
+    try:
+        counted = json.loads(note.read_bytes())["batches"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return 0
+    return counted if type(counted) is int and counted > 0 else 0
 
 
 class Held(str):

@@ -20,10 +20,13 @@ from filelock import FileLock
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..data.emojiwsd.senses import senses
 from ..data.sets import VwsdSet, load_set
+from ..data.sets import key as picture_key
 from ..data.wsd import WsdItem
 from ..errors import VwsdError, known
 from ..finite import best
+from ..language.definitions import DEFINERS, Definitions, guard
 from ..paths import PACKAGE, cache_dir, data_dir, quiet, sha256_bytes
 from ..processes import end_with
 from . import paper
@@ -147,6 +150,7 @@ def run_all(study: str, plans: Sequence[Plan], workers: int = 1, defined: Define
     study: a name of STUDIES, with its `settings`. defined: what main runs are tested with besides, language -> definer -> a definition an item.
     workers: processes side by side, each on one thread (for the CPU); 1 uses this process.
     """
+    check_defined(load_study(study, **settings), defined)
     bar = tqdm(total=len(plans), desc="PolCLIP runs", unit="run", disable=quiet())
     if workers == 1:
         for plan in plans:
@@ -158,6 +162,28 @@ def run_all(study: str, plans: Sequence[Plan], workers: int = 1, defined: Define
         for found in pool.map(run_one, [study] * len(plans), plans, [settings] * len(plans), [defined] * len(plans)):
             yield found
             bar.update()
+
+
+def check_defined(study: Study, defined: Defined) -> None:
+    """VwsdError where a definer's texts are not one for each item of its language's test set, or one that a model wrote is its item's gold gloss."""
+    for data in study.test_sets:
+        golds = _gold_glosses(data)
+        for name, texts in defined.get(data.language, {}).items():
+            if len(texts) != len(data.items):
+                raise VwsdError(f"{len(texts)} definitions by {name} for {len(data.items)} items", where=data.name, remedy="Define the items of this very set.")
+            if name in DEFINERS and DEFINERS[name].kind == "generated":
+                guard(Definitions(tuple(item.id for item in data.items), tuple(texts), {}, "generated"), golds)
+
+
+def _gold_glosses(data: VwsdSet) -> dict[str, tuple[str, ...]]:
+    """Item id -> the gloss of the sense that its gold picture shows, where a set tells (EmojiWSD's key); else nothing."""
+    shown, glosses = picture_key(data.images), {sense.id: sense.gloss for sense in senses()}
+    found = {}
+    for item in data.items:
+        sense = shown.get(item.gold, {}).get("sense")
+        if sense in glosses:
+            found[item.id] = (glosses[sense],)
+    return found
 
 
 def _warm(study: Study, config: Config) -> None:

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from ..errors import VwsdError
 from ..paths import quiet, write_text
 from .batches import Coder, collate, picture_names
-from .checkpoints import check_weights, own_tensors, put, read_checkpoint, write_checkpoint
+from .checkpoints import AGAIN, check_weights, own_tensors, put, read_checkpoint, write_checkpoint
 from .config import LOSSES, Config
 from .model import PolClip
 from .pictures import PictureStates
@@ -32,6 +32,7 @@ Dev = Callable[[PolClip], dict[str, float]]            # scores on dev, percent;
 TEXT = ("text_blocks", "ln_final", "text_projection")
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 SHARES = ("textual", "visual")
+LOG_AGAIN = "Delete log.jsonl: the run goes on without what it tells."
 
 
 @dataclass(frozen=True)
@@ -128,16 +129,21 @@ class _Run:
         if config != self.config or about["facts"] != json.loads(json.dumps(self.facts())):
             raise VwsdError("this folder holds a run with another configuration, backbone or data", where=self.folder, remedy="Give another folder, or delete it.")
         put(self.model, tensors, path)
+        if not {"step", "epoch", "in_epoch", "best"} <= about.keys():
+            raise VwsdError("the state does not say where the run stands", where=path, remedy=AGAIN)
         self.step, self.epoch, self.in_epoch, self.best = (about[key] for key in ("step", "epoch", "in_epoch", "best"))
         if "scaler" in about and self.its.scaler is not None:
             self.its.scaler.load_state_dict(about["scaler"])
         for name, parameter in self.model.named_parameters():
             if f"exp_avg/{name}" in tensors:
                 where = {"step": "cpu"}
+                moments = {kind: tensors.get(f"{kind}/{name}") for kind in MOMENTS}
+                if any(m is None or kind != "step" and m.shape != parameter.shape or not torch.isfinite(m).all() for kind, m in moments.items()):
+                    raise VwsdError(f"the state lacks numbers of {name}", where=path, remedy=AGAIN)
                 self.optimizer.state[parameter] = {kind: tensors[f"{kind}/{name}"].to(where.get(kind, parameter.device)) for kind in MOMENTS}
         if self.its.is_main_process:
             log = self.folder / "log.jsonl"
-            lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+            lines = log.read_bytes().decode("utf-8", "replace").split("\n") if log.exists() else []
             write_text(log, "".join(f"{line}\n" for line in lines if _written_before(line, self.step, self.epoch)))
 
     def save(self, name: str) -> None:
@@ -166,8 +172,12 @@ class _Run:
     def log(self, line: dict) -> None:
         """A line of log.jsonl."""
         if self.its.is_main_process:
-            with open(self.folder / "log.jsonl", "a", encoding="utf-8") as f:
-                f.write(json.dumps(line) + "\n")
+            try:
+                with open(self.folder / "log.jsonl", "a", encoding="utf-8") as f:
+                    f.write(json.dumps(line) + "\n")
+            except OSError as e:
+                raise VwsdError(f"cannot write the log: {e.strerror or e}", where=self.folder,
+                                remedy="Free some space and run it again: it goes on from what was saved.") from e
 
     # ---------------------------------------------------------------- going on
 
@@ -240,10 +250,21 @@ def _means(names: list[str], every: Tensor) -> dict[str, float]:
 def _written_before(line: str, step: int, epoch: int) -> bool:
     """Is a line of the log older than a state? One cut off by a kill is not, nor the test on dev of an epoch that has yet to end."""
     try:
-        its = json.loads(line)
-    except ValueError:
+        its = _log_line(line.encode(), "")
+    except VwsdError:
         return False
     return its["step"] <= step and ("dev" not in its or its["epoch"] < epoch)
+
+
+def _log_line(line: bytes, where: object) -> dict:
+    """A line of the log; VwsdError where it is not as it was written."""
+    from pydantic import NonNegativeInt, create_model
+
+    from ..schema import Stored, parse
+
+    shape = create_model("Line", __base__=Stored, step=(NonNegativeInt, ...), epoch=(NonNegativeInt, ...), loss=(float, 0.0), dev=(dict[str, float], {}))
+    parse(line, shape, where, "log", LOG_AGAIN)
+    return json.loads(line)
 
 
 def _unless(last: bool, accelerator, model):
@@ -254,7 +275,10 @@ def _unless(last: bool, accelerator, model):
 
 
 def read_log(folder: str | Path) -> tuple[list[dict], list[dict]]:
-    """(lines of steps, lines of tests on dev) of a run."""
-    text = (Path(folder) / "log.jsonl").read_text(encoding="utf-8")
-    lines = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]   # one that a kill cut off is none
+    """(lines of steps, lines of tests on dev) of a run; VwsdError names a line that is not as it was written."""
+    from ..schema import read_bytes
+
+    path = Path(folder) / "log.jsonl"
+    whole = read_bytes(path, "log", LOG_AGAIN).split(b"\n")[:-1]                       # one that a kill cut off is none
+    lines = [_log_line(line, f"{path}:{number}") for number, line in enumerate(whole, start=1)]
     return [line for line in lines if "dev" not in line], [line for line in lines if "dev" in line]
