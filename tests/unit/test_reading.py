@@ -339,6 +339,12 @@ def test_files_that_are_none(tmp_path, monkeypatch):
         read_predictions(tmp_path / "huge.txt", [])
 
 
+def test_far_too_many_lines_and_endless_lines_are_refused_before_they_are_taken_apart(tmp_path):
+    refused(tmp_path, "x.txt", "a\n" * 5000, "5000 lines")
+    refused(tmp_path, "x.txt", "," * 200_000, "a line of more than 100000 characters", "x.txt:1")
+    refused(tmp_path, "x.txt", ranked() + "a\t" * 100_000, "a line of more than", "x.txt:13")
+
+
 def test_deep_and_large_json_is_refused(tmp_path, monkeypatch):
     refused(tmp_path, "x.json", "[" * 200_000, "JSON")
     refused(tmp_path, "x.json", '{"a":' * 100_000, "JSON")

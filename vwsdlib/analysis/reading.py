@@ -32,6 +32,7 @@ from .answer_files import read_answers
 from .tables import Table, list_in, parse_table, unquoted
 
 SCORE_COLUMNS = [f"score_{i + 1}" for i in range(CANDIDATES)]
+SPARE_LINES = 1000  # beyond a row a candidate; a longer file is refused before it is taken apart
 SCORE_COLUMN = re.compile(r"score_\d+")
 INDEX_WORDS = ("", "index", "id", "item", "item_id", "idx", "row", "data")
 TEXT_COLUMNS = {"target": "target", "word": "target", "context": "phrase", "phrase": "phrase"}
@@ -79,7 +80,10 @@ def read_predictions(
     if where != str(path):
         _note(str(path), f"{PurePath(where).name} is read, as the language is {language!r}")
     names = {name.casefold() for item in items for name in item.candidates}
-    table = parse_table(text, where, lambda name: _is_known(name) and name not in names)
+    most_lines = CANDIDATES * len(items) + SPARE_LINES
+    table = parse_table(
+        text, where, lambda name: _is_known(name) and name not in names, most_lines
+    )
     _check_length(table, items, where)
     table = _checked_order(table, items, where)
     unknown = _checked_beside(table, items)

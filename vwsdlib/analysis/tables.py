@@ -20,7 +20,7 @@ from ..data.textfile import split_lines
 from ..errors import VwsdError
 
 AGAIN = "Write the table again, with a name for each column and as many fields in each row."
-LONGEST_LIST = 100_000  # characters of a list inside one cell
+LONGEST_LINE = 100_000  # characters of a line or of a list inside one cell
 
 
 class Number(str):
@@ -44,12 +44,14 @@ class Table:
         return [row[place] for row in self.rows]
 
 
-def parse_table(text: str, where: str, is_column: Callable[[str], bool]) -> Table:
+def parse_table(
+    text: str, where: str, is_column: Callable[[str], bool], most_lines: int
+) -> Table:
     """The table in a text; `is_column` knows the (folded) names of columns, by which a header is
     told from a ranking.
 
-    Raises VwsdError, naming the line, for an empty text, an empty line, two columns of one name
-    and rows of another width.
+    Raises VwsdError, naming the line, for an empty text, more than `most_lines`, an endless or an
+    empty line, two columns of one name and rows of another width.
     """
     if text.lstrip()[:1] in ("[", "{"):
         table = _json_table(text, where, is_column)
@@ -58,6 +60,19 @@ def parse_table(text: str, where: str, is_column: Callable[[str], bool]) -> Tabl
     lines = split_lines(text)
     if not lines:
         raise VwsdError("the prediction file is empty", where=where, remedy="Run the system again.")
+    if len(lines) > most_lines:
+        raise VwsdError(
+            f"{len(lines)} lines, {most_lines} at most make sense for this set",
+            where=where,
+            remedy="Give predictions of exactly this set, a line an item.",
+        )
+    long = [number for number, line in enumerate(lines, start=1) if len(line) > LONGEST_LINE]
+    if long:
+        raise VwsdError(
+            f"a line of more than {LONGEST_LINE} characters",
+            where=f"{where}:{long[0]}",
+            remedy="Write a line an item.",
+        )
     blank = [number for number, line in enumerate(lines, start=1) if not line.strip()]
     if blank:
         raise VwsdError(
@@ -159,7 +174,7 @@ def list_in(cell: Any) -> list | None:
     """The list that a cell holds, itself or as JSON or Python write one; None where it holds none."""
     if isinstance(cell, list):
         return cell
-    if not isinstance(cell, str) or len(cell) > LONGEST_LIST or not cell.strip().startswith("["):
+    if not isinstance(cell, str) or len(cell) > LONGEST_LINE or not cell.strip().startswith("["):
         return None
     try:
         found = json.loads(cell, parse_float=Number, parse_int=Number, parse_constant=Number)

@@ -34,7 +34,7 @@ from .textfile import (
 
 CANDIDATES = 10
 FIELDS = 2 + CANDIDATES
-MOST_JSON = 32 << 20  # characters; brackets alone take 20 times as much memory
+MOST_JSON = 16 << 20  # characters; brackets alone take 20 times as much memory
 # what people call the parts of an item, in headers and as keys
 TARGET_WORDS = frozenset("target word ambiguous_word lemma".split())
 PHRASE_WORDS = frozenset("phrase context text sentence full_phrase limited_context".split())
