@@ -137,6 +137,8 @@ def _call(arguments: list[str]) -> int:
         sys.modules["torch"].set_num_threads(1)
     try:
         return cli.main(arguments)
+    except SystemExit as e:                                     # a usage that argparse has explained
+        return e.code if isinstance(e.code, int) else 70
     except BaseException:
         traceback.print_exc()
         return 70
@@ -165,7 +167,7 @@ def listing(folder: Path) -> dict[str, tuple]:
 def left_behind(case: Case, before: dict[str, tuple], after: dict[str, tuple]) -> list[str]:
     """Paths that the call should not have left: temporary files, and anything that is not its output, its cache or its results."""
     allowed = ("cache", "results", "home", "hub", "tmp/.stdout", "tmp/.stderr", "tmp/vwsd-logs", *case.plan.leaves)
-    if "--out" in case.odd:
+    if "--out" in case.odd and case.odd[-1] != "full":          # a device that is replaced is a fault
         allowed = (*allowed, case.odd[-1] or "out")
     if case.plan.command == "run":
         allowed = (*allowed, "notebooks/.ipynb_checkpoints")

@@ -49,7 +49,7 @@ def _groups(out: str) -> object:
     return [(g["group"], round(g["f1"], 4), g["total"]) for g in json.loads(out)]
 
 
-ODD_OUT = (("--out", "/dev/full"), ("--out", "images"), ("--out", "a.tsv/below"), ("--out", "../" * 40 + "proc/none"), ("--out", "x" * 300), ("--out", ""),
+ODD_OUT = (("--out", "full"), ("--out", "images"), ("--out", "a.tsv/below"), ("--out", "../" * 40 + "proc/none"), ("--out", "x" * 300), ("--out", ""),
            ("--out", "images/image.0.png/x"))
 ODD_ENCODER = (("--encoder", ""), ("--encoder", "random@bf16"), ("--encoder", "../random"), ("--encoder", "clip-vit-b32"), ("--truncated", "keep"))
 

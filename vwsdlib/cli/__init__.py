@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code.
+    """Run the command line; returns the exit code. --help, --version and a wrong usage raise SystemExit, as argparse does.
 
     Every fault ends in one sentence on stderr: named ones with 2, those that are not meant to happen with 3 and a log file.
     """
@@ -68,11 +68,13 @@ def main(arguments: list[str] | None = None) -> int:
         sentence = VwsdError(f"the standard output cannot be written: {of_stdout.strerror or of_stdout}",
                              remedy="What was printed is lost; free some space, or send it elsewhere.")
         code = 2
+    if isinstance(sentence, SystemExit):                       # raised again for who calls us, once what was printed has arrived
+        raise sentence
     return _fail(name, sentence, code) if sentence else code
 
 
 def _carry_out(command_line: list[str]) -> tuple[int, str, object]:
-    """(exit code, subcommand, sentence for stderr or "") of one command line; whatever is raised becomes a sentence."""
+    """(exit code, subcommand, sentence for stderr or "") of one command line; whatever is raised becomes a sentence, but argparse's SystemExit."""
     name, debug = "", "--debug" in command_line
     try:
         with _ended_by_signals():
@@ -80,7 +82,7 @@ def _carry_out(command_line: list[str]) -> tuple[int, str, object]:
             name = options.command
             return COMMANDS[name][0](options), name, ""
     except SystemExit as e:                                    # of argparse: --help, or a usage that it has explained
-        return (e.code if isinstance(e.code, int) else 2), name, ""
+        return 0, name, e
     except KeyboardInterrupt:
         return 130, name, "interrupted; what was finished is kept, run it again to go on."
     except _Ended as e:
