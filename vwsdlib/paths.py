@@ -23,16 +23,25 @@ from pathlib import Path
 from .errors import VwsdError
 
 PACKAGE = Path(__file__).resolve().parent
-LONGEST_NAME = 200      # bytes of a name that becomes a file's; suffixes and a temporary's marks still fit into 255
-WRITERS = 8             # writers of one target at a time whose leftovers, should they be killed, the next one removes
+# bytes of a name that becomes a file's; suffixes and a temporary's marks still fit into 255
+LONGEST_NAME = 200
+# writers of one target at a time whose leftovers, should they be killed, the next one removes
+WRITERS = 8
 DRIVE = re.compile(r"[A-Za-z]:")
 STREAMS = ("/dev/stdin", "/dev/stdout", "/dev/stderr")
 
 
 def root() -> Path:
-    """The project's folder: `VWSD_HOME`, else the checkout this package sits in, else the working folder."""
+    """The project's folder: `VWSD_HOME`, else the checkout this package sits in, else the working folder.
+
+    VwsdError where `VWSD_HOME` leads nowhere, say to a home folder that does not exist.
+    """
     if home := os.environ.get("VWSD_HOME"):
-        return Path(home).expanduser().resolve()
+        try:
+            return Path(home).expanduser().resolve()
+        except (RuntimeError, OSError) as e:
+            raise VwsdError(f"VWSD_HOME leads nowhere: {e}",
+                            where=home, remedy="Set it to the project's folder.") from e
     checkout = PACKAGE.parent
     return checkout if (checkout / "notebooks" / "pipeline.yml").exists() else Path.cwd()
 
@@ -48,18 +57,22 @@ def cache_dir() -> Path:
 
 
 def results_dir(profile: str) -> Path:
-    """Folder of one profile's results (`VWSD_RESULTS`, default `<root>/results`, then the profile's name).
+    """Folder of one profile's results (`VWSD_RESULTS`, default `<root>/results`, then the profile's
+    name).
 
     VwsdError for a profile whose name is no plain name.
     """
-    return Path(os.environ.get("VWSD_RESULTS") or root() / "results") / safe_name(profile, "profile")
+    folder = Path(os.environ.get("VWSD_RESULTS") or root() / "results")
+    return folder / safe_name(profile, "profile")
 
 
 def safe_name(name: str, where: object = "") -> str:
-    """`name` itself where it can be one file's or folder's name and nothing else; else VwsdError with `where`.
+    """`name` itself where it can be one file's or folder's name and nothing else; else VwsdError
+    with `where`.
 
-    Whatever comes from a stored fact or a command line and becomes part of a path goes through here. Letters of any
-    language may stand in it; a separator, a control character, a leading dot or a drive's letter may not.
+    Whatever comes from a stored fact or a command line and becomes part of a path goes through
+    here. Letters of any language may stand in it; a separator, a control character, a leading dot
+    or a drive's letter may not.
     """
     if not isinstance(name, str):
         complaint = f"is no text but {type(name).__name__}"
@@ -92,9 +105,10 @@ def sha256_file(path: str | Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
+FULL = "Free some space or choose another folder; nothing that was there before is lost."
 REMEDIES = {
-    errno.ENOSPC: "Free some space or choose another folder; nothing that was there before is lost.",
-    errno.EDQUOT: "Free some space or choose another folder; nothing that was there before is lost.",
+    errno.ENOSPC: FULL,
+    errno.EDQUOT: FULL,
     errno.EACCES: "Choose a folder that you may write to, or change its permissions.",
     errno.EPERM: "Choose a folder that you may write to, or change its permissions.",
     errno.EROFS: "Choose a folder that you may write to: this file system is read-only.",
@@ -107,18 +121,21 @@ OTHER_REMEDY = "Choose another place; nothing that was there before is lost."
 
 
 def unwritable(error: OSError, where: object, what: str = "file") -> VwsdError:
-    """The sentence for `what`, to be written at `where`, that failed with `error`; its remedy fits the reason."""
+    """The sentence for `what`, to be written at `where`, that failed with `error`; its remedy fits
+    the reason."""
     remedy = REMEDIES.get(error.errno, OTHER_REMEDY)
-    return VwsdError(f"cannot write the {what}: {error.strerror or error}", where=where, remedy=remedy)
+    return VwsdError(f"cannot write the {what}: {error.strerror or error}",
+                     where=where, remedy=remedy)
 
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success flush it to disk and move it into place, on failure remove it.
 
-    A new file gets the mode that the umask leaves, one that is replaced keeps its own. A link is written through: what
-    it leads to is replaced. Temporaries that killed writers of this file left are removed first.
-    Raises VwsdError for a folder, a device, a pipe or a socket, and where the file cannot be written.
+    A new file gets the mode that the umask leaves, one that is replaced keeps its own. A link is
+    written through: what it leads to is replaced. Temporaries that killed writers of this file left
+    are removed first. Raises VwsdError for a folder, a device, a pipe or a socket, and where the
+    file cannot be written.
     """
     temporary = handle = None
     try:
@@ -142,31 +159,36 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 
 def _regular(path: Path) -> Path:
-    """`path`, or what it leads to where it is a link; VwsdError where something stands there that is no file."""
+    """`path`, or what it leads to where it is a link; VwsdError where something stands there that
+    is no file."""
     name = os.path.abspath(path)
     if name in STREAMS or name.startswith(("/dev/fd/", "/proc/")):
-        raise VwsdError("the output is a stream, not a file", where=path, remedy="Name a file to be written.")
+        raise VwsdError("the output is a stream, not a file",
+                        where=path, remedy="Name a file to be written.")
     target = Path(os.path.realpath(path)) if path.is_symlink() else path
     try:
         mode = target.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         return target
     if not stat.S_ISREG(mode):
-        raise VwsdError(f"the output is {_kind(mode)}, not a file", where=path, remedy="Name a file to be written.")
+        raise VwsdError(f"the output is {_kind(mode)}, not a file",
+                        where=path, remedy="Name a file to be written.")
     return target
 
 
 def _kind(mode: int) -> str:
     """What stands at a path, in words, by its mode."""
-    kinds = {stat.S_IFDIR: "a folder", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFIFO: "a pipe",
-             stat.S_IFSOCK: "a socket"}
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
+             stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
     return kinds.get(stat.S_IFMT(mode), "something else")
 
 
-# A living writer holds a lock on its temporary, which ends with its process; one whose lock can be had belongs to nobody.
+# A living writer holds a lock on its temporary, which ends with its process; one whose lock can
+# be had belongs to nobody.
 
 def _temporary(target: Path) -> tuple[Path, int]:
-    """A new, locked temporary file beside `target` and its open descriptor; those of dead writers are removed first."""
+    """A new, locked temporary file beside `target` and its open descriptor; those of dead writers
+    are removed first."""
     for number in range(WRITERS):
         with _unowned(_beside(target, number, "tmp"), os.O_RDWR) as path:
             if path:
@@ -220,11 +242,13 @@ def _unowned(path: Path, flags: int) -> Iterator[Path | None]:
 
 @contextmanager
 def staging_folder(target: str | Path, mark: str, what: str = "folder") -> Iterator[Path]:
-    """Yield an empty folder beside `target` that takes its place on success; on failure what was there stays.
+    """Yield an empty folder beside `target` that takes its place on success; on failure what was
+    there stays.
 
-    mark: name of a file that says who wrote the folder; it is put in, and a folder of other things is left alone.
-    Whatever killed runs for this target left is removed first, and the former folder put back where one of them
-    had just moved it away. Raises VwsdError, calling the folder `what`, where it is not ours or cannot be written.
+    mark: name of a file that says who wrote the folder; it is put in, and a folder of other things
+    is left alone. Whatever killed runs for this target left is removed first, and the former folder
+    put back where one of them had just moved it away. Raises VwsdError, calling the folder `what`,
+    where it is not ours or cannot be written.
     """
     target = Path(os.path.realpath(target))
     handle = None
@@ -254,7 +278,8 @@ def staging_folder(target: str | Path, mark: str, what: str = "folder") -> Itera
 
 @contextmanager
 def scratch_folder(name: str) -> Iterator[Path]:
-    """Yield an empty folder of the system's temporary one, which goes afterwards; those of killed runs go too."""
+    """Yield an empty folder of the system's temporary one, which goes afterwards; those of killed
+    runs go too."""
     target = Path(tempfile.gettempdir()) / f"vwsd-{safe_name(name)}-{os.getuid()}"
     try:
         _rescue(target)
@@ -274,12 +299,13 @@ def _own_folder(target: Path, mark: str, what: str) -> None:
         return
     if target.is_dir() and ((target / mark).exists() or not any(target.iterdir())):
         return
-    raise VwsdError(f"this is not a {what} that this command wrote, so it is left alone", where=target,
-                    remedy="Give --out another folder.")
+    raise VwsdError(f"this is not a {what} that this command wrote, so it is left alone",
+                    where=target, remedy="Give --out another folder.")
 
 
 def _rescue(target: Path) -> None:
-    """Remove the staging folders of dead processes; put the former folder back that one of them had moved away."""
+    """Remove the staging folders of dead processes; put the former folder back that one of them had
+    moved away."""
     for number in range(WRITERS):
         with _unowned(_beside(target, number, "staging"), os.O_RDONLY | os.O_DIRECTORY) as leftover:
             if leftover is None:

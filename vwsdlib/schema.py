@@ -22,7 +22,8 @@ Shape = TypeVar("Shape")
 AGAIN = "Make it again with the command that wrote it."
 MOST_BYTES = 1 << 30            # of one stored JSON; the largest that the project writes is far below
 SHOWN = 60                      # characters of a value that a message repeats
-UNBOUNDED = re.compile(rb"NaN|Infinity|[0-9][eE]\+?[0-9]{3}")      # may spell no number, where it stands in no text
+# may spell no number, where it stands in no text
+UNBOUNDED = re.compile(rb"NaN|Infinity|[0-9][eE]\+?[0-9]{3}")
 
 
 class Stored(BaseModel):
@@ -32,12 +33,14 @@ class Stored(BaseModel):
 
 
 def read_bytes(path: str | Path, what: str = "file", remedy: str = AGAIN) -> bytes:
-    """The bytes of a stored file; VwsdError where there is none, it is no plain file, cannot be read or is absurdly large."""
+    """The bytes of a stored file; VwsdError where there is none, it is no plain file, cannot be
+    read or is absurdly large."""
     path = Path(path)
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise VwsdError(f"the {what} is no file but a folder, a pipe or a device", where=path, remedy=remedy)
+            raise VwsdError(f"the {what} is no file but a folder, a pipe or a device",
+                            where=path, remedy=remedy)
         if status.st_size > MOST_BYTES:
             raise VwsdError(f"the {what} has more than {MOST_BYTES >> 30} GB", where=path, remedy=remedy)
         return path.read_bytes()
@@ -51,21 +54,25 @@ def parse(data: bytes, shape: type[Shape], where: object, what: str = "file", re
     try:
         found = _adapter(shape).validate_json(data)
     except ValidationError as e:
-        raise VwsdError(f"the {what} does not have its form: {_first(e)}", where=where, remedy=remedy) from None
+        raise VwsdError(f"the {what} does not have its form: {_first(e)}",
+                        where=where, remedy=remedy) from None
     if UNBOUNDED.search(data):
         try:
             json.loads(data, parse_constant=_refuse, parse_float=_finite)
         except ValueError as e:
-            raise VwsdError(f"the {what} does not have its form: {e}", where=where, remedy=remedy) from None
+            raise VwsdError(f"the {what} does not have its form: {e}",
+                            where=where, remedy=remedy) from None
     return found
 
 
-def validate(value: object, shape: type[Shape], where: object, what: str = "file", remedy: str = AGAIN) -> Shape:
+def validate(value: object, shape: type[Shape], where: object, what: str = "file",
+             remedy: str = AGAIN) -> Shape:
     """A value that was read by other means (YAML, say) as `shape`; VwsdError as of `parse`."""
     try:
         return _adapter(shape).validate_python(value)
     except ValidationError as e:
-        raise VwsdError(f"the {what} does not have its form: {_first(e)}", where=where, remedy=remedy) from None
+        raise VwsdError(f"the {what} does not have its form: {_first(e)}",
+                        where=where, remedy=remedy) from None
 
 
 def _refuse(word: str) -> NoReturn:
@@ -92,8 +99,10 @@ def read_jsonl(path: str | Path, shape: type[Shape], what: str = "file", remedy:
     return parse_lines(read_bytes(path, what, remedy), shape, path, what, remedy)
 
 
-def parse_lines(data: bytes, shape: type[Shape], where: object, what: str = "file", remedy: str = AGAIN) -> list[Shape]:
-    """The bytes of a file of a JSON value a line as a list of `shape`; VwsdError as of `read_jsonl`."""
+def parse_lines(data: bytes, shape: type[Shape], where: object, what: str = "file",
+                remedy: str = AGAIN) -> list[Shape]:
+    """The bytes of a file of a JSON value a line as a list of `shape`; VwsdError as of
+    `read_jsonl`."""
     found = []
     for number, line in enumerate(lines_of(data), start=1):
         found.append(parse(line, shape, f"{where}:{number}", what, remedy))

@@ -174,7 +174,7 @@ def stored_text(data: VwsdSet, kind: str, item_id: str) -> dict[str, str]:
     folder = results_dir(PROFILES.get(data.name, data.name)) / kind
     found = {}
     for path in sorted(folder.glob(f"*.{data.language}.{data.split}.jsonl")):
-        records = {record["id"]: record[STORED_TEXT[kind]] for record in read_records(path, kind)[0]}
+        records = {record["id"]: record[STORED_TEXT[kind]] for record in read_records(path, kind, ("id", STORED_TEXT[kind]))[0]}
         if records.get(item_id):
             found[path.name.split(".")[0]] = records[item_id]
     return found

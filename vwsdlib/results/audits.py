@@ -38,22 +38,26 @@ def write_audit(folder: Path, data: VwsdSet, *, profile: str, limit: int = 0) ->
             "mean_words": sum(len(i.phrase.split()) for i in data.items) / len(data.items),
             "meanings": {str(k): counts[k] for k in sorted(counts)}, "mean_meanings": sum(k * v for k, v in counts.items()) / sum(counts.values())}
     made["facts_sha256"] = _digest(made)
-    paths.write_text(Path(folder) / "audit" / f"{data.language}.{data.split}.json", json.dumps(made, indent=1, allow_nan=False) + "\n")
+    path = Path(folder) / "audit" / f"{data.language}.{data.split}.json"
+    paths.write_text(path, json.dumps(made, indent=1, allow_nan=False) + "\n")
     return made
 
 
 def read_audit(path: str | Path) -> dict:
-    """Read an audit back; VwsdError with file and key where it is not as it was written or stands under another set's name."""
+    """Read an audit back; VwsdError with file and key where it is not as it was written or stands
+    under another set's name."""
     from .shapes import Audit
 
     path = Path(path)
     raw = schema.read_bytes(path, "audit", AGAIN)
     known = schema.parse(raw, Audit, path, "audit", AGAIN)
     if path.stem != f"{known.language}.{known.split}":
-        raise VwsdError(f"the audit is of {known.language} {known.split}, not of what its name says", where=path, remedy=AGAIN)
+        raise VwsdError(f"the audit is of {known.language} {known.split}, not what its name says",
+                        where=path, remedy=AGAIN)
     found = json.loads(raw)
     if known.facts_sha256 not in (None, _digest(found)):
-        raise VwsdError("the audit is not the one that was written (facts_sha256)", where=path, remedy=AGAIN)
+        raise VwsdError("the audit is not the one that was written (facts_sha256)",
+                        where=path, remedy=AGAIN)
     return found
 
 

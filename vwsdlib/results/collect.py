@@ -52,7 +52,8 @@ class Collection:
     @cached_property
     def audits(self) -> dict[str, dict]:
         """`<language>.<split>` -> the audit that 01_data wrote, English first; VwsdError where one is damaged."""
-        files = sorted(self._files("audit/*.json"), key=lambda p: language_place(p.name.split(".")[0]))
+        files = self._files("audit/*.json")
+        files.sort(key=lambda path: language_place(path.name.split(".")[0]))
         return {path.stem: read_audit(path) for path in files}
 
     @property
@@ -68,7 +69,9 @@ class Collection:
         rows: dict[str, dict] = {}
         for row in found:
             if rows.setdefault(row["id"], row) is not row:
-                raise VwsdError(f"two stored facts give the row {row['id']}", where=self.folder, remedy="Two files hold one run; remove or rename one.")
+                raise VwsdError(f"two stored facts give the row {row['id']}",
+                                where=self.folder,
+                                remedy="Two files hold one run; remove or rename one.")
         return rows
 
     @cached_property
@@ -128,7 +131,9 @@ class Collection:
 def _named(path: Path, name: str) -> None:
     """VwsdError where a stored fact stands under another name than its meta says."""
     if path.stem != name:
-        raise VwsdError(f"the file holds '{name}', not what its name says", where=path, remedy="Give it its name back, or remove it with its .meta.json.")
+        raise VwsdError(f"the file holds '{name}', not what its name says",
+                        where=path,
+                        remedy="Give it its name back, or remove it with its .meta.json.")
 
 
 def _translations(path: Path) -> tuple[list[dict], dict]:
@@ -142,7 +147,8 @@ def _translations(path: Path) -> tuple[list[dict], dict]:
     language_place(known.source)
     for number, record in enumerate(records, start=1):
         if record["language"] != known.source:
-            raise VwsdError(f"language is {record['language']!r}, and {known.source!r} in the meta", where=f"{path}:{number}", remedy=AGAIN)
+            raise VwsdError(f"language is {record['language']!r}, and {known.source!r} in the meta",
+                            where=f"{path}:{number}", remedy=AGAIN)
     return records, meta
 
 

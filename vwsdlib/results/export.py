@@ -75,9 +75,11 @@ def parquet(runs: Sequence[Predictions], folder: Path) -> list[Path]:
 
 
 def dataset(runs: Sequence[Predictions], folder: Path) -> list[Path]:
-    """The rows of `to_dataset` as a folder `predictions` for `datasets.load_from_disk`, in place of an earlier export.
+    """The rows of `to_dataset` as a folder `predictions` for `datasets.load_from_disk`, in place of
+    an earlier export.
 
-    An earlier one stays until the new one is whole. VwsdError where the folder holds something else or cannot be written.
+    An earlier one stays until the new one is whole. VwsdError where the folder holds something else
+    or cannot be written.
     """
     made = to_dataset(runs)
     with staging_folder(folder / "predictions", MARK, "export") as staging:

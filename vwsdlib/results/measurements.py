@@ -31,7 +31,8 @@ class Measurement:
 
 
 def write_measurement(folder: Path, name: str, records: Iterable[dict], maps: dict[str, np.ndarray] | None = None, **meta: object) -> Measurement:
-    """Write records (and maps, as float16) below `folder`/measured; `meta` says what made them (profile, dataset, encoder identity ...).
+    """Write records (and maps, as float16) below `folder`/measured; `meta` says what made them
+    (profile, dataset, encoder identity ...).
 
     VwsdError for a name that cannot be a file's, and for a number that is not finite.
     """
@@ -46,14 +47,17 @@ def write_measurement(folder: Path, name: str, records: Iterable[dict], maps: di
         stored = save(halved)
         made["maps_sha256"] = paths.sha256_bytes(stored)
         paths.write_bytes(f"{stem}.safetensors", stored)
-    paths.write_text(f"{stem}.meta.json", json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False)
+    paths.write_text(f"{stem}.meta.json", f"{text}\n")
     return Measurement(name, made, records, maps or {})
 
 
 def read_measurement(path: str | Path) -> Measurement:
-    """Read `<name>.jsonl` back with its meta and maps; VwsdError with file, line and key where anything is not as it was written.
+    """Read `<name>.jsonl` back with its meta and maps; VwsdError with file, line and key where
+    anything is not as it was written.
 
-    Measurements that the report is made from have their forms in `shapes.MEASURED`; of others, numbers must be finite and none missing.
+    Measurements that the report is made from have their forms in `shapes.MEASURED`; of others,
+    numbers must be finite and none missing.
     """
     from .shapes import MEASURED, MeasurementMeta
 
@@ -67,9 +71,11 @@ def read_measurement(path: str | Path) -> Measurement:
     schema.parse_lines(data, shape, path, "measurement", AGAIN)
     records = [json.loads(line) for line in schema.lines_of(data)]
     if known.records != len(records):
-        raise VwsdError(f"{len(records)} records where {known.records} were written", where=path, remedy=AGAIN)
+        raise VwsdError(f"{len(records)} records where {known.records} were written",
+                        where=path, remedy=AGAIN)
     if known.lines_sha256 not in (None, paths.sha256_bytes(data)):
-        raise VwsdError("the records are not those that were written (lines_sha256)", where=path, remedy=AGAIN)
+        raise VwsdError("the records are not those that were written (lines_sha256)",
+                        where=path, remedy=AGAIN)
     maps = _read_maps(Path(f"{stem}.safetensors"), known.maps_sha256, path)
     return Measurement(known.name, json.loads(raw), records, maps)
 
@@ -82,12 +88,15 @@ def _read_maps(file: Path, expected: str | None, path: Path) -> dict[str, np.nda
 
     data = schema.read_bytes(file, f"file of maps beside {path.name}", AGAIN)
     if expected not in (None, paths.sha256_bytes(data)):
-        raise VwsdError(f"the maps beside {path.name} are not those that were written (maps_sha256)", where=file, remedy=AGAIN)
+        raise VwsdError(f"the maps of {path.name} are not those that were written (maps_sha256)",
+                        where=file, remedy=AGAIN)
     try:
         maps = {key: value.astype(np.float32) for key, value in load(data).items()}
     except (SafetensorError, ValueError, TypeError, KeyError) as e:
-        raise VwsdError(f"the maps beside {path.name} cannot be read: {e}", where=file, remedy=AGAIN) from e
+        raise VwsdError(f"the maps beside {path.name} cannot be read: {e}",
+                        where=file, remedy=AGAIN) from e
     for name, values in maps.items():
         if not np.isfinite(values).all():
-            raise VwsdError(f"the map {name!r} beside {path.name} holds a value that is not finite", where=file, remedy=AGAIN)
+            raise VwsdError(f"the map {name!r} beside {path.name} holds a value that is not finite",
+                            where=file, remedy=AGAIN)
     return maps

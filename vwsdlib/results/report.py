@@ -40,43 +40,50 @@ def write_report(profile: str, target: Path | None = None) -> Path:
     c = Collection(profile, source)
     if not c.predictions and not c.audits:
         raise VwsdError("nothing is stored for this profile", where=source, remedy=f"Run `vwsd run --profile {profile}` first.")
-    paths.write_text(target / "rows.jsonl", to_jsonl(_made("the rows", c, lambda: c.rows.values())))
+    rows = made_of("the rows", c, lambda: c.rows)
+    paths.write_text(target / "rows.jsonl", to_jsonl(rows.values()))
     tables = {}
     for name, make in TABLES.items():
-        if (table := _made(f"the table '{name}'", c, lambda make=make: make(c))) is not None:
+        if (table := made_of(f"the table '{name}'", c, lambda make=make: make(c))) is not None:
             tables[name] = table
-    stated = _made("the claims", c, lambda: claims(c, deviations()))
+    stated = made_of("the claims", c, lambda: claims(c, deviations()))
     for made in (*tables.values(), claims_table(stated)):
         write_table(made, target)
     figures = []
     for name, draw in FIGURES.items():
-        if (drawn := _made(f"the figure '{name}'", c, lambda draw=draw: draw(c))) is not None:
+        if (drawn := made_of(f"the figure '{name}'", c, lambda draw=draw: draw(c))) is not None:
             write_figure(name, drawn, target)
             figures.append(name)
-    facts = _made("the report", c, lambda: report_facts(c, stated, [*tables, "claims"], figures))
-    text = _made("the report", c, lambda: report_text(c, facts, tables))
-    paths.write_text(target / "report.json", json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    facts = made_of("the report", c, lambda: report_facts(c, stated, [*tables, "claims"], figures))
+    text = made_of("the report", c, lambda: report_text(c, facts, tables))
+    stored = json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False)
+    paths.write_text(target / "report.json", f"{stored}\n")
     paths.write_text(target / "report.md", text)
     return target
 
 
 def _results(profile: str) -> Path:
-    """Folder of a profile's results, which need not be there; VwsdError where something else stands in its place."""
+    """Folder of a profile's results, which need not be there; VwsdError where something else stands
+    in its place."""
     folder = paths.results_dir(profile)
     for place in (folder.parent, folder):
         if place.is_symlink() and not place.exists():
-            raise VwsdError("the folder of results is a link that leads nowhere", where=place, remedy="Remove the link, or set VWSD_RESULTS to a folder.")
+            raise VwsdError("the folder of results is a link that leads nowhere",
+                            where=place, remedy="Remove the link, or set VWSD_RESULTS to a folder.")
         if place.exists() and not place.is_dir():
-            raise VwsdError("a file stands where the folder of results is needed", where=place, remedy="Move it, or set VWSD_RESULTS to a folder.")
+            raise VwsdError("a file stands where the folder of results is needed",
+                            where=place, remedy="Move it, or set VWSD_RESULTS to a folder.")
     return folder
 
 
-def _made(what: str, c: Collection, make: Callable[[], Value]) -> Value:
-    """What `make` makes of the stored facts; VwsdError naming `what` where they do not hold what it needs."""
+def made_of(what: str, c: Collection, make: Callable[[], Value]) -> Value:
+    """What `make` makes of the stored facts; VwsdError naming `what` where they do not hold what it
+    needs."""
     try:
         return make()
     except (ArithmeticError, AttributeError, IndexError, LookupError, TypeError, ValueError) as e:
-        raise VwsdError(f"{what} cannot be made of the stored facts ({type(e).__name__}: {e})", where=c.folder, remedy=AGAIN) from e
+        raise VwsdError(f"{what} cannot be made of the stored facts ({type(e).__name__}: {e})",
+                        where=c.folder, remedy=AGAIN) from e
 
 
 def refresh_report(profile: str) -> tuple[Path, bool]:
@@ -84,12 +91,14 @@ def refresh_report(profile: str) -> tuple[Path, bool]:
     folder = _results(profile)
     stamp = folder / ".stamps" / "report.json"
     inputs = [p for part in FACTS for p in sorted((folder / part).glob("*.*"))]
-    state = {"code": code_sha256(), "facts": {p.name: _sha256(p) for p in inputs}, "deviations": deviations(), "reported": entries()}
+    hashes = {p.name: _sha256(p) for p in inputs}
+    state = {"code": code_sha256(), "facts": hashes, "deviations": deviations(), "reported": entries()}
     made_of = paths.sha256_bytes(json.dumps(state, sort_keys=True).encode())
     try:
         if json.loads(stamp.read_text()) == {"made_of": made_of, "files": _derived(folder)}:
             return folder, False
-    except (OSError, ValueError, RecursionError):     # no stamp, or none that can be read: the report is written again
+    # no stamp, or none that can be read: the report is written again
+    except (OSError, ValueError, RecursionError):
         pass
     write_report(profile)
     paths.write_text(stamp, json.dumps({"made_of": made_of, "files": _derived(folder)}, indent=1))
@@ -183,8 +192,10 @@ def _derived(folder: Path) -> dict[str, str]:
 def _sha256(path: Path) -> str:
     """Hash of a file's bytes; VwsdError where it cannot be read."""
     if not path.is_file():
-        raise VwsdError("among the stored facts is something that is no file", where=path, remedy="Remove it.")
+        raise VwsdError("among the stored facts is something that is no file",
+                        where=path, remedy="Remove it.")
     try:
         return paths.sha256_file(path)
     except OSError as e:
-        raise VwsdError(f"a file of the results cannot be read: {e.strerror or e}", where=path, remedy="Mend its permissions, or remove it.") from e
+        raise VwsdError(f"a file of the results cannot be read: {e.strerror or e}",
+                        where=path, remedy="Mend its permissions, or remove it.") from e

@@ -34,7 +34,8 @@ VERDICTS = {
 
 @cache
 def entries() -> tuple[dict, ...]:
-    """All entries of results/reported.yml, in file order; VwsdError where there is no such file or an entry of it is not as it must be."""
+    """All entries of results/reported.yml, in file order; VwsdError where there is no such file or
+    an entry of it is not as it must be."""
     from .shapes import Reported
 
     path = paths.root() / "results" / "reported.yml"
@@ -44,7 +45,8 @@ def entries() -> tuple[dict, ...]:
     try:
         found = yaml.safe_load(schema.read_bytes(path, what, MEND))
     except (yaml.YAMLError, UnicodeError, ValueError, RecursionError) as e:
-        raise VwsdError(f"the file of reported values is no YAML: {e}", where=path, remedy=MEND) from None
+        raise VwsdError(f"the file of reported values is no YAML: {e}",
+                        where=path, remedy=MEND) from None
     known = schema.validate(found, list[Reported], path, what, MEND)
     ids = [entry.id for entry in known]
     if twice := [name for number, name in enumerate(ids) if name in ids[:number]]:

@@ -65,7 +65,8 @@ def prediction_rows(p: Predictions) -> list[dict]:
     """hit@1 and MRR of one run; VwsdError where its meta does not say what made it."""
     n, k = len(p.items), hits(p.ranks)
     if absent := [key for key in FROM_META if key not in p.meta]:
-        raise VwsdError(f"the meta of the predictions says no {absent[0]}", where=p.run, remedy="Run the notebook that makes them again with --force.")
+        raise VwsdError(f"the meta of the predictions says no {absent[0]}",
+                        where=p.run, remedy="Run the notebook that makes them again with --force.")
     made = {key: p.meta[key] for key in FROM_META}
     measured = [("hit@1", percent(k, n), k, wilson(k, n)), ("mrr", mrr(p.ranks), None, bootstrap_mrr(p.ranks))]
     return [check({"id": f"{p.run}/{metric}", "metric": metric, "value": float(value), "k": k, "n": n, "ci_low": low, "ci_high": high, **made})
@@ -138,4 +139,8 @@ def to_jsonl(rows: Iterable[dict]) -> str:
     for a, b in zip(ordered, ordered[1:]):
         if a["id"] == b["id"]:
             raise VwsdError("two rows of one id", where=a["id"], remedy="Two notebooks own the same run; rename one.")
-    return "".join(json.dumps({k: r[k] for k in KEYS}, ensure_ascii=False, allow_nan=False) + "\n" for r in ordered)
+    lines = []
+    for row in ordered:
+        known = {key: row[key] for key in KEYS}
+        lines.append(json.dumps(known, ensure_ascii=False, allow_nan=False) + "\n")
+    return "".join(lines)

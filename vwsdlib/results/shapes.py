@@ -1,6 +1,8 @@
-"""Shapes of the stored facts and of what is made from them: what each file must hold before a number is taken from it.
+"""Shapes of the stored facts and of what is made from them: what each file must hold before a
+number is taken from it.
 
-One place for all of `results/<profile>/` and `results/reported.yml`; `schema.py` reads by them and words the refusal.
+One place for all of `results/<profile>/` and `results/reported.yml`; `schema.py` reads by them and
+words the refusal.
 """
 
 from __future__ import annotations
@@ -24,8 +26,10 @@ def _safe(name: str) -> str:
         raise ValueError(e.what) from None
 
 
-Name = Annotated[str, AfterValidator(_safe)]                                   # becomes part of a path
-Field_ = Annotated[str, StringConstraints(pattern=r"^[^\t\n\r\x00]*$")]        # stands in a line of the official layout
+# becomes part of a path
+Name = Annotated[str, AfterValidator(_safe)]
+# stands in a line of the official layout
+Cell = Annotated[str, StringConstraints(pattern=r"^[^\t\n\r\x00]*$")]
 Count = Annotated[int, Field(ge=0)]
 Some = Annotated[int, Field(ge=1)]
 Percent = Annotated[float, Field(ge=-1e-9, le=100 + 1e-9)]
@@ -74,14 +78,15 @@ class PredictionMeta(Made):
 
 
 class Line(Stored):
-    """A line of predictions/<run>.jsonl: an item, the text as scored, ten scores, the gold's rank."""
+    """A line of predictions/<run>.jsonl: an item, the text as scored, ten scores, the gold's
+    rank."""
 
     id: Name
     language: str
-    target: Field_
-    phrase: Field_
+    target: Cell
+    phrase: Cell
     text: str
-    candidates: Annotated[list[Field_], Field(min_length=CANDIDATES, max_length=CANDIDATES)]
+    candidates: Annotated[list[Cell], Field(min_length=CANDIDATES, max_length=CANDIDATES)]
     gold: str
     scores: Annotated[list[float], Field(min_length=CANDIDATES, max_length=CANDIDATES)]
     rank: Annotated[int, Field(ge=1, le=CANDIDATES)]
@@ -119,7 +124,8 @@ class Audit(Made):
     def _agrees(self) -> Self:
         _within_limit(self.limit, self.n)
         if sum(self.position_counts) != self.n:
-            raise ValueError(f"position_counts sum to {sum(self.position_counts)}, and there are {self.n} items")
+            total = sum(self.position_counts)
+            raise ValueError(f"position_counts sum to {total}, and there are {self.n} items")
         for rule in ("chance", "rarest", "most_frequent"):
             if rule not in self.intervals:
                 raise ValueError(f"intervals has no {rule}")
@@ -372,13 +378,15 @@ class WsdAnswer(Stored):
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
+        wanted = len(self.candidates)
         for name, values in self.scores.items():
-            if len(values) != len(self.candidates):
-                raise ValueError(f"{len(values)} scores '{name}' for {len(self.candidates)} candidates")
+            if len(values) != wanted:
+                raise ValueError(f"{len(values)} scores '{name}' for {wanted} candidates")
         return self
 
 
-MEASURED: dict[str, tuple[type[Stored], type[MeasuredMeta]]] = {    # name -> (a record's shape, the meta's)
+# name -> (a record's shape, the meta's)
+MEASURED: dict[str, tuple[type[Stored], type[MeasuredMeta]]] = {
     "centre_bias": (CentreBias, MeasuredMeta),
     "contrast": (Contrast, Contrasted),
     "crop_maps": (CropMap, MeasuredMeta),
@@ -424,7 +432,8 @@ class TranslationMeta(Stored):
     revision: str = ""
 
 
-# ---------------------------------------------------------------- what is made from facts, and what papers report
+# ---------------------------------------------------------------- what is made from facts, and
+# what papers report
 
 class Claim(Stored):
     """A claim of report.json."""
@@ -496,7 +505,8 @@ class Reported(Stored):
 
     def _of_context(self) -> None:
         values = self.value.split()
-        if self.sets is None or not isinstance(self.n, list) or not len(self.sets) == len(self.n) == len(values):
+        counts = self.n if isinstance(self.n, list) else []
+        if self.sets is None or not len(self.sets) == len(counts) == len(values):
             raise ValueError("an entry of context has as many values and n as sets")
         if not all(math.isfinite(float(value)) for value in values):
             raise ValueError("a value is not finite")

@@ -51,12 +51,14 @@ def figure(function: Callable[[Collection], Drawn | None]) -> Callable[[Collecti
 
 
 def write_figure(name: str, drawn: Drawn, folder: Path) -> list[Path]:
-    """Save `figures/<name>.png`, `.pdf` and `.json` (the numbers drawn) below `folder`; no clock goes into the files. VwsdError for a number that is not finite."""
+    """Save `figures/<name>.png`, `.pdf` and `.json` (the numbers drawn) below `folder`; no clock
+    goes into the files. VwsdError for a number that is not finite."""
     fig, numbers = drawn
     try:
         stated = json.dumps(numbers, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     except ValueError as e:
-        raise VwsdError(f"a number of the figure '{name}' is not finite", where=folder, remedy="Look at the stored facts behind it.") from e
+        raise VwsdError(f"a number of the figure '{name}' is not finite",
+                        where=folder, remedy="Look at the stored facts behind it.") from e
     stem = Path(folder) / "figures" / paths.safe_name(name, "figure")
     metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None, "Creator": None}}
     written = []

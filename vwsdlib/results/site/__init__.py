@@ -17,16 +17,19 @@ from ... import paths, schema
 from ...errors import VwsdError
 from ..collect import Collection
 from ..figures import FIGURES
-from ..report import deviations, scope
+from ..report import deviations, made_of, scope
 from ..shapes import Report
 from ..tables import TABLES, Column, Table, claims_table, write_table
 from . import documents, items
 
 HERE = Path(__file__).parent
-# What a page may do, whatever stands in it: show its own style, script and pictures. `file:` beside 'self', for not every browser
-# takes a page on disk for its own origin. Styles of single elements are those that safe_html.py let through.
-POLICY = ("default-src 'none'; img-src 'self' file: data:; style-src 'self' file:; style-src-attr 'unsafe-inline'; script-src 'self' file:; "
-          "script-src-attr 'none'; base-uri 'none'; form-action 'none'")
+# What a page may do, whatever stands in it: show its own style, script and pictures. `file:`
+# beside 'self', for not every browser
+# takes a page on disk for its own origin. Styles of single elements are those that safe_html.py
+# let through.
+POLICY = ("default-src 'none'; img-src 'self' file: data:; style-src 'self' file:; "
+          "style-src-attr 'unsafe-inline'; script-src 'self' file:; script-src-attr 'none'; "
+          "base-uri 'none'; form-action 'none'")
 MARK = ".vwsd-site"                                                  # in a folder that this module wrote and may replace
 NAV = {"index.html": "Overview", "claims.html": "Claims", "tables/index.html": "Tables", "figures.html": "Figures", "items/index.html": "Items",
        "notebooks/index.html": "Notebooks", "deviations.html": "Deviations", "provenance.html": "Provenance", "again.html": "Run again"}
@@ -67,7 +70,9 @@ def write_site(profile: str, target: Path | None = None, notebooks: Sequence[dic
         for path in (*sorted((HERE / "static").iterdir()), *(source / name for name in LINKED)):
             shutil.copyfile(path, folder / path.name)
         sets = items.sets_of(c)
-        site = Site(folder, {"policy": POLICY, "profile": profile, "scope": documents.inline(scope(c)), "nav": NAV, "facts": facts, "slowest": slowest})
+        common = {"policy": POLICY, "profile": profile, "scope": documents.inline(scope(c)),
+                  "nav": NAV, "facts": facts, "slowest": slowest}
+        site = Site(folder, common)
         tables = _tables(site, c, facts)
         _figures(site, source, facts, sorted({s.data.credit for s in sets if s.data}))
         items.write_items(site, sets)
@@ -88,7 +93,8 @@ def _report(profile: str, source: Path) -> dict:
         raise VwsdError("there is no report that could be shown", where=path, remedy=remedy)
     facts = schema.read_json(path, Report, "report", remedy).model_dump()
     if unknown := [name for name in facts["figures"] if name not in FIGURES]:
-        raise VwsdError(f"the report speaks of a figure '{unknown[0]}', and there is none", where=path, remedy=remedy)
+        raise VwsdError(f"the report speaks of a figure '{unknown[0]}', and there is none",
+                        where=path, remedy=remedy)
     wanted = [*LINKED, *(f"figures/{name}{suffix}" for name in facts["figures"] for suffix in DRAWN)]
     if missing := [name for name in wanted if not (source / name).is_file()]:
         raise VwsdError(f"{missing[0]} of the report is missing", where=source, remedy=remedy)
@@ -113,7 +119,11 @@ def cells(made: Table) -> list[list[dict]]:
 def _tables(site: Site, c: Collection, facts: dict) -> dict[str, Table]:
     """A page for each table of the report with its CSV and LaTeX; the claims with their ids on a page of their own."""
     stated = claims_table(facts["claims"])
-    tables = {name: made for name in facts["tables"] if name in TABLES and (made := TABLES[name](c))}
+    tables = {}
+    for name in facts["tables"]:
+        make = TABLES.get(name, lambda c: None)
+        if made := made_of(f"the table '{name}'", c, lambda make=make: make(c)):
+            tables[name] = made
     for made in (*tables.values(), stated):
         write_table(made, site.folder)
     for name, made in tables.items():
@@ -138,7 +148,7 @@ def _again(c: Collection, notebooks: Sequence[dict]) -> Table:
     """Every row with the notebook that owns it and the command that makes it again."""
     owner = {path: n["name"] for n in notebooks for path in n["outputs"]}
     rows = []
-    for row in c.rows.values():
+    for row in made_of("the rows", c, lambda: c.rows.values()):
         name = owner.get(_file_of(row))
         command = f"vwsd run --profile {c.profile} --only {name}" if name else None   # a run of other settings has no owner in the plan
         rows.append({**row, "notebook": name, "command": command})

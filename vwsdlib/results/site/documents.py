@@ -66,7 +66,8 @@ def tame(html: str, pages: Mapping[str, str]) -> str:
 def rendered(path: Path, pages: Mapping[str, str]) -> tuple[str, str]:
     """(title, HTML) of an executed notebook; VwsdError where it cannot be read.
 
-    Of an output's forms those are shown that can be made safe: HTML, Markdown, pictures of pixels, text.
+    Of an output's forms those are shown that can be made safe: HTML, Markdown, pictures of pixels,
+    text.
     """
     from html import escape
 
@@ -75,14 +76,19 @@ def rendered(path: Path, pages: Mapping[str, str]) -> tuple[str, str]:
 
     notebook = _read(path)
     forms = Config({"NbConvertBase": {"display_data_priority": list(FORMS)}})
-    exporter = HTMLExporter(config=forms, template_name="basic", exclude_anchor_links=True, sanitize_html=True)
-    exporter.register_filter("clean_html", lambda html: safe(inlined(html), pages))     # each part by itself, so that none opens into the next
+    exporter = HTMLExporter(config=forms, template_name="basic",
+                            exclude_anchor_links=True, sanitize_html=True)
+    # each part by itself, so that none opens into the next
+    exporter.register_filter("clean_html", lambda html: safe(inlined(html), pages))
     try:
         html, _ = exporter.from_notebook_node(notebook)
     except Exception as e:      # whatever nbconvert raises over outputs of another shape
-        raise VwsdError(f"the executed notebook cannot be shown: {e!r}", where=path, remedy=AGAIN) from e
-    lines = [line for cell in notebook.cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
-    heads = [line[2:].strip() for line in lines if line.startswith("# ")]
+        raise VwsdError(f"the executed notebook cannot be shown: {e!r}",
+                        where=path, remedy=AGAIN) from e
+    heads = []
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            heads += [line[2:].strip() for line in cell.source.splitlines() if line.startswith("# ")]
     title = heads[0] if heads else path.stem
     return title, tame(html if heads else f"<h1>{escape(title)}</h1>{html}", pages)
 
@@ -94,7 +100,8 @@ def _read(path: Path):
     try:
         return nbformat.read(path, as_version=4)
     except Exception as e:      # whatever nbformat raises over JSON of another shape
-        raise VwsdError("the executed notebook is missing or broken", where=path, remedy=AGAIN) from e
+        raise VwsdError("the executed notebook is missing or broken",
+                        where=path, remedy=AGAIN) from e
 
 
 def write_notebooks(site: Site, folder: Path, about: Mapping[str, str]) -> list[dict]:

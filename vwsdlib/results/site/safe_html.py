@@ -1,7 +1,8 @@
-"""HTML of notebooks made safe: a list of what may stay, held by a well-kept sanitiser (nh3), and nothing else gets through.
+"""HTML of notebooks made safe: what may stay is listed, and a well-kept sanitiser (nh3) holds to it.
 
-Text, tables and pictures of pixels look as they did. What runs, loads, asks or leads elsewhere than to the web or
-to a page of the site goes; style sheets go too, after their rules were written into the elements they meet.
+Text, tables and pictures of pixels look as they did. What runs, loads, asks or leads elsewhere
+than to the web or to a page of the site goes; style sheets go too, after their rules were written
+into the elements they meet.
 """
 
 from __future__ import annotations
@@ -13,14 +14,20 @@ from functools import cache
 WEB = ("https://", "http://")
 PICTURE = re.compile(r"data:image/(png|jpeg|gif|webp);base64,[A-Za-z0-9+/=\s]+")
 NUMBER = re.compile(r"\d{1,4}%?")
-WORD = re.compile(r"[a-z-]{1,20}")
-TAGS = frozenset("""a abbr b bdi bdo blockquote br caption center cite code col colgroup dd del details dfn div dl dt em
-    figcaption figure h1 h2 h3 h4 h5 h6 hr i img ins kbd li mark ol p pre q rp rt ruby s samp small span strong sub
-    summary sup table tbody td tfoot th thead time tr tt u ul var wbr""".split())
-GONE = frozenset("""applet area audio base basefont bgsound button canvas command datalist dialog embed fieldset form
-    frame frameset head iframe input isindex keygen legend link map math menu meta noembed noframes noscript object
-    optgroup option output param picture plaintext portal script select slot source style svg template textarea title
-    track video xmp""".split())                                           # with all that they hold
+# stay
+TAGS = frozenset("""
+    a abbr b bdi bdo blockquote br caption center cite code col colgroup dd del details dfn div
+    dl dt em figcaption figure h1 h2 h3 h4 h5 h6 hr i img ins kbd li mark ol p pre q rp rt ruby
+    s samp small span strong sub summary sup table tbody td tfoot th thead time tr tt u ul var
+    wbr
+""".split())
+# go with all that they hold; every other tag goes, and what it holds stays
+GONE = frozenset("""
+    applet area audio base basefont bgsound button canvas command datalist dialog embed fieldset
+    form frame frameset head iframe input isindex keygen legend link map math menu meta noembed
+    noframes noscript object optgroup option output param picture plaintext portal script select
+    slot source style svg template textarea title track video xmp
+""".split())
 EVERYWHERE = {"class", "dir", "lang", "style", "title"}
 OF_TAG = {
     "a": {"href"},
@@ -31,32 +38,45 @@ OF_TAG = {
     "col": {"span"},
     "colgroup": {"span"},
     "table": {"border"},
-    "div": {"aria-label", "role", "tabindex"},      # of the boxes that this module's callers put around what is wide
+    # of the boxes that this module's callers put around what is wide
+    "div": {"aria-label", "role", "tabindex"},
 }
 SIZES = {"border", "colspan", "height", "rowspan", "span", "start", "width"}
-FIXED = {"role": {"group"}, "tabindex": {"0"}, "scope": {"col", "row"}, "dir": {"auto", "ltr", "rtl"}, "aria-label": {"Table", "Text"}}
-STYLES = frozenset("""background-color border border-bottom border-bottom-color border-bottom-style border-bottom-width
-    border-collapse border-color border-left border-right border-spacing border-style border-top border-width
-    caption-side color direction font-family font-size font-style font-variant font-weight height letter-spacing
-    line-height list-style-type max-width min-width opacity padding padding-bottom padding-left padding-right
-    padding-top text-align text-decoration text-indent text-transform unicode-bidi vertical-align white-space width
-    word-break word-spacing""".split())
-LOADING = re.compile(r"[\\@<>{}]|url|image|expression|var\s*\(|attr\s*\(|env\s*\(|/\*", re.I)      # in a value of a style
-BOXES = frozenset("""border-box-sizing cell code_cell highlight hl-ipython3 inner_cell input input_area input_prompt output
-    output_area output_error output_execute_result output_html output_jpeg output_latex output_markdown output_png
-    output_prompt output_stderr output_stdout output_stream output_subarea output_text output_wrapper prompt
-    rendered rendered_html scroll text_cell text_cell_render dataframe unconfined""".split())      # classes of nbconvert and pandas
+FIXED = {"role": {"group"}, "tabindex": {"0"}, "scope": {"col", "row"},
+         "dir": {"auto", "ltr", "rtl"}, "aria-label": {"Table", "Text"}}
+# properties of a style that stay
+STYLES = frozenset("""
+    background-color border border-bottom border-bottom-color border-bottom-style
+    border-bottom-width border-collapse border-color border-left border-right border-spacing
+    border-style border-top border-width caption-side color direction font-family font-size
+    font-style font-variant font-weight height letter-spacing line-height list-style-type
+    max-width min-width opacity padding padding-bottom padding-left padding-right padding-top
+    text-align text-decoration text-indent text-transform unicode-bidi vertical-align
+    white-space width word-break word-spacing
+""".split())
+# what a value of a style may not hold
+LOADING = re.compile(r"[\\@<>{}]|url|image|expression|var\s*\(|attr\s*\(|env\s*\(|/\*", re.I)
+# classes of nbconvert and pandas
+BOXES = frozenset("""
+    border-box-sizing cell code_cell highlight hl-ipython3 inner_cell input input_area
+    input_prompt output output_area output_error output_execute_result output_html output_jpeg
+    output_latex output_markdown output_png output_prompt output_stderr output_stdout
+    output_stream output_subarea output_text output_wrapper prompt rendered rendered_html scroll
+    text_cell text_cell_render dataframe unconfined
+""".split())
 ANSI = re.compile(r"ansi-[a-z0-9-]+")
 
 
 def safe(html: str, pages: Mapping[str, str]) -> str:
-    """HTML reduced to what may stay; links lead to the web or, by the last part of their address, to one of `pages` (name -> page)."""
+    """HTML reduced to what may stay; links lead to the web or, by the last part of their address,
+    to one of `pages` (name -> page)."""
     import nh3
 
     attributes = {tag: EVERYWHERE | OF_TAG.get(tag, set()) for tag in TAGS}
-    kept = set(TAGS)
-    return nh3.clean(html, tags=kept, clean_content_tags=set(GONE), attributes=attributes, attribute_filter=_filter(pages), strip_comments=True,
-                     link_rel="noopener noreferrer", url_schemes={"http", "https", "data"}, filter_style_properties=set(STYLES))
+    return nh3.clean(
+        html, tags=set(TAGS), clean_content_tags=set(GONE), attributes=attributes,
+        attribute_filter=_filter(pages), strip_comments=True, link_rel="noopener noreferrer",
+        url_schemes={"http", "https", "data"}, filter_style_properties=set(STYLES))
 
 
 def _filter(pages: Mapping[str, str]) -> Callable[[str, str, str], str | None]:
@@ -65,7 +85,8 @@ def _filter(pages: Mapping[str, str]) -> Callable[[str, str, str], str | None]:
 
     def value_of(tag: str, name: str, value: str) -> str | None:
         if name == "href":
-            return value if value in leads or value.startswith(WEB) else pages.get(value.rsplit("/", 1)[-1])
+            known = value in leads or value.startswith(WEB)
+            return value if known else pages.get(value.rsplit("/", 1)[-1])
         if name == "src":
             return value if PICTURE.fullmatch(value) else None
         if name in SIZES:
@@ -82,7 +103,8 @@ def _filter(pages: Mapping[str, str]) -> Callable[[str, str, str], str | None]:
 
 
 def _style(value: str) -> str | None:
-    """A style without the declarations that could load something; nh3 then keeps only the properties of STYLES."""
+    """A style without the declarations that could load something; nh3 then keeps only the
+    properties of STYLES."""
     kept = [part.strip() for part in value.split(";") if part.strip() and not LOADING.search(part)]
     return "; ".join(kept) or None
 
@@ -100,9 +122,11 @@ def _code_classes() -> frozenset[str]:
 
 
 def inlined(html: str) -> str:
-    """HTML whose style sheets are written into the elements that they meet, so that a table drawn with pandas' Styler keeps its looks.
+    """HTML whose style sheets are written into the elements that they meet, so that a table drawn
+    with pandas' Styler keeps its looks.
 
-    Plain rules alone: no conditions (@media), no states (:hover). The sheets themselves stay for `safe` to remove.
+    Plain rules alone: no conditions (@media), no states (:hover). The sheets themselves stay for
+    `safe` to remove.
     """
     if "<style" not in html.casefold():
         return html
@@ -118,7 +142,8 @@ def inlined(html: str) -> str:
 
 
 def _rules(sheet: str) -> Iterator[tuple[str, str]]:
-    """(selector, declarations) of the plain rules of a style sheet; the last goes first, for what stands later in a style wins."""
+    """(selector, declarations) of the plain rules of a style sheet; the last goes first, for what
+    stands later in a style wins."""
     import tinycss2
 
     rules = tinycss2.parse_stylesheet(sheet, skip_comments=True, skip_whitespace=True)
@@ -133,7 +158,8 @@ def _met(soup, selector: str) -> list:
     """The elements that a selector meets; none where it cannot be read or tells a state."""
     from soupsieve import SelectorSyntaxError
 
-    if re.fullmatch(r"#[\w-]+", selector):                  # nearly all of Styler's, a thousand a table
+    # nearly all of Styler's, a thousand a table
+    if re.fullmatch(r"#[\w-]+", selector):
         return soup(id=selector[1:])
     try:
         return soup.select(selector)

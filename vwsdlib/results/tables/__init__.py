@@ -99,11 +99,13 @@ def table(function: Callable[[Collection], Table | None]) -> Callable[[Collectio
 
 
 def write_table(made: Table, folder: Path) -> list[Path]:
-    """The three files of a table below `folder`/tables; VwsdError where a cell holds a NaN or an infinity."""
+    """The three files of a table below `folder`/tables; VwsdError where a cell holds a NaN or an
+    infinity."""
     for column in made.columns:
         for row in made.rows:
             if isinstance(value := row.get(column.key), float) and not math.isfinite(value):
-                raise VwsdError(f"a number of the table '{made.name}' is not finite ({column.key})", where=folder, remedy="Look at the stored facts behind it.")
+                raise VwsdError(f"a number of the table '{made.name}' is not finite ({column.key})",
+                                where=folder, remedy="Look at the stored facts behind it.")
     stem = Path(folder) / "tables" / paths.safe_name(made.name, "table")
     return [paths.write_text(f"{stem}.csv", made.csv()), paths.write_text(f"{stem}.md", made.markdown()), paths.write_text(f"{stem}.tex", made.latex())]
 
@@ -118,7 +120,8 @@ def set_title(c: Collection) -> str:
 
 
 def _part(facts: list[dict]) -> str:
-    """How a caption says that not all items were taken; where some facts are of all items and some are not, n says which."""
+    """How a caption says that not all items were taken; where some facts are of all items and some
+    are not, n says which."""
     limits = sorted({fact["limit"] for fact in facts if fact["limit"]})
     if not limits:
         return ""
