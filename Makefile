@@ -1,5 +1,6 @@
 # Two commands do all the set-up: `make demo` runs the companion on its built-in default, `make test` passes the tests.
 # Each target installs what it needs into .venv and does nothing that is already done.
+# Every file that pip fetches is held to its hash in requirements.lock (tools/lock.py: pip install --require-hashes).
 
 VENV   ?= .venv
 BIN    := $(VENV)/bin
