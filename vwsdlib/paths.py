@@ -176,6 +176,17 @@ def _regular(path: Path) -> Path:
     return target
 
 
+def refuse_special(path: str | Path, what: str = "file", remedy: str = "Name a file.") -> None:
+    """VwsdError where a pipe, a socket or a device stands at `path`: reading it would wait, or
+    never end. What is not there, or cannot be looked at, is left to who opens it."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise VwsdError(f"the {what} is {_kind(mode)}, which is not opened", where=path, remedy=remedy)
+
+
 def _kind(mode: int) -> str:
     """What stands at a path, in words, by its mode."""
     kinds = {stat.S_IFDIR: "a folder", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",

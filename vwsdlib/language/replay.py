@@ -17,7 +17,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from ..errors import VwsdError
-from ..paths import quiet, sha256_bytes, sha256_file, write_text
+from ..paths import quiet, refuse_special, sha256_bytes, sha256_file, write_text
 
 SHIPPED = "as shipped"    # a setting that is read from the checkpoint's own files; its value stands in the identity
 # All that generate() can be told and that could move an answer, with the library's default; the token ids are the checkpoint's.
@@ -80,6 +80,7 @@ def replay(name: str, facts: Mapping, texts: Sequence[str], load: Callable[[], C
 def read_store(path: Path) -> dict[str, str]:
     """Key -> answer; a line that a kill cut off is passed over, its text is asked again."""
     known = {}
+    refuse_special(path, "store of answers", "Remove it.")
     for line in path.read_bytes().split(b"\n") if path.exists() else ():
         try:
             stored = json.loads(line)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import VwsdError
 from ..finite import DIVERGED, EARLIER
-from ..paths import sha256_bytes, write_bytes
+from ..paths import refuse_special, sha256_bytes, write_bytes
 from .config import Config
 from .model import PolClip
 
@@ -38,6 +38,7 @@ def read_checkpoint(path: str | Path) -> tuple[Config, dict, dict[str, Tensor]]:
     """(configuration, about, tensors by name) of a checkpoint; VwsdError where it is damaged or no checkpoint of PolCLIP."""
     if Path(path).is_dir():
         raise VwsdError("this is a folder, a checkpoint file is needed", where=path, remedy="Give the file in it: best.safetensors or last.safetensors.")
+    refuse_special(path, "checkpoint")
     try:
         with safe_open(path, "pt") as f:
             header = f.metadata() or {}

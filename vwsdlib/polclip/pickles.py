@@ -15,6 +15,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 from ..errors import VwsdError
+from ..paths import refuse_special
 
 MOST_BYTES = 16 << 20        # of a file; a picture [3, 224, 224] of float64 has 1.2 MB
 MOST_OPCODES = 10_000        # of a pickle; a tensor's has some 50
@@ -31,6 +32,7 @@ BINBYTES8 PUT BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET GLOBAL STACK_GLO
 def read_whole(path: str | Path) -> bytes:
     """A picture's file; VwsdError where it cannot be read or is larger than any picture's."""
     path = Path(path)
+    refuse_special(path)
     try:
         size = path.stat().st_size
         if size > MOST_BYTES:

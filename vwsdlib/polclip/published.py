@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from ..data.items import CANDIDATES, REFETCH, Item
 from ..data.wsd import SETS
 from ..errors import VwsdError
-from ..paths import quiet, sha256_bytes, write_bytes
+from ..paths import quiet, refuse_special, sha256_bytes, write_bytes
 from .pickles import dense, load_torch, read_whole, unpickle
 from .records import Candidate, Record, checked, write_records
 
@@ -87,6 +87,7 @@ def _read(path: str | Path, parse: Callable[[dict, str], T]) -> Iterator[T]:
     import ijson
 
     number = 0
+    refuse_special(path)
     try:
         with open(path, "rb") as f:
             for number, item in enumerate(ijson.items(_Shallow(f, path), "item", use_float=True), start=1):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..data.wsd import WsdItem
 from ..errors import VwsdError
-from ..paths import atomic
+from ..paths import atomic, refuse_special
 
 NEEDED = {"id": str, "language": str, "words": list, "span": list, "candidates": list, "golds": list}
 OPTIONAL = {"pos": str, "set": str, "definition": str}
@@ -142,6 +142,7 @@ def read_records(path: str | Path) -> Iterator[Record]:
     Raises VwsdError, naming file and line, for what `checked` names, a wrong type or field, and a last line that is cut off.
     """
     path = Path(path)
+    refuse_special(path)
     try:
         with open(path, encoding="utf-8") as f:
             number = 0

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from ..data.sets import picture_names
 from ..errors import VwsdError
-from ..paths import cache_dir, quiet, sha256_bytes, write_text
+from ..paths import cache_dir, quiet, refuse_special, sha256_bytes, write_text
 from .config import Config
 from .packing import pack
 from .published import read_metadata
@@ -79,6 +79,7 @@ def count_batches(path: Path, roots: Mapping[str, str | Path], missing: str = "e
 
 def _counted(note: Path) -> int:
     """How many batches a note of the cache says, 0 where there is none that says it: then they are counted again."""
+    refuse_special(note, "cache's note", "Remove it.")
     try:
         counted = json.loads(note.read_bytes())["batches"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

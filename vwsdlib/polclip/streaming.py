@@ -10,7 +10,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from ..errors import VwsdError
-from ..paths import atomic, quiet, sha256_bytes
+from ..paths import atomic, quiet, refuse_special, sha256_bytes
 from .records import Record, from_json, to_json
 
 ROWS = 8  # a row group is read at once; with 20 pictures of 1 MB a record, 160 MB
@@ -69,6 +69,7 @@ def _write_shard(path: Path, records: Sequence[Record]) -> None:
 
 
 def _bytes(path: str, record: Record) -> bytes:
+    refuse_special(path, "picture")
     try:
         return Path(path).read_bytes()
     except OSError as e:

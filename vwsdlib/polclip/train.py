@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..errors import VwsdError
-from ..paths import quiet, write_text
+from ..paths import quiet, refuse_special, write_text
 from .batches import Coder, collate, picture_names
 from .checkpoints import AGAIN, check_weights, own_tensors, put, read_checkpoint, write_checkpoint
 from .config import LOSSES, Config
@@ -143,6 +143,7 @@ class _Run:
                 self.optimizer.state[parameter] = {kind: tensors[f"{kind}/{name}"].to(where.get(kind, parameter.device)) for kind in MOMENTS}
         if self.its.is_main_process:
             log = self.folder / "log.jsonl"
+            refuse_special(log, "log", "Remove it; the checkpoints beside it are kept.")
             lines = log.read_bytes().decode("utf-8", "replace").split("\n") if log.exists() else []
             write_text(log, "".join(f"{line}\n" for line in lines if _written_before(line, self.step, self.epoch)))
 
