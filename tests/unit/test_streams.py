@@ -56,7 +56,7 @@ def rows_of(place, folder=None):
 
 def store_key(path):
     from vwsdlib.encoders.store import _file_key
-    return _file_key(path)
+    return _file_key(path).key
 
 
 def torchrun(place, processes):
