@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from ..errors import VwsdError, known
@@ -58,6 +57,7 @@ def train(o: argparse.Namespace) -> int:
     """
     import torch
 
+    from ..encoders.streams import rank
     from ..pipeline import parse_settings
     from ..polclip import study
     from ..polclip.config import make_config
@@ -68,11 +68,12 @@ def train(o: argparse.Namespace) -> int:
 
     if o.save_every < 0:
         raise VwsdError("--save-every is below 0", remedy="Give a number of steps; 0 saves at the end of each epoch alone.")
+    process, _ = rank()
     config, its = make_config(o.preset, **parse_settings(o.settings)), _study(o)
     model = PolClip(config)
     states = held_states(PictureStates(model.backbone, its.keep_states))
     run(model, study.data_of(its, config, states), o.out, study.dev_of(its, states), o.save_every)
-    if os.environ.get("RANK", "0") == "0":                                            # of several processes one speaks
+    if process == 0:                                                                  # of several processes one speaks
         _print_run(o.out)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
