@@ -252,3 +252,14 @@ def test_a_nan_is_no_answer(official, own_folders, tmp_path):
     with pytest.raises(VwsdError, match="1 of 3 scores are no numbers"):
         all_numbers(np.array([0.0, np.nan, -np.inf]), "here")
     assert all_numbers(np.array([0.0, -np.inf]), "here").shape == (2,)
+
+
+def test_an_encoder_that_tells_nothing_apart_is_refused_unless_ties_are_allowed(official, own_folders, monkeypatch, capsys):
+    data, gold, images = official
+    one_vector = np.eye(1, RandomEncoder.dim, dtype=np.float32)
+    monkeypatch.setattr(RandomEncoder, "encode_images", lambda self, pictures: np.repeat(one_vector, len(pictures), axis=0))
+    asked = ("evaluate", "--data", data, "--gold", gold, "--images", images, "--encoder", "random")
+    code, _, err = run(capsys, *asked)
+    assert code == 2 and "all ten scores are equal" in err and "--allow-ties" in err
+    code, out, err = run(capsys, *asked, "--allow-ties", "--json")
+    assert code == 0 and "a tie decides 6 of 6 items" in err and json.loads(out)["systems"][0]["ties"] == 6

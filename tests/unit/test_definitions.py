@@ -9,7 +9,8 @@ from chat_double import served
 
 from vwsdlib.data.emojiwsd.senses import senses
 from vwsdlib.data.items import Item
-from vwsdlib.data.languages import language_code, language_for, language_note
+from vwsdlib.data.items import language_for, language_note
+from vwsdlib.data.languages import language_code
 from vwsdlib.data.sets import load_set
 from vwsdlib.data.wsd import WsdItem
 from vwsdlib.errors import VwsdError

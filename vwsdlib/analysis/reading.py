@@ -97,7 +97,7 @@ def read_predictions(
     if table.header:
         _note_copies(table, scores, where)
     if not allow_ties:
-        _refuse_constant(scores, where)
+        refuse_constant(scores, where)
     return scores
 
 
@@ -588,7 +588,10 @@ def _note_copies(table: Table, scores: np.ndarray, where: str) -> None:
         )
 
 
-def _refuse_constant(scores: np.ndarray, where: str) -> None:
+def refuse_constant(scores: np.ndarray, where: str) -> None:
+    """VwsdError where all scores of each item are the same, so that the rule for ties alone would
+    answer. scores: [n, c]; where: the file or the encoder they come from.
+    """
     if (scores != scores[:, :1]).any():
         return
     what = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,8 @@ from types import SimpleNamespace
 from ..errors import VwsdError
 from . import _say, command
 from .arguments import at_least
-from .files import print_scores, read_set
+from .files import note_ties, print_scores, read_set
+from .notes import note
 
 PLACE = "a folder (subfolders too), tar, tar.gz or zip archives ('train-*.tar'), or a URL of either"
 TEXT = "what is given to the encoder: word, phrase, this_is, or a template as \"a photo of {phrase}\" (fields: phrase, word, target)"
@@ -23,11 +23,6 @@ def _encoder(p: argparse.ArgumentParser) -> None:
     p.add_argument("--encoder", default="lite", help="lite (default), random, clip-vit-b32, siglip2-base ...; a name that is none lists all")
     p.add_argument("--truncated", choices=("error", "keep"), default="error", help="a picture file that is cut short: stop, or use what decodes (default: error)")
     p.add_argument("--verbose", action="store_true", help="say on stderr what the picture loader decided (turns, transparency, depth ...), counted; each picture is decoded once more for it")
-
-
-def _note(text: str) -> None:
-    if text:
-        print(f"note: {text}", file=sys.stderr)
 
 
 def _say_decisions(places: Sequence, truncated: str) -> None:
@@ -41,9 +36,9 @@ def _say_decisions(places: Sequence, truncated: str) -> None:
             met[name].append(str(place))
     for name in sorted(met, key=list(DECISIONS).index):
         more = ", ..." if len(met[name]) > SHOWN else ""
-        _note(f"{len(met[name])} of {len(places)} pictures: {name}. {DECISIONS[name]} ({', '.join(met[name][:SHOWN])}{more})")
+        note(f"{len(met[name])} of {len(places)} pictures: {name}. {DECISIONS[name]} ({', '.join(met[name][:SHOWN])}{more})")
     if not met:
-        _note(f"{len(places)} pictures, taken as they are stored")
+        note(f"{len(places)} pictures, taken as they are stored")
 
 
 def _evaluate_arguments(p: argparse.ArgumentParser) -> None:
@@ -58,6 +53,7 @@ def _evaluate_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--translations", type=Path, metavar="FILE", help="in place of each phrase: .jsonl with id and phrase_en (and target_en), or plain text, a line an item")
     p.add_argument("--out", type=Path, metavar="SCORES.tsv", help="write the ten scores of each item here")
     p.add_argument("--submission", type=Path, metavar="DIR", help="write prediction.LANGUAGE.txt and submission.zip here, as the task's site takes them")
+    p.add_argument("--allow-ties", action="store_true", help="go on where an encoder gives all pictures of each item one score")
 
 
 @command(_evaluate_arguments)
@@ -72,6 +68,7 @@ def evaluate(o: argparse.Namespace) -> int:
       vwsd evaluate --data trial.data.txt --gold trial.gold.txt --images all_images --out scores.tsv
       vwsd evaluate --data it.own.data.txt --images pictures.zip --encoder lite-multilingual --submission out
     """
+    from ..analysis.reading import refuse_constant
     from ..analysis.scorers import cosine_scores, text_maker, texts_of
     from ..analysis.scoring import compare, write_scores
     from ..data.items import missing_pictures
@@ -89,11 +86,13 @@ def evaluate(o: argparse.Namespace) -> int:
     if sum(map(len, missing.values())) == sum(len(i.candidates) for i in data.items):
         raise VwsdError("none of the pictures is in the folder", where=o.images, remedy="Give the folder of this very set; names keep their case.")
     _say_shadowed(data.images)
-    for note in language_notes(o.encoder, "en" if o.translations else data.items[0].language, texts):
-        _note(note)
+    for said in language_notes(o.encoder, "en" if o.translations else data.items[0].language, texts):
+        note(said)
     if o.verbose:
         _say_decisions([place for item in data.items for name in item.candidates if (place := data.find(name)) is not None], o.truncated)
     scores = cosine_scores(data, VectorStore(load_encoder(o.encoder), truncated=o.truncated), texts, missing)
+    if not o.allow_ties:
+        refuse_constant(scores, o.encoder)
     written = []
     if o.out:
         write_scores(o.out, data.items, scores)
@@ -106,7 +105,11 @@ def evaluate(o: argparse.Namespace) -> int:
     if o.gold and missing and whole:
         found["complete"] = compare([(f"{o.encoder}, complete items", scores[whole])], [data.items[i] for i in whole])["systems"][0]
     found["written"] = list(map(str, written))
-    _say(found) if o.json else _print_evaluation(found, data.items)
+    if o.json:
+        note_ties(found)
+        _say(found)
+    else:
+        _print_evaluation(found, data.items)
     return 0
 
 
@@ -118,9 +121,9 @@ def _texts(o: argparse.Namespace, data, texts_of) -> list[str]:
     definitions = definitions_of(o.definitions, data) if o.definitions else None
     if definitions is not None:
         defined = sum(bool(text.strip()) for text in definitions.values())
-        _note(f"{defined} of {len(data.items)} texts have a definition behind them")
+        note(f"{defined} of {len(data.items)} texts have a definition behind them")
     if translations is not None:
-        _note(f"{len(translations)} of {len(data.items)} phrases are given in translation")
+        note(f"{len(translations)} of {len(data.items)} phrases are given in translation")
     return texts_of(data.items, o.text, translations, definitions)
 
 
@@ -129,7 +132,7 @@ def _say_shadowed(images) -> None:
     shadowed = images.shadowed
     if shadowed:
         name = next(iter(shadowed))
-        _note(f"{len(shadowed)} names stand for other pictures further below as well ({name} for {shadowed[name]} ...); those right at {images.name} are taken")
+        note(f"{len(shadowed)} names stand for other pictures further below as well ({name} for {shadowed[name]} ...); those right at {images.name} are taken")
 
 
 def _write_submission(o: argparse.Namespace, data, scores) -> list[Path]:
@@ -193,11 +196,11 @@ def rank(o: argparse.Namespace) -> int:
     text_maker(o.text), entry(o.encoder)
     items = [SimpleNamespace(id=phrase, phrase=phrase, target=phrase) for phrase in phrases]
     texts = texts_of(items, o.text, None, {phrase: o.definition for phrase in phrases})
-    for note in language_notes(o.encoder, o.language, texts):
-        _note(note)
+    for said in language_notes(o.encoder, o.language, texts):
+        note(said)
     pictures, left_out = pictures_named(given)
-    for note in left_out:
-        _note(note)
+    for said in left_out:
+        note(said)
     if o.verbose:
         _say_decisions([place for _, place in pictures], o.truncated)
     rankings = _rankings(VectorStore(load_encoder(o.encoder), truncated=o.truncated), pictures, texts)
@@ -272,7 +275,8 @@ def encode(o: argparse.Namespace) -> int:
     if not at.pictures:
         raise at.none_here()
     if not number:
-        _note(at.note())
+        if left_out := at.note():
+            note(left_out)
     share = at.pictures[number * len(at.pictures) // processes:(number + 1) * len(at.pictures) // processes]
     places = [entry.place for entry in share]
     if o.verbose:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import VwsdError, known, one_line
+from ..errors import VwsdError, known
 from . import _say, command
+from .notes import note, notes
 
 
 def set_arguments(p: argparse.ArgumentParser, several: bool = False) -> None:
@@ -41,19 +39,6 @@ def set_arguments(p: argparse.ArgumentParser, several: bool = False) -> None:
     p.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
-@contextmanager
-def notes() -> Iterator[None]:
-    """The library's warnings as notes on stderr, a line each, even where an error follows."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        try:
-            yield
-        finally:
-            for warning in caught:
-                if warning.category is UserWarning:
-                    print(f"note: {one_line(str(warning.message))}", file=sys.stderr)
-
-
 def read_set(o: argparse.Namespace):
     """Items of --data and --gold; a file by an official name with other bytes is read, and said to
     be another.
@@ -66,12 +51,9 @@ def read_set(o: argparse.Namespace):
         items = read_items(o.data, o.gold, language)
     for path in (o.data, o.gold):
         if path is not None and path.is_file() and is_official(path) is False:
-            print(
-                f"note: {path.name} is not byte for byte the published file of that name",
-                file=sys.stderr,
-            )
-    if note := language_note(o.data, language):
-        print(f"note: {note}", file=sys.stderr)
+            note(f"{path.name} is not byte for byte the published file of that name")
+    if said := language_note(o.data, language):
+        note(said)
     return items
 
 
@@ -218,10 +200,9 @@ def note_ties(found: dict) -> None:
     """A note on stderr for each system of `compare` in which ties decide items."""
     for system in found["systems"]:
         if system.get("ties"):
-            print(
-                f"note: {system['file']}: a tie decides {system['ties']} of {system['n']} items "
-                f"(k between {system['k_low']} and {system['k_high']} by tie rule)",
-                file=sys.stderr,
+            note(
+                f"{system['file']}: a tie decides {system['ties']} of {system['n']} items "
+                f"(k between {system['k_low']} and {system['k_high']} by tie rule)"
             )
 
 

@@ -178,8 +178,7 @@ def _visual(o: argparse.Namespace) -> int:
     from ..polclip.pictures import PictureStates
     from ..polclip.study import paths_of
 
-    read_set(o)
-    data = user_set(o.data, o.gold, o.images)
+    data = user_set(o.data, o.gold, o.images, items=read_set(o))
     if missing := missing_pictures(data.items, o.images):
         raise VwsdError(f"pictures of {len(missing)} items are missing, {next(iter(missing.values()))[0]} the first", where=o.images,
                         remedy="Give the folder of this very set; names keep their case.")
@@ -249,8 +248,8 @@ def _sentences_to_define(o: argparse.Namespace) -> tuple[list, str]:
 
 def _phrases_to_define(o: argparse.Namespace) -> tuple[list, str]:
     """(items, their language) of --data. The language decides: an English inventory knows nothing of words that are spelled alike elsewhere."""
-    from ..data.items import read_items
-    from ..data.languages import in_arabic_letters, language_for, language_name, language_note
+    from ..data.items import language_for, language_note, read_items
+    from ..data.languages import in_arabic_letters, language_name
     from ..language.definitions import DEFINERS, INVENTORIES, as_wsd_items
 
     language, how = language_for(o.data, o.language)

@@ -20,6 +20,7 @@ from typing import Any
 
 from ..errors import VwsdError
 from ..paths import sha256_bytes, write_text
+from .languages import NAMES, language_code
 from .letters import normalise  # noqa: F401  (users know it, read_lines and REFETCH from here)
 from .sources import Pictures, pictures_at
 from .textfile import (
@@ -81,20 +82,6 @@ def set_name(data_path: str | Path) -> str:
     return re.sub(r"\.data\b.*$", "", name) or name
 
 
-# en, it and fa are the project's own; with the others, the languages that the lite encoder's
-# multilingual twin reads.
-KNOWN_LANGUAGES = frozenset("en it fa ar de es fr ja ko nl pl pt ru th tr zh".split())
-LANGUAGE_WORDS = {
-    "english": "en",
-    "italian": "it",
-    "farsi": "fa",
-    "persian": "fa",
-    "german": "de",
-    "french": "fr",
-    "spanish": "es",
-}
-
-
 def language_of(data_path: str | Path) -> str:
     """Language of a data file by its name; English where the name says none. `language_for` also
     says which of the two it was.
@@ -106,7 +93,7 @@ def language_for(data_path: str | Path, given: str | None = None) -> tuple[str, 
     """Language code of a data file, and how it is known: "given", "named", "stated" or "assumed".
 
     given: what the user said, which wins. Else the name counts where it is an official one (train
-    and trial are English) or begins with a language of KNOWN_LANGUAGES and a dot, in either case
+    and trial are English) or begins with a known language (`languages.NAMES`) and a dot, in either case
     (`it.mine.data.txt`, `IT.mine.data.txt`); else what a JSON file says itself; else English is
     assumed. Raises VwsdError for a `given` that is no language code.
     """
@@ -116,7 +103,7 @@ def language_for(data_path: str | Path, given: str | None = None) -> tuple[str, 
     if OFFICIAL_NAME.fullmatch(name):
         return (OFFICIAL_NAME.fullmatch(name)[1] or "en").lower(), "named"
     first, dot, _ = name.partition(".")
-    if dot and first.lower() in KNOWN_LANGUAGES:
+    if dot and first.lower() in NAMES:
         return first.lower(), "named"
     stated = _stated_language(data_path)
     return (stated, "stated") if stated else ("en", "assumed")
@@ -138,29 +125,12 @@ def _stated_language(path: str | Path) -> str:
     return language_code(only) if isinstance(only, str) else ""
 
 
-def language_code(text: str) -> str:
-    """The code of a language as people write it: `it`, `IT`, `Italian`; VwsdError for what is
-    neither a code nor a known word.
-    """
-    word = text.strip().lower()
-    word = LANGUAGE_WORDS.get(word, word)
-    if not re.fullmatch(r"[a-z]{2,3}", word):
-        raise VwsdError(
-            f"{text!r} is no language code",
-            where="--language",
-            remedy="Give two letters, as en, it or fa.",
-        )
-    return word
-
-
 def language_note(data_path: str | Path, given: str | None = None) -> str:
     """A sentence for the user where the language of a file is only assumed, else ""."""
     how = language_for(data_path, given)[1]
     if how != "assumed":
         return ""
-    return (
-        f"language of {Path(data_path).name} taken as English; name it with --language"
-    )
+    return f"language of {Path(data_path).name} taken as English; name it with --language"
 
 
 def read_items(

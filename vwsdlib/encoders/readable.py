@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..data.languages import language_name
 from .registry import ENCODERS, Encoder
 
 # Characters that nobody sees and that do not belong to a word's spelling: soft hyphens out of a PDF, zero-width spaces, marks of direction.
@@ -11,8 +12,6 @@ from .registry import ENCODERS, Encoder
 INVISIBLE = dict.fromkeys((0x00AD, 0x061C, 0x180E, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2060, 0x2065), *range(0x2066, 0x2070),
                            0xFEFF, *range(0xFFF9, 0xFFFC)))
 ARABIC_LETTERS = "\u064a\u0643"      # yeh and kaf of an Arabic keyboard; Farsi writes U+06CC and U+06A9
-LANGUAGES = {"en": "English", "it": "Italian", "fa": "Farsi", "de": "German", "fr": "French", "es": "Spanish", "pt": "Portuguese", "nl": "Dutch",
-             "pl": "Polish", "ru": "Russian", "tr": "Turkish", "ar": "Arabic", "zh": "Chinese", "ja": "Japanese", "ko": "Korean", "th": "Thai"}
 
 
 def visible(text: str) -> str:
@@ -45,8 +44,8 @@ def language_notes(encoder: str, language: str | None, texts: Sequence[str]) -> 
         return []
     found, able = [], ENCODERS[encoder.partition("@")[0]].languages
     if language not in able:
-        reads = ", ".join(LANGUAGES.get(code, code) for code in able)
-        found.append(f"{encoder} does not read {LANGUAGES.get(language, language)}: it was made for {reads}, and its scores say little here")
+        reads = ", ".join(language_name(code) for code in able)
+        found.append(f"{encoder} does not read {language_name(language)}: it was made for {reads}, and its scores say little here")
     foreign = sum(any(letter in text for letter in ARABIC_LETTERS) for text in texts)
     if language == "fa" and foreign:
         found.append(f"{foreign} of {len(texts)} texts {_holds(foreign)} yeh or kaf of an Arabic keyboard (U+064A, U+0643), which encoders take for "
