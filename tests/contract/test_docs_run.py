@@ -154,7 +154,7 @@ SET, EVALUATE = ("--data", "DATA", "--gold", "GOLD"), ("evaluate", "--data", "DA
     (nine_names, ("audit", *SET), "… tab-separated fields, … expected"),
     (None, ("audit", "--data", "DATA", "--gold", "none.txt"), "no such file"),
     (cut_short, EVALUATE, "the picture is truncated: …"),
-    (no_picture, EVALUATE, "not a picture (none of …)"),
+    (no_picture, EVALUATE, "not a picture (none of …): the file is …"),
     (elsewhere, EVALUATE, "none of the pictures is in the folder"),
     (None, (*EVALUATE[:-1], "lit"), "no encoder named …"),
     (None, (*EVALUATE[:-1], "lite@bf16"), "… has no variant …"),

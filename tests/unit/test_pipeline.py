@@ -510,7 +510,7 @@ def test_pipeline_yml_that_is_no_text_or_no_file(project):
         runner.status("demo")
     project.pipeline.unlink()
     project.pipeline.mkdir()
-    with pytest.raises(VwsdError, match="cannot be read"):
+    with pytest.raises(VwsdError, match="is no file but a folder"):
         runner.status("demo")
 
 

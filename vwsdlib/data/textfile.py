@@ -116,7 +116,7 @@ def decode(data: bytes, where: str | Path) -> str:
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
         raise VwsdError(
-            "a zero byte, so this is no text file",
+            "a zero byte (U+0000), so this is no text file",
             where=f"{where}:{line}",
             remedy=remedy_for(where, "Write the file again."),
         )
