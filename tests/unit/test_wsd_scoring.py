@@ -221,7 +221,16 @@ def test_white_space_that_is_no_space_is_named(hidden, name, tmp_path, capsys):
     (tmp_path / "gold").write_text("a x\nb y\n")
     (tmp_path / "pred").write_bytes(f"a x\nb{hidden}y\n".encode())
     code, out, err = run(capsys, "wsd-score", "--gold", tmp_path / "gold", "--pred", tmp_path / "pred")
-    assert code == 2 and out == "" and name in err and "pred:2" in err and "Single spaces" in err
+    assert code == 2 and out == "" and name in err and "pred:2" in err
+    assert "Single spaces" in err or hidden == "\x00"          # a zero byte is in no text at all
+
+
+def test_an_id_alone_is_no_answer_and_is_said(tmp_path, capsys):
+    (tmp_path / "gold").write_text("a x\nb y\n")
+    (tmp_path / "pred").write_text("a \nb y\n")
+    code, out, err = run(capsys, "wsd-score", "--gold", tmp_path / "gold", "--pred", tmp_path / "pred", "--json")
+    assert code == 0 and json.loads(out)["attempted"] == 1
+    assert "note: line 1 of pred has an id and nothing behind it" in err
 
 
 def test_joiners_belong_to_words(tmp_path):

@@ -74,15 +74,17 @@ def read_key(path: str | Path) -> dict[str, tuple[str, ...]]:
     """Item id -> its senses, each once, as the authors' Scorer.java reads them: lines of one id join, an id alone is no answer.
 
     Warns of what that scorer reads in a way that few mean: two spaces (an empty answer between them), a line that begins with a space (an
-    empty id), an id on several lines. Raises VwsdError, naming the line, where tabs or other white space separate, or a character that
+    empty id), an id alone, an id on several lines. Raises VwsdError, naming the line, where tabs or other white space separate, or a character that
     nobody sees stands in it: to the authors' scorer such a line would be no answer at all.
     """
     senses: dict[str, dict[str, None]] = {}
-    doubled, begun, repeated = [], [], {}
+    doubled, begun, alone, repeated = [], [], [], {}
     for number, line in enumerate(read_lines(path), start=1):
         _only_spaces(line, f"{path}:{number}")
         item_id, *answers = line.rstrip(" ").split(" ")
         if not answers:
+            if item_id:
+                alone.append(number)
             continue
         if "" in answers:
             doubled.append(number)
@@ -92,6 +94,9 @@ def read_key(path: str | Path) -> dict[str, tuple[str, ...]]:
             repeated.setdefault(item_id, number)
         senses.setdefault(item_id, {}).update(dict.fromkeys(answers))
     name = Path(path).name
+    if alone:
+        warnings.warn(f"{_lines(alone)} of {name} {_have(alone)} an id and nothing behind it, which is no answer",
+                      stacklevel=2)
     if doubled:
         warnings.warn(f"{_lines(doubled)} of {name} {_have(doubled)} two spaces in a row, which the framework's scorer reads as an empty answer",
                       stacklevel=2)
