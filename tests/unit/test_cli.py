@@ -138,14 +138,23 @@ def test_the_language_is_said_where_it_is_assumed(scored, capsys):
 def test_whole_numbers_out_of_range_are_refused_where_they_are_typed():
     import argparse
 
-    from vwsdlib.cli.arguments import at_least, positive
+    from vwsdlib.cli.arguments import at_least
 
-    assert [at_least(0)(text) for text in ("0", "12")] == [0, 12] and at_least(-2)("-2") == -2 and positive("1") == 1
+    assert [at_least(0)(text) for text in ("0", "12")] == [0, 12] and at_least(-2)("-2") == -2
     for text in ("-5", "1_000", "\uff15", "0x5", "5.0", "", "five", " 5", "9" * 30):
         with pytest.raises(argparse.ArgumentTypeError):
             at_least(0)(text)
     with pytest.raises(argparse.ArgumentTypeError):
-        positive("0")
+        at_least(1)("0")
+
+
+def test_an_empty_path_does_not_mean_the_working_folder(official, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(SystemExit) as ended:
+        run(capsys, "export", "x.jsonl", "--to", "submission", "--out", "")
+    assert ended.value.code == 2 and "--out: the path is empty" in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_audit_json_keeps_its_contract(official, capsys):

@@ -144,7 +144,9 @@ def test_faults_are_named(tmp_path):
     to_shards(records[:1], tmp_path / "s")
     [shard] = (tmp_path / "s").iterdir()
     shard.write_bytes(shard.read_bytes()[:-20])
-    with pytest.raises(VwsdError, match="a shard cannot be read"):
-        next(stream_shards(tmp_path / "s"))
+    for bytes_of_it in (shard.read_bytes(), b"PAR1" + bytes(200) + b"PAR1", b"", b"noise"):     # cut short, zeros inside, empty, no parquet at all
+        shard.write_bytes(bytes_of_it)
+        with pytest.raises(VwsdError, match="a shard cannot be read"):
+            next(stream_shards(tmp_path / "s"))
     with pytest.raises(VwsdError, match="not a shard"):
         to_shards(records[:1], tmp_path / "s")

@@ -87,3 +87,12 @@ def test_every_sense_of_the_real_wordnet_can_be_read(wordnet):
         sense = wordnet.sense(key)
         assert sense.gloss and sense.lemma in [lemma.lower() for lemma in sense.lemmas]
     assert all([n for n, _, _ in entries] == list(range(1, len(entries) + 1)) for entries in wordnet._index.values())
+
+
+@pytest.mark.parametrize("damage", [b"noise\n", b"bat%9:05:00:: 00000001 1 0\n", b"bat%1:05:00:: x one 0\n", b"\xff\xfe\n"])
+def test_a_damaged_index_is_named_with_its_line(tmp_path, toy_dict, damage):
+    folder = toy_dict(tmp_path / "dict")
+    with open(folder / "index.sense", "ab") as f:
+        f.write(damage)
+    with pytest.raises(VwsdError, match="of WordNet's index.sense is not as it was published"):
+        load_wordnet(folder).candidates("bat", "n")

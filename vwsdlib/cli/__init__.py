@@ -16,10 +16,12 @@ import threading
 import traceback
 from collections.abc import Callable
 from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 
 from .. import __version__
 from ..errors import VwsdError
 from . import last_resort
+from .arguments import path
 
 INTERNAL = 3         # exit code of a fault of ours
 COMMANDS: dict[str, tuple[Callable, Callable]] = {}
@@ -46,8 +48,16 @@ def parser() -> argparse.ArgumentParser:
         sub = subcommands.add_parser(name, help=text.splitlines()[0], description=text.strip(), epilog=f"example:{example.rstrip()}",
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
         configure(sub)
+        _refuse_empty_paths(sub)
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return top
+
+
+def _refuse_empty_paths(sub: argparse.ArgumentParser) -> None:
+    """No option takes "" for a path: `--out "$UNSET"` must not write into the working folder."""
+    for action in sub._actions:
+        if action.type is Path:
+            action.type = path
 
 
 def main(arguments: list[str] | None = None) -> int:

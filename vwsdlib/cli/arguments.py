@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 
 
 def at_least(lowest: int) -> Callable[[str], int]:
@@ -27,4 +28,12 @@ def at_least(lowest: int) -> Callable[[str], int]:
     return whole_number
 
 
-positive = at_least(1)
+def path(text: str) -> Path:
+    """A type for argparse: a path that is not empty, which would mean the working folder.
+
+    >>> path("a/b").name
+    'b'
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty")
+    return Path(text)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import VwsdError
 from . import _say, command
+from .arguments import at_least
 
 
 def _fetch_arguments(p: argparse.ArgumentParser) -> None:
@@ -103,7 +104,7 @@ def _run_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--from", dest="start_from", metavar="NOTEBOOK", help="this one and all that need it, again")
     p.add_argument("--force", action="store_true", help="run even what is up to date")
     p.add_argument("--keep-going", action=argparse.BooleanOptionalAction, default=True, help="after a failure, go on with what does not depend on it (default)")
-    p.add_argument("--limit", type=int, default=0, metavar="N", help="only the first N items of each set, in place of what is stored; such results are never compared with a paper")
+    p.add_argument("--limit", type=at_least(0), default=0, metavar="N", help="only the first N items of each set, in place of what is stored; such results are never compared with a paper")
     p.add_argument("--set", dest="settings", action="append", default=[], metavar="NAME=VALUE", help="set a notebook parameter (may be repeated)")
     p.add_argument("--parameters", action="store_true", help="run nothing: print the parameters cell of each chosen notebook, to be pasted into it when it is run by hand")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..errors import VwsdError, known
 from ..paths import sha256_file
 from . import _say, command
+from .arguments import at_least
 from .files import print_scores, read_set
 from .notes import note, notes
 
@@ -41,7 +42,7 @@ def _train_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--pictures", nargs="+", action="extend", metavar="KIND=DIR", help=f"--metadata: {KINDS}")
     p.add_argument("--dev-records", type=Path, metavar="FILE.jsonl", help="choose the best epoch by textual F1 on these records")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="checkpoints and log; a run that is there goes on")
-    p.add_argument("--save-every", type=int, default=500, metavar="N", help="steps between checkpoints within an epoch (default: 500)")
+    p.add_argument("--save-every", type=at_least(0), default=500, metavar="N", help="steps between checkpoints within an epoch (default: 500)")
 
 
 @command(_train_arguments)
@@ -66,8 +67,6 @@ def train(o: argparse.Namespace) -> int:
     from ..polclip.sources import held_states
     from ..polclip.train import train as run
 
-    if o.save_every < 0:
-        raise VwsdError("--save-every is below 0", remedy="Give a number of steps; 0 saves at the end of each epoch alone.")
     process, _ = rank()
     config, its = make_config(o.preset, **parse_settings(o.settings)), _study(o)
     model = PolClip(config)
@@ -272,7 +271,7 @@ def _corpus_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--gold", type=Path, required=True, metavar="KEY", help="its gold key")
     p.add_argument("--out", type=Path, required=True, metavar="CORPUS.jsonl", help="a chat a line")
     _language_argument(p, "--data")
-    p.add_argument("--limit", type=int, default=0, metavar="N", help="at most N lines")
+    p.add_argument("--limit", type=at_least(0), default=0, metavar="N", help="at most N lines")
 
 
 @command(_corpus_arguments)
@@ -286,8 +285,6 @@ def corpus(o: argparse.Namespace) -> int:
     from ..data.wsd import read_uef
     from ..language.corpus import finetune_facts, write_corpus
 
-    if o.limit < 0:
-        raise VwsdError("--limit is below 0", remedy="Give the number of lines; 0 or nothing for all.")
     with notes():
         language = language_code(o.language) if o.language else None
         write_corpus(o.out, read_uef(o.data, o.gold, language=language), o.limit)

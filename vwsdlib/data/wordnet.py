@@ -13,6 +13,7 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from ..errors import VwsdError
+from ..paths import refuse_special
 
 FILES = {"n": "data.noun", "v": "data.verb", "a": "data.adj", "r": "data.adv"}
 LETTERS = {"n": "n", "noun": "n", "propn": "n", "v": "v", "verb": "v", "a": "a", "s": "a", "j": "a", "adj": "a", "r": "r", "adv": "r"}
@@ -90,10 +91,15 @@ class WordNet:
     def _index(self) -> dict[tuple[str, str], list[tuple[int, str, str]]]:
         """(lemma, letter) -> (sense number, sense key, offset) in sense order; adjectives and satellites are numbered together."""
         index: dict[tuple[str, str], list[tuple[int, str, str]]] = {}
-        for line in self._read("index.sense").decode().splitlines():
-            key, offset, number, _ = line.split()
-            lemma, _, rest = key.partition("%")
-            index.setdefault((lemma, TYPES[rest[0]]), []).append((int(number), key, offset))
+        lines = [line for line in self._read("index.sense").split(b"\n") if line.strip()]
+        reached = 0
+        try:
+            for reached, line in enumerate(lines, start=1):
+                key, offset, number, _ = line.decode().split()
+                lemma, _, rest = key.partition("%")
+                index.setdefault((lemma, TYPES[rest[0]]), []).append((int(number), key, offset))
+        except (ValueError, LookupError) as e:
+            raise self._damaged("index.sense", f"line {reached}") from e
         return {name: sorted(entries) for name, entries in index.items()}
 
     def _sense(self, number: int, key: str, offset: str) -> Sense:
@@ -101,7 +107,16 @@ class WordNet:
         lemma, _, rest = key.partition("%")
         name, start = FILES[pos := TYPES[rest[0]]], int(offset)
         data = self._read(name)
-        fields, _, text = data[start:data.find(b"\n", start)].decode().partition(" | ")
+        try:
+            return self._parsed(data[start:data.find(b"\n", start)].decode(), number, key, offset)
+        except (ValueError, LookupError) as e:
+            raise self._damaged(name, f"the synset at offset {offset}") from e
+
+    def _parsed(self, line: str, number: int, key: str, offset: str) -> Sense:
+        lemma, _, rest = key.partition("%")
+        pos = TYPES[rest[0]]
+        name = FILES[pos]
+        fields, _, text = line.partition(" | ")
         if not fields.startswith(f"{offset} "):
             raise VwsdError(f"no synset at offset {offset}", where=self.folder / name, remedy=f"The dict files do not belong together. {REMEDY}")
         words = fields.split()[4:4 + 2 * int(fields.split()[3], 16):2]
@@ -109,7 +124,11 @@ class WordNet:
         return Sense(key, lemma, pos, number, f"{offset}-{pos}", gloss.rstrip("; "), tuple(re.findall(r'"([^"]+)"', "".join(rest))),
                      tuple(re.sub(r"\((a|p|ip)\)$", "", word) for word in words))
 
+    def _damaged(self, name: str, place: str) -> VwsdError:
+        return VwsdError(f"{place} of WordNet's {name} is not as it was published", where=self.folder / name, remedy=f"The file is damaged. {REMEDY}")
+
     def _read(self, name: str) -> bytes:
+        refuse_special(self.folder / name)
         if name not in self._data:
             try:
                 self._data[name] = (self.folder / name).read_bytes()

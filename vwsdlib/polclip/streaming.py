@@ -90,10 +90,12 @@ def stream_shards(source: str | Path | Sequence[str], seed: int = 0, epoch: int 
     paths = sorted(map(str, Path(source).glob("records-*.parquet"))) if isinstance(source, (str, Path)) else list(source)
     if not paths:
         raise VwsdError("there are no shards", source, "Write them with polclip.streaming.to_shards.")
-    stream = IterableDataset.from_parquet(paths, features=_features())  # load_dataset would ask the hub even for local files
-    stream = split_dataset_by_node(stream.shuffle(seed=seed, buffer_size=buffer, max_buffer_input_shards=1), rank, world)
-    stream.set_epoch(epoch)
+    for path in paths:
+        refuse_special(path, "shard")
     try:
+        stream = IterableDataset.from_parquet(paths, features=_features())  # load_dataset would ask the hub even for local files
+        stream = split_dataset_by_node(stream.shuffle(seed=seed, buffer_size=buffer, max_buffer_input_shards=1), rank, world)
+        stream.set_epoch(epoch)
         for row in stream:
             yield from_json(row["record"], row["key"]), {p["name"]: p["bytes"] for p in row["pictures"]}
     except (OSError, ValueError) as e:  # pyarrow's errors are of these types
