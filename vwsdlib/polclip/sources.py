@@ -19,7 +19,7 @@ from .config import Config
 from .packing import pack
 from .published import read_metadata
 from .records import Record, from_json
-from .streaming import stream_shards
+from .streaming import shards_are_read, stream_shards
 from .train import Batches
 
 
@@ -135,5 +135,6 @@ def _records(paths: Sequence[Path]) -> Iterator[Record]:
     from pyarrow.parquet import ParquetFile
 
     for path in paths:
-        for part in ParquetFile(path).iter_batches(columns=["record"]):
-            yield from (from_json(line, path) for line in part["record"].to_pylist())
+        with shards_are_read(path, [path]):
+            for part in ParquetFile(path).iter_batches(columns=["record"]):
+                yield from (from_json(line, path) for line in part["record"].to_pylist())

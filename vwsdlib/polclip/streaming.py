@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count, islice
 from pathlib import Path
 
@@ -90,13 +91,25 @@ def stream_shards(source: str | Path | Sequence[str], seed: int = 0, epoch: int 
     paths = sorted(map(str, Path(source).glob("records-*.parquet"))) if isinstance(source, (str, Path)) else list(source)
     if not paths:
         raise VwsdError("there are no shards", source, "Write them with polclip.streaming.to_shards.")
-    for path in paths:
-        refuse_special(path, "shard")
-    try:
+    with shards_are_read(source, paths):
         stream = IterableDataset.from_parquet(paths, features=_features())  # load_dataset would ask the hub even for local files
         stream = split_dataset_by_node(stream.shuffle(seed=seed, buffer_size=buffer, max_buffer_input_shards=1), rank, world)
         stream.set_epoch(epoch)
         for row in stream:
-            yield from_json(row["record"], row["key"]), {p["name"]: p["bytes"] for p in row["pictures"]}
+            pictures = {picture["name"]: picture["bytes"] for picture in row["pictures"]}
+            record = from_json(row["record"], row["key"])
+            named = {name for candidate in record.candidates for name in candidate.pictures}
+            if absent := sorted(named - pictures.keys()):
+                raise ValueError(f"the picture {absent[0]!r} of {record.id!r} is not in it")
+            yield record, pictures
+
+
+@contextmanager
+def shards_are_read(source: object, paths: Sequence[str | Path]) -> Iterator[None]:
+    """Whatever is wrong with a shard while its rows are read becomes a VwsdError; a pipe in the place of one is not opened."""
+    for path in paths:
+        refuse_special(path, "shard")
+    try:
+        yield
     except (OSError, ValueError) as e:  # pyarrow's errors are of these types
         raise VwsdError(f"a shard cannot be read: {e}", source, "Delete the damaged shard and write the shards again.") from None
