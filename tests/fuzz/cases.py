@@ -166,7 +166,7 @@ def listing(folder: Path) -> dict[str, tuple]:
 
 def left_behind(case: Case, before: dict[str, tuple], after: dict[str, tuple]) -> list[str]:
     """Paths that the call should not have left: temporary files, and anything that is not its output, its cache or its results."""
-    allowed = ("cache", "results", "home", "hub", "tmp/.stdout", "tmp/.stderr", "tmp/vwsd-logs", *case.plan.leaves)
+    allowed = ("cache", "results", "home", "hub", "tmp/torchinductor_", "tmp/.stdout", "tmp/.stderr", "tmp/vwsd-logs", *case.plan.leaves)
     if "--out" in case.odd and case.odd[-1] != "full":          # a device that is replaced is a fault
         allowed = (*allowed, case.odd[-1] or "out")
     if case.plan.command == "run":
