@@ -159,11 +159,11 @@ def _ended_by_signals():
 
 def _say(value: object) -> None:
     """Print JSON; as plain ASCII where the terminal lacks a letter, so that it stays JSON."""
-    text = json.dumps(value, ensure_ascii=False, indent=1)
+    text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False)
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:
-        text = json.dumps(value, indent=1)
+        text = json.dumps(value, indent=1, allow_nan=False)
     print(text)
 
 

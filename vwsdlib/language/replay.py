@@ -106,8 +106,8 @@ def append(path: Path, lines: Iterable[Mapping]) -> None:
 
 def write_records(stem: str | Path, records: Sequence[Mapping], meta: Mapping) -> Path:
     """Write `<stem>.jsonl` and `<stem>.meta.json`, which holds `meta` and their number n; returns the path of the former."""
-    path = write_text(f"{stem}.jsonl", "".join(json.dumps(dict(record), ensure_ascii=False) + "\n" for record in records))
-    write_text(f"{stem}.meta.json", json.dumps({**meta, "n": len(records)}, indent=1, ensure_ascii=False) + "\n")
+    path = write_text(f"{stem}.jsonl", "".join(json.dumps(dict(record), ensure_ascii=False, allow_nan=False) + "\n" for record in records))
+    write_text(f"{stem}.meta.json", json.dumps({**meta, "n": len(records)}, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return path
 
 

@@ -119,6 +119,8 @@ def write_items(site: Site, sets: list[ItemSet]) -> None:
             for n, item in enumerate(s.items.values()):
                 candidates = [{"name": name, "gold": name == item.gold, "file": shown.get(name), "sense": senses.get(name, {}).get("sense", "")}
                               for name in item.candidates]
+                if item.id.casefold() == "index":
+                    raise VwsdError("an item is called 'index', as the page that lists the items is", where=s.name, remedy="Give the item another id.")
                 name = f"items/{s.name}/{paths.safe_name(item.id, s.name)}.html"
                 site.page(name, "item", f"{item.phrase} ({item.id})", its=s, item=item, candidates=candidates,
                           answers=s.answers(item), before=ids[n - 1] if n else None, after=ids[n + 1] if n + 1 < len(ids) else None)
