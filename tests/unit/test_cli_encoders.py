@@ -263,3 +263,30 @@ def test_an_encoder_that_tells_nothing_apart_is_refused_unless_ties_are_allowed(
     assert code == 2 and "all ten scores are equal" in err and "--allow-ties" in err
     code, out, err = run(capsys, *asked, "--allow-ties", "--json")
     assert code == 0 and "a tie decides 6 of 6 items" in err and json.loads(out)["systems"][0]["ties"] == 6
+
+
+def test_definitions_that_lack_a_line_are_refused_and_empty_ones_at_the_end_count(official, own_folders, capsys):
+    data, gold, images = official
+    asked = ("evaluate", "--data", data, "--gold", gold, "--images", images, "--encoder", "random", "--definitions")
+    short, whole = own_folders / "short.txt", own_folders / "whole.txt"
+    short.write_text("a\nb\n")
+    whole.write_text("a\nb\n\n\n\n\n")
+    code, _, err = run(capsys, *asked, short)
+    assert code == 2 and "2 lines for 6 items" in err
+    code, _, err = run(capsys, *asked, whole)
+    assert code == 0 and "2 of 6 texts have a definition" in err
+
+
+def test_a_pipe_in_place_of_a_text_is_not_waited_for(official, own_folders, capsys):
+    import os
+
+    os.mkfifo(own_folders / "pipe")
+    code, _, err = run(capsys, "rank", "--phrases", own_folders / "pipe", official[2] / "image.0.png", "--encoder", "random")
+    assert code == 2 and "named pipe, which is not opened" in err
+
+
+@pytest.mark.parametrize("arguments", [("encode", ""), ("rank", "x", ""), ("evaluate", "--data", "d", "--gold", "g", "--images", "")])
+def test_an_empty_place_is_not_the_working_folder(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run(capsys, *arguments)
+    assert ended.value.code == 2 and "the path is empty" in capsys.readouterr().err

@@ -117,6 +117,7 @@ def test_a_line_replaced_by_a_copy_of_another_or_moved_is_refused(run):
 
 @pytest.mark.parametrize("key, value, words", [
     ("n", 5, "6 lines, and 5 were written"), ("n", 0, "n: input should be greater"), ("n", True, "n: input should be a valid integer"), ("limit", -5, "limit: input should be greater"),
+    ("limit", 10**30, "limit"), ("seed", 2**70, "seed"),
     ("limit", 5, "limit says the first 5 items only, and there are 6"), ("run", "../x", "run: the name '../x'"), ("dataset", "a/b", "dataset: the name"), ("split", None, "split"),
     ("language", "it", "language is 'en', and 'it' in the meta"), ("data_sha256", "0", "the items are not those"), ("versions", {"python": 3}, "versions.python"),
     ("versions", [], "versions"), ("model", 3, "model"), ("seed", "0", "seed"), ("profile", "..", "profile: the name '..'"), ("lines_sha256", "0" * 64, "the lines are not those")])

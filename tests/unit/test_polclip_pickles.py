@@ -53,8 +53,9 @@ def doubled(times: int) -> bytes:
     return body + b"K\x01s."
 
 
-def strided(size, stride) -> bytes:
-    storage = pickle.dumps(torch.zeros(4).untyped_storage(), protocol=2)[2:-1]
+def strided(size, stride, typed=False) -> bytes:
+    four = torch.zeros(4)
+    storage = pickle.dumps(four.storage() if typed else four.untyped_storage(), protocol=2)[2:-1]
     number = lambda n: b"J" + struct.pack("<i", n)   # noqa: E731
     sizes, strides = (b"(" + b"".join(map(number, some)) + b"t" for some in (size, stride))
     return (b"\x80\x02}X\x01\x00\x00\x00actorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00" + sizes + strides
@@ -80,6 +81,12 @@ def hostile() -> dict[str, bytes]:
         "expanded_more.pkl": strided((60_000, 60_000, 60_000), (0, 0, 0)),
         "expanded.pt": saved(torch.zeros(1).expand(40_000, 40_000)),
         "expanded_old.pt": saved(torch.zeros(1).expand(40_000, 40_000), _use_new_zipfile_serialization=False),
+        "longer.pkl": strided((3, 224, 224), (1, 1, 1), typed=True),    # than its four numbers: torch would add what lies in memory
+        "beyond.pkl": strided((2,), (1 << 20,), typed=True),
+        "negative.pkl": strided((2,), (-1,), typed=True),
+        "dimensions.pkl": strided((1,) * 3000, (1,) * 3000, typed=True),
+        "conjugate.pt": saved(torch.zeros(3, 224, 224, dtype=torch.complex64).conj()),
+        "negated.pt": saved(torch._neg_view(torch.zeros(3, 224, 224))),
         "claims.pt": claiming(2_000_000_000),
         "sparse.pt": saved(torch.sparse_coo_tensor(torch.zeros(2, 1, dtype=torch.long), torch.ones(1), (30_000, 30_000))),
         "quantised.pt": saved(torch.quantize_per_tensor(torch.zeros(3, 224, 224), 0.1, 0, torch.qint8)),

@@ -438,3 +438,22 @@ def test_mutated_sets_raise_nothing_but_vwsderror(which, tmp_path_factory):
             assert all(item.gold in item.candidates and len(set(item.candidates)) == 10 for item in found)
 
     check()
+
+
+@pytest.mark.parametrize("name", ["level_0", "instance_id", "n", "#", "sample", "query"])
+def test_a_column_of_any_name_that_numbers_the_rows_out_of_order_is_refused(tmp_path, name):
+    sorted_as_text = sorted(range(N), key=str)
+    rows = [{name: i, **{c: float(s) for c, s in zip(COLUMNS, SCORES[i])}} for i in sorted_as_text]
+    path = tmp_path / "run.csv"
+    path.write_text(table(rows=rows))
+    with pytest.raises(VwsdError, match="does not run in order"):
+        read_predictions(path, ITEMS)
+
+
+@pytest.mark.parametrize("field", ["target", "phrase", "gold", "id"])
+def test_a_column_of_any_name_with_the_items_own_texts_in_another_order_is_refused(tmp_path, field):
+    rows = [{"whatever": getattr(ITEMS[N - 1 - i], field), **{c: float(s) for c, s in zip(COLUMNS, SCORES[i])}} for i in range(N)]
+    path = tmp_path / "run.csv"
+    path.write_text(table(rows=rows))
+    with pytest.raises(VwsdError, match="in another order"):
+        read_predictions(path, ITEMS)

@@ -480,3 +480,13 @@ def test_kills_leave_nothing_after_the_next_run(results, tmp_path, monkeypatch):
     subprocess.run(command, cwd=ROOT, env=environment, check=True)
     assert not [p for p in folder.rglob("*") if p.name.startswith(".") and p.name not in {".stamps", site.MARK}]
     assert (folder / "site" / "index.html").is_file()
+
+
+def test_output_that_is_nested_without_end_is_replaced_in_time():
+    from vwsdlib.results.site.safe_html import inlined, safe
+
+    selector = ":not(" * 3000 + "p" + ")" * 3000
+    assert "fine" in safe(inlined(f"<style>{selector}{{color:red}}</style><p>fine</p>"), {})
+    assert "nested too deeply" in safe(inlined("<div>" * 200_000 + "x"), {})
+    honest = "<table>" + "<tr><td>1</td><td><br>2</td></tr>" * 2000 + "</table>"
+    assert safe(inlined(honest), {}).count("<td>") == 4000

@@ -339,3 +339,12 @@ def test_kinds_by_their_first_bytes(head, name):
 @given(st.binary(max_size=64))
 def test_any_bytes_are_of_some_kind(head):
     assert kind_of(head).name
+
+
+def test_a_zip_that_holds_one_name_twice_with_other_bytes_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "twice.zip", "w") as packed, pytest.warns(UserWarning, match="Duplicate name"):
+        for colour in ("red", "blue"):
+            Image.new("RGB", (8, 8), colour).save(tmp_path / f"{colour}.png")
+            packed.write(tmp_path / f"{colour}.png", "x.png")
+    with pytest.raises(VwsdError, match="x.png stands twice in the archive"):
+        pictures_at(tmp_path / "twice.zip").names()

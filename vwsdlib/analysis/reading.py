@@ -78,7 +78,7 @@ def read_predictions(
     language = language or items[0].language
     text, where = read_answers(path, language, several)
     if where != str(path):
-        _note(str(path), f"{PurePath(where).name} is read, as the language is {language!r}")
+        _note(str(path), f"{PurePath(where).name} is read; the language of the set is {language!r}")
     names = {name.casefold() for item in items for name in item.candidates}
     most_lines = CANDIDATES * len(items) + SPARE_LINES
     table = parse_table(
@@ -270,8 +270,33 @@ def _checked_beside(table: Table, items: Sequence[Item]) -> list[str]:
             if not own & set(ids) and not _in_order(ids):
                 unknown.append(name)
         elif name not in used:
+            _check_unknown(table, name, items)
             unknown.append(name)
     return unknown
+
+
+def _check_unknown(table: Table, name: str, items: Sequence[Item]) -> None:
+    """A column of any name that numbers the rows, or repeats the items' own texts, out of order is
+    refused: nobody has such a column but for the order.
+    """
+    words = _words(table.column(name))
+    for field in ("id", "target", "phrase", "gold"):
+        own = [normalise(getattr(item, field) or "") for item in items]
+        here = [normalise(word) for word in words]
+        if len(set(own)) > 1 and sorted(here) == sorted(own) and here != own:
+            wrong = next(i for i, word in enumerate(here) if word != own[i])
+            raise VwsdError(
+                f"the column {name!r} has the data's {field}s in another order",
+                where=table.places[wrong],
+                remedy=THIS_SET,
+            )
+    numbers = _numbers(words)
+    counts_rows = numbers is not None and sorted(numbers) in (
+        list(range(len(items))),
+        list(range(1, len(items) + 1)),
+    )
+    if counts_rows and len(items) > 2 and not _in_order(words):
+        _refuse_order(words, table, name)
 
 
 def _given(cell: Any) -> bool:

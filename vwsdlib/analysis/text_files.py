@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..data.emojiwsd.senses import senses
-from ..data.items import Item, read_lines
+from ..data.items import Item, read_lines, read_text
 from ..data.sets import VwsdSet, key
 from ..errors import VwsdError
 from ..language.definitions import Definitions, guard
@@ -51,11 +51,18 @@ def read_texts(path: str | Path, items: Sequence[Item], kind: str) -> tuple[dict
 
 def _plain(path: Path, items: Sequence[Item], kind: str) -> list[dict]:
     lines = [line.strip() for line in path_lines(path)]
-    while len(lines) < len(items) and kind == "definitions" and lines:       # the last items' empty lines
-        lines.append("")
+    if kind == "definitions":                # the last items' empty lines count where they stand in the file
+        blank = _physical_lines(path) - len(lines)
+        lines += [""] * min(blank, len(items) - len(lines))
     if len(lines) != len(items):
         raise VwsdError(f"{len(lines)} lines for {len(items)} items", where=path, remedy="Write one line an item, in the data file's order.")
     return [{"id": item.id, KEYS[kind][0]: line} for item, line in zip(items, lines)]
+
+
+def _physical_lines(path: Path) -> int:
+    """How many lines a text file has, blank ones at its end included."""
+    text = read_text(path)
+    return text.count("\n") + (not text.endswith("\n"))
 
 
 def path_lines(path: Path) -> list[str]:

@@ -37,3 +37,10 @@ def path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("the path is empty")
     return Path(text)
+
+
+def place(text: str) -> str:
+    """A type for argparse: a path or an address, as it is written, that is not empty."""
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty")
+    return text

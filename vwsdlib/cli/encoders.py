@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 from ..errors import VwsdError
 from . import _say, command
-from .arguments import at_least
+from .arguments import at_least, place
 from .files import note_ties, print_scores, read_set
 from .notes import note
 
@@ -46,7 +46,7 @@ def _evaluate_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--gold", type=Path, help="gold file: the right image name a line, same order; without it --out or --submission is needed")
     p.add_argument("--language", metavar="CODE", help="language of the set, as it (default: as the data file's name begins, else English)")
     p.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    p.add_argument("--images", required=True, metavar="PLACE", help=PLACE)
+    p.add_argument("--images", required=True, type=place, metavar="PLACE", help=PLACE)
     _encoder(p)
     p.add_argument("--text", default="phrase", help=f"{TEXT} (default: phrase)")
     p.add_argument("--definitions", type=Path, metavar="FILE", help="put behind each text, after a comma: what `vwsd define` wrote (.jsonl), or plain text, a line an item")
@@ -169,7 +169,7 @@ class _Phrases(argparse.Action):
 
 def _rank_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("phrase", metavar="PHRASE", help="what is looked for, e.g. \"fruit bat\"; left out with --phrases")
-    images = p.add_argument("images", nargs="+", metavar="IMAGE", help=f"picture files, or {PLACE}")
+    images = p.add_argument("images", nargs="+", type=place, metavar="IMAGE", help=f"picture files, or {PLACE}")
     p.add_argument("--phrases", type=Path, action=_Phrases, images=images, metavar="FILE", help="phrases, one a line, each ranked by itself; in place of PHRASE")
     p.add_argument("--text", default="phrase", help=f"{TEXT} (default: phrase)")
     p.add_argument("--definition", default="", metavar="TEXT", help="put behind the text, after a comma")
@@ -245,7 +245,7 @@ def _table(phrase: str, order: Sequence[dict]) -> str:
 
 
 def _encode_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("images", metavar="PLACE", help=PLACE)
+    p.add_argument("images", type=place, metavar="PLACE", help=PLACE)
     p.add_argument("--drift", type=at_least(0), default=0, metavar="N", help="compare the first N vectors of a variant (NAME@bf16) with the reference's")
     _encoder(p)
     p.add_argument("--json", action="store_true", help="print JSON instead of a line")

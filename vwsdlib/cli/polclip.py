@@ -8,7 +8,7 @@ from pathlib import Path
 from ..errors import VwsdError, known
 from ..paths import sha256_file
 from . import _say, command
-from .arguments import at_least
+from .arguments import at_least, place
 from .files import print_scores, read_set
 from .notes import note, notes
 
@@ -114,7 +114,7 @@ def _polclip_arguments(p: argparse.ArgumentParser) -> None:
     source.add_argument("--records", type=Path, metavar="FILE.jsonl", help="textual: choose a sense for each record")
     source.add_argument("--data", type=Path, help="visual: data file in the official layout; takes --gold and --images")
     p.add_argument("--gold", type=Path, help="gold file of --data")
-    p.add_argument("--images", metavar="DIR", help="folder of its pictures")
+    p.add_argument("--images", type=place, metavar="DIR", help="folder of its pictures")
     _language_argument(p, "--data")
     p.add_argument("--definitions", type=Path, metavar="DEFS.jsonl", help="what `vwsd define` wrote for --data, added to each text")
     p.add_argument("--out", type=Path, metavar="FILE", help="write the answers (a key) or the scores (TSV), by the sum of plain and fused")

@@ -602,8 +602,12 @@ def _archive(archive: str) -> Iterator[tuple[str, Entry | str]]:
 
 def _zip_members(archive: str, raw: BinaryIO) -> Iterator[tuple[str, Entry | str]]:
     with zipfile.ZipFile(raw) as packed:
+        seen: dict[str, tuple[int, int]] = {}
         for info in packed.infolist():
             path = _zip_name(info)
+            content = (info.CRC, info.file_size)
+            if seen.setdefault(info.filename, content) != content:      # by its name only one of them can be read
+                raise VwsdError(f"{path} stands twice in the archive with different pictures", where=archive, remedy=AGAIN)
             if stat.S_ISLNK(info.external_attr >> 16):
                 yield path, "links"
             elif not info.is_dir():

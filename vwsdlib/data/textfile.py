@@ -4,12 +4,14 @@ UTF-8 text.
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from pathlib import Path
 
 from ..errors import VwsdError
 
+STREAMS = ("/dev/fd/", "/dev/stdin", "/proc/")  # what a shell puts for <(command)
 MOST_BYTES = 512 << 20  # of a text file; a corpus of SemCor's sentences has 150 MB
 MOST_TABLE = (
     64 << 20
@@ -53,6 +55,10 @@ def read_bounded(path: str | Path, most: int = MOST_BYTES) -> bytes:
         if stat.S_ISDIR(status.st_mode):
             raise VwsdError(
                 "this is a folder, a text file is needed", where=path, remedy="Name a file in it."
+            )
+        if stat.S_ISFIFO(status.st_mode) and not os.fspath(path).startswith(STREAMS):
+            raise VwsdError(
+                "this is a named pipe, which is not opened", where=path, remedy="Name a file."
             )
         if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
             raise VwsdError(

@@ -36,7 +36,7 @@ def chat_facts() -> dict:
     A key over plain http to another machine is refused: anyone on the way could read it.
     """
     url, model = (os.environ.get(name, "").strip() for name in ("VWSD_CHAT_URL", "VWSD_CHAT_MODEL"))
-    if not (plain := ADDRESS.fullmatch(url)):
+    if not url.isascii() or not (plain := ADDRESS.fullmatch(url)):
         raise VwsdError("VWSD_CHAT_URL is no plain http(s) address", remedy="Set VWSD_CHAT_URL to an endpoint such as http://localhost:8000/v1.")
     if not model:
         raise VwsdError("the chat model is not named", remedy="Set VWSD_CHAT_MODEL to the name the endpoint gives it.")

@@ -21,6 +21,7 @@ MOST_BYTES = 16 << 20        # of a file; a picture [3, 224, 224] of float64 has
 MOST_OPCODES = 10_000        # of a pickle; a tensor's has some 50
 MOST_SHARED = 64             # look-ups in the memo: of 64 doublings of a tuple, none would come to an end
 MOST_NUMBERS = 1 << 21       # of a tensor
+MOST_DIMENSIONS = 8
 SMALL = 1 << 16              # numbers up to it are no harm in the smallest file
 MAGIC = 0x1950A86A20F9469CFC6C   # begins torch's older files
 # What a dict of tensors is made of. BUILD, which sets attributes, also of permitted functions, is not among them.
@@ -127,6 +128,8 @@ def dense(tensor: object, where: object):
     if not plain:
         kind = "quantised" if tensor.is_quantized else "meta" if tensor.device.type == "meta" else "sparse or nested"
         raise VwsdError(f"a {kind} tensor, a dense one is expected", where, "This is no preprocessed picture.")
+    if tensor.is_conj() or tensor.is_neg() or tensor.is_complex() or tensor.dim() > MOST_DIMENSIONS:
+        raise VwsdError(f"a tensor of complex or negated numbers, or of {tensor.dim()} dimensions", where, "This is no preprocessed picture.")
     if tensor.numel() > MOST_NUMBERS:
         raise VwsdError(f"a tensor of shape {tuple(tensor.shape)}, larger than any picture's", where, "This is no preprocessed picture.")
     return tensor.detach()
@@ -152,12 +155,24 @@ class _Tensors(pickle.Unpickler):
 
         import torch
 
+        whole = [offset, *size, *stride]
+        if len(size) != len(stride) or len(size) > MOST_DIMENSIONS or not all(type(number) is int and 0 <= number for number in whole):
+            raise VwsdError("a tensor whose offset, sizes or strides are no whole numbers", self.where, "This is no preprocessed picture.")
+        reach = offset + 1 + sum((length - 1) * step for length, step in zip(size, stride))
+        if 0 not in size and reach > _numbers_in(storage):      # torch would lengthen the storage by whatever lies in memory
+            raise VwsdError(f"a tensor of shape {size}, larger than its bytes", self.where, "This is no preprocessed picture.")
         if math.prod(size) > MOST_NUMBERS:
             raise VwsdError(f"a tensor of shape {size}, larger than any picture's", self.where, "This is no preprocessed picture.")
         return torch._utils._rebuild_tensor_v2(storage, offset, size, stride, *rest)
 
     def _storage(self, data: bytes) -> object:
         return load_torch(data, self.where)
+
+
+def _numbers_in(storage: object) -> int:
+    """How many numbers a storage holds; 0 where it is none."""
+    size = getattr(storage, "size", None)
+    return int(size()) if callable(size) else 0
 
 
 def _bytes_of(text: str, encoding: str) -> bytes:

@@ -30,8 +30,10 @@ def _safe(name: str) -> str:
 Name = Annotated[str, AfterValidator(_safe)]
 # stands in a line of the official layout
 Cell = Annotated[str, StringConstraints(pattern=r"^[^\t\n\r\x00]*$")]
-Count = Annotated[int, Field(ge=0)]
-Some = Annotated[int, Field(ge=1)]
+MOST = (1 << 63) - 1           # what other people's formats hold in a whole number
+Count = Annotated[int, Field(ge=0, le=MOST)]
+Some = Annotated[int, Field(ge=1, le=MOST)]
+Seed = Annotated[int, Field(ge=-MOST, le=MOST)]
 Percent = Annotated[float, Field(ge=-1e-9, le=100 + 1e-9)]
 Share = Annotated[float, Field(ge=-1e-6, le=1 + 1e-6)]
 Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
@@ -45,7 +47,7 @@ class Made(Stored):
     split: Name
     profile: Name
     limit: Count
-    seed: int | None = 0
+    seed: Seed | None = 0
     data_sha256: str
     code_sha256: str
     versions: dict[str, str]

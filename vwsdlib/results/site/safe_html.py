@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 
 WEB = ("https://", "http://")
+DEEPEST = 400                  # elements inside each other; sanitising takes the square of it
+LONGEST_SELECTOR = 500         # characters; Styler's own have some tens
+VOID = frozenset("area base br col embed hr img input link meta source track wbr".split())
 PICTURE = re.compile(r"data:image/(png|jpeg|gif|webp);base64,[A-Za-z0-9+/=\s]+")
 NUMBER = re.compile(r"\d{1,4}%?")
 # stay
@@ -67,11 +70,25 @@ BOXES = frozenset("""
 ANSI = re.compile(r"ansi-[a-z0-9-]+")
 
 
+def _depth(html: str) -> int:
+    """At most how deeply the elements of HTML are nested: tags that open less those that close, at
+    the highest. Void elements count as open, so this is never too low."""
+    level = deepest = 0
+    for tag in re.finditer(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)", html):
+        if tag[2].lower() in VOID:
+            continue
+        level = max(0, level - 1) if tag[1] else level + 1
+        deepest = max(deepest, level)
+    return deepest
+
+
 def safe(html: str, pages: Mapping[str, str]) -> str:
     """HTML reduced to what may stay; links lead to the web or, by the last part of their address,
     to one of `pages` (name -> page)."""
     import nh3
 
+    if _depth(html) > DEEPEST:
+        return "<p>This output is nested too deeply to be shown here.</p>"
     attributes = {tag: EVERYWHERE | OF_TAG.get(tag, set()) for tag in TAGS}
     return nh3.clean(
         html, tags=set(TAGS), clean_content_tags=set(GONE), attributes=attributes,
@@ -128,7 +145,7 @@ def inlined(html: str) -> str:
     Plain rules alone: no conditions (@media), no states (:hover). The sheets themselves stay for
     `safe` to remove.
     """
-    if "<style" not in html.casefold():
+    if "<style" not in html.casefold() or _depth(html) > DEEPEST:
         return html
     from bs4 import BeautifulSoup
 
@@ -158,10 +175,12 @@ def _met(soup, selector: str) -> list:
     """The elements that a selector meets; none where it cannot be read or tells a state."""
     from soupsieve import SelectorSyntaxError
 
+    if len(selector) > LONGEST_SELECTOR:
+        return []
     # nearly all of Styler's, a thousand a table
     if re.fullmatch(r"#[\w-]+", selector):
         return soup(id=selector[1:])
     try:
         return soup.select(selector)
-    except (SelectorSyntaxError, NotImplementedError, ValueError):
+    except (SelectorSyntaxError, NotImplementedError, ValueError, RecursionError):
         return []
