@@ -109,7 +109,7 @@ def _data(c: Collection, runs: list[Predictions]) -> tuple[VwsdSet | None, str]:
 
 
 def write_items(site: Site, sets: list[ItemSet]) -> None:
-    """items/index.html, an overview a set and a page an item, with the thumbnails that these show."""
+    """items/index.html, an overview a set and a page an item, with the thumbnails that these show; VwsdError for an item whose id is no name of a page."""
     site.page("items/index.html", "sets", "Items", sets=sets)
     with tqdm(total=sum(len(s.items) for s in sets), desc="pages of items", unit="page", disable=paths.quiet()) as bar:
         for s in sets:

@@ -166,8 +166,12 @@ def _rules(sheet: str) -> Iterator[tuple[str, str]]:
     rules = tinycss2.parse_stylesheet(sheet, skip_comments=True, skip_whitespace=True)
     for rule in reversed(rules):
         if rule.type == "qualified-rule":
-            declared = tinycss2.serialize(rule.content).strip()
-            for selector in tinycss2.serialize(rule.prelude).split(","):
+            try:
+                declared = tinycss2.serialize(rule.content)
+                selectors = tinycss2.serialize(rule.prelude)
+            except RecursionError:          # brackets nested without end
+                continue
+            for selector in selectors.split(","):
                 yield selector.strip(), " ".join(declared.split())
 
 
