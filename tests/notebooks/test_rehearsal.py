@@ -37,7 +37,9 @@ def test_every_notebook_ran_to_its_end(rehearsal):
     for step in pipeline.plan("rehearsal"):
         cells = nbformat.read(rehearsal / "results" / "rehearsal" / "notebooks" / f"{step.name}.ipynb", 4).cells
         assert all(c.execution_count for c in cells if c.cell_type == "code")
-        assert not [o for c in cells for o in c.get("outputs", ()) if o.get("name") == "stderr"], step.name
+        said = [o.text for c in cells for o in c.get("outputs", ()) if o.get("name") == "stderr"]
+        lines = [line for text in said for line in text.splitlines()]
+        assert all(line.startswith("note: ") for line in lines), step.name      # texts that a tiny tokenizer's limit cuts are said
 
 
 def test_the_papers_six_numbers_stand_beside_ours_and_no_verdict_is_exact(rehearsal):
