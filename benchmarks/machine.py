@@ -1,4 +1,6 @@
-"""The machine: what it is, what its matrix products reach at most, and how much memory a tree of processes holds."""
+"""The machine: what it is, what its matrix products reach at most, and how much memory a tree of
+processes holds.
+"""
 
 from __future__ import annotations
 
@@ -26,24 +28,41 @@ def describe() -> dict:
     """Processor, cores, memory (GB), instructions that matter here, versions."""
     cpuinfo = Path("/proc/cpuinfo").read_text() if os.path.exists("/proc/cpuinfo") else ""
     model = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.M)
-    flags = set(re.search(r"^(?:flags|Features)\s*:\s*(.+)$", cpuinfo, re.M).group(1).split()) if cpuinfo else set()
-    return {"processor": model.group(1).strip() if model else platform.processor() or platform.machine(), "cores": cores(),
-            "memory_gb": round(psutil.virtual_memory().total / 1e9, 1), "system": platform.system(),
-            "instructions": [flag for flag in FLAGS if flag in flags], "torch_threads": torch.get_num_threads(),
-            "versions": versions() | {"python": platform.python_version()}}
+    flags = (
+        set(re.search(r"^(?:flags|Features)\s*:\s*(.+)$", cpuinfo, re.M).group(1).split())
+        if cpuinfo
+        else set()
+    )
+    return {
+        "processor": (
+            model.group(1).strip() if model else platform.processor() or platform.machine()
+        ),
+        "cores": cores(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "system": platform.system(),
+        "instructions": [flag for flag in FLAGS if flag in flags],
+        "torch_threads": torch.get_num_threads(),
+        "versions": versions() | {"python": platform.python_version()},
+    }
 
 
 def slug(machine: dict) -> str:
     """The machine's name as part of a file name."""
-    return re.sub(r"[^a-z0-9]+", "-", f"{machine['processor']} {machine['cores']} cores".lower()).strip("-")
+    return re.sub(
+        r"[^a-z0-9]+", "-", f"{machine['processor']} {machine['cores']} cores".lower()
+    ).strip("-")
 
 
 def peak(dtype: str) -> float:
-    """GFLOP/s of the fastest square product seen: all threads on one, or every core on one of its own."""
+    """GFLOP/s of the fastest square product seen: all threads on one, or every core on one of its
+    own.
+    """
     return max(ways(side, DTYPES[dtype]) for side in SIDES for ways in (_together, _side_by_side))
 
 
-def _rounds(side: int, dtype: torch.dtype, before: Callable = lambda: None) -> list[tuple[float, float]]:
+def _rounds(
+    side: int, dtype: torch.dtype, before: Callable = lambda: None
+) -> list[tuple[float, float]]:
     """(start, end) of several products, the first of which warms up."""
     (a, b), spans = (torch.randn(side, side).to(dtype) for _ in range(2)), []
     for _ in range(REPEATS + 1):
@@ -61,19 +80,27 @@ def _together(side: int, dtype: torch.dtype) -> float:
 def _side_by_side(side: int, dtype: torch.dtype) -> float:
     """The round in which every core does one product of its own and the last is done first."""
     n, barrier = cores(), threading.Barrier(cores())
-    with ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,)) as pool:         # one thread each
+    with ThreadPoolExecutor(
+        n, initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:  # one thread each
         spans = zip(*pool.map(lambda _: _rounds(side, dtype, barrier.wait), range(n)))
-        return 2e-9 * side**3 * n / min(max(end for _, end in each) - min(start for start, _ in each) for each in spans)
+        return (
+            2e-9
+            * side**3
+            * n
+            / min(max(end for _, end in each) - min(start for start, _ in each) for each in spans)
+        )
 
 
 def memory(pid: int) -> float:
-    """MB that a process and all below it hold; shared pages by share (PSS) where the system tells."""
+    """MB that a process and all below it hold; shared pages by share (PSS) where the system
+    tells."""
     total = 0
     try:
         process = psutil.Process(pid)
         for each in (process, *process.children(recursive=True)):
             held = each.memory_full_info()
             total += getattr(held, "pss", held.uss)
-    except psutil.NoSuchProcess:                            # one ended meanwhile: the next sample will do
+    except psutil.NoSuchProcess:  # one ended meanwhile: the next sample will do
         return 0.0
     return total / 1e6

@@ -1,4 +1,6 @@
-"""Checkpoints to measure with: the published architectures at their true sizes, with random weights, in the published layout; and tiny ones."""
+"""Checkpoints to measure with: the published architectures at their true sizes, with random
+weights, in the published layout; and tiny ones.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,21 @@ from vwsdlib.encoders.registry import Encoder, load_encoder
 from vwsdlib.paths import cache_dir, quiet, sha256_file, write_text
 from vwsdlib.rehearsal import models as rehearsal
 
-GAIN = 1.0                                                # of the random weights
+GAIN = 1.0  # of the random weights
 VOCABULARY = 49408
-TEXT = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 8, "vocab_size": VOCABULARY}
-VISION = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
+TEXT = {
+    "hidden_size": 512,
+    "intermediate_size": 2048,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 8,
+    "vocab_size": VOCABULARY,
+}
+VISION = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+}
 PATCH = {"clip-vit-b32": 32, "clip-vit-b16": 16, "clipseg-rd64": 16}
 SIDE = {"clip-vit-b32": 224, "clip-vit-b16": 224, "clipseg-rd64": 352}
 
@@ -34,7 +47,9 @@ def config(key: str) -> transformers.PretrainedConfig:
     shape["vision_config"] |= VISION
     if key != "clipseg-rd64":
         return transformers.CLIPConfig(**shape)
-    return transformers.CLIPSegConfig(**shape, reduce_dim=64, use_complex_transposed_convolution=True)
+    return transformers.CLIPSegConfig(
+        **shape, reduce_dim=64, use_complex_transposed_convolution=True
+    )
 
 
 def _save(key: str, target: Path) -> None:
@@ -42,30 +57,52 @@ def _save(key: str, target: Path) -> None:
     for name in ("preprocessor_config.json", "tokenizer_config.json"):
         write_text(target / name, (folder(tiny=True) / CHECKPOINTS[key].repo / name).read_text())
     _learn_words(target)
-    cls = transformers.CLIPSegForImageSegmentation if key == "clipseg-rd64" else transformers.CLIPModel
+    cls = (
+        transformers.CLIPSegForImageSegmentation
+        if key == "clipseg-rd64"
+        else transformers.CLIPModel
+    )
     rehearsal._loud(cls(config(key)), GAIN).save_pretrained(target)
 
 
 def _learn_words(folder: Path) -> None:
-    """Merges learnt from the English phrases: CLIP reads common words as one token and other languages in pieces."""
+    """Merges learnt from the English phrases: CLIP reads common words as one token and other
+    languages in pieces.
+    """
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(vocab_size=5000, initial_alphabet=letters, end_of_word_suffix="</w>", show_progress=False)
-    bpe.train_from_iterator([word for s in senses() for phrase in s.phrases for word in phrase.lower().split()], trainer)
-    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in json.loads(bpe.to_str())["model"]["merges"]]
+    trainer = trainers.BpeTrainer(
+        vocab_size=5000, initial_alphabet=letters, end_of_word_suffix="</w>", show_progress=False
+    )
+    bpe.train_from_iterator(
+        [word for s in senses() for phrase in s.phrases for word in phrase.lower().split()], trainer
+    )
+    merges = [
+        pair if isinstance(pair, str) else " ".join(pair)
+        for pair in json.loads(bpe.to_str())["model"]["merges"]
+    ]
     words = dict.fromkeys("".join(pair.split(" ")) for pair in merges)
-    tokens = dict.fromkeys([*letters, *(f"{c}</w>" for c in letters), *words, "<|startoftext|>", "<|endoftext|>"])
-    write_text(folder / "vocab.json", json.dumps({token: i for i, token in enumerate(tokens)}) + "\n")
+    tokens = dict.fromkeys(
+        [*letters, *(f"{c}</w>" for c in letters), *words, "<|startoftext|>", "<|endoftext|>"]
+    )
+    write_text(
+        folder / "vocab.json", json.dumps({token: i for i, token in enumerate(tokens)}) + "\n"
+    )
     write_text(folder / "merges.txt", "\n".join(["#version: 0.2", *merges]) + "\n")
 
 
 def folder(tiny: bool = False) -> Path:
-    """Folder of the true-size checkpoints (1.8 GB), or of the tiny ones, as in `$VWSD_MODELS`; made where they are not."""
+    """Folder of the true-size checkpoints (1.8 GB), or of the tiny ones, as in `$VWSD_MODELS`; made
+    where they are not.
+    """
     target = cache_dir() / "benchmarks" / ("tiny" if tiny else "models")
     if tiny:
         return rehearsal.make_models(target)
-    stamp, note = f"{sha256_file(__file__)} {transformers.__version__} {torch.__version__}\n", target / "stamp"
+    stamp, note = (
+        f"{sha256_file(__file__)} {transformers.__version__} {torch.__version__}\n",
+        target / "stamp",
+    )
     if not note.exists() or note.read_text() != stamp:
         with torch.random.fork_rng(devices=[]):
             for key in tqdm(PATCH, desc="checkpoints at true size", disable=quiet()):
@@ -79,7 +116,7 @@ def folder(tiny: bool = False) -> Path:
 def encoder(name: str, tiny: bool = False) -> Encoder:
     """An encoder of the library, of the true-size or the tiny checkpoints."""
     os.environ["VWSD_MODELS"], os.environ["HF_HUB_OFFLINE"] = str(folder(tiny)), "1"
-    load_encoder.cache_clear()                             # it knows encoders by name only
+    load_encoder.cache_clear()  # it knows encoders by name only
     its = load_encoder(name)
-    its.model                                              # weights are read when first asked for: not while the clock runs
+    its.model  # weights are read when first asked for: not while the clock runs
     return its

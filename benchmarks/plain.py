@@ -1,4 +1,6 @@
-"""The plain loop that the library is measured against, as the study's reader would write it: one item at a time, one text, ten pictures, one pass."""
+"""The plain loop that the library is measured against, as the study's reader would write it: one
+item at a time, one text, ten pictures, one pass.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +33,13 @@ class Plain:
 
     @torch.no_grad()
     def cosines(self, text: str, pictures: Sequence[Image.Image]) -> np.ndarray:
-        """One pass: a text and k pictures -> [k] cosines (the logits without their scale, which changes no order)."""
-        inputs = {**self.tokenizer([text], return_tensors="pt"), **self.processor(images=pictures, return_tensors="pt")}
+        """One pass: a text and k pictures -> [k] cosines (the logits without their scale, which
+        changes no order).
+        """
+        inputs = {
+            **self.tokenizer([text], return_tensors="pt"),
+            **self.processor(images=pictures, return_tensors="pt"),
+        }
         return (self.model(**inputs).logits_per_image / self.model.logit_scale.exp())[:, 0].numpy()
 
 
@@ -40,8 +47,11 @@ class Plain:
 def load(name: str, tiny: bool = False) -> Plain:
     """The plain model of an encoder's name."""
     recipe, folder = RECIPES[name], models.folder(tiny) / CHECKPOINTS[RECIPES[name].checkpoint].repo
-    return Plain(getattr(transformers, recipe.model).from_pretrained(folder).eval(),
-                 getattr(transformers, recipe.processor).from_pretrained(folder), transformers.AutoTokenizer.from_pretrained(folder))
+    return Plain(
+        getattr(transformers, recipe.model).from_pretrained(folder).eval(),
+        getattr(transformers, recipe.processor).from_pretrained(folder),
+        transformers.AutoTokenizer.from_pretrained(folder),
+    )
 
 
 def _open(path: Path) -> Image.Image:
@@ -51,15 +61,30 @@ def _open(path: Path) -> Image.Image:
 
 def scores(plain: Plain, data: VwsdSet, texts: Sequence[str]) -> np.ndarray:
     """[n, 10] cosines of each item's text with its pictures."""
-    pairs = tqdm(list(zip(data.items, texts)), desc=f"plain loop, {data.language}", unit=" items", leave=False, disable=quiet())
-    return np.array([plain.cosines(text, [_open(data.path(c)) for c in item.candidates]) for item, text in pairs])
+    pairs = tqdm(
+        list(zip(data.items, texts)),
+        desc=f"plain loop, {data.language}",
+        unit=" items",
+        leave=False,
+        disable=quiet(),
+    )
+    return np.array(
+        [
+            plain.cosines(text, [_open(data.path(c)) for c in item.candidates])
+            for item, text in pairs
+        ]
+    )
 
 
 def crop_map(plain: Plain, picture: Image.Image, text: str, crops: np.ndarray) -> np.ndarray:
-    """Random-crop saliency, one crop a pass: sums of the changes in cosine, [h, w] float64; crops: [n, 3] of left, top, side."""
+    """Random-crop saliency, one crop a pass: sums of the changes in cosine, [h, w] float64; crops:
+    [n, 3] of left, top, side.
+    """
     pixels, total = np.asarray(picture), np.zeros(picture.size[::-1])
     whole = plain.cosines(text, [picture])[0].astype(np.float64)
-    for x, y, side in tqdm(crops.tolist(), desc="plain crops", unit=" crops", leave=False, disable=quiet()):
-        part = pixels[y:y + side, x:x + side]
-        total[y:y + side, x:x + side] += plain.cosines(text, [Image.fromarray(part)])[0] - whole
+    for x, y, side in tqdm(
+        crops.tolist(), desc="plain crops", unit=" crops", leave=False, disable=quiet()
+    ):
+        part = pixels[y : y + side, x : x + side]
+        total[y : y + side, x : x + side] += plain.cosines(text, [Image.fromarray(part)])[0] - whole
     return total

@@ -1,6 +1,8 @@
-"""What is measured. A scenario is a function that does one turn, its sides one after the other, and returns a `Turn`.
+"""What is measured. A scenario is a function that does one turn, its sides one after the other, and
+returns a `Turn`.
 
-Models are loaded and processes started outside what is timed, for all sides alike. "Ours, cold" begins with an empty store.
+Models are loaded and processes started outside what is timed, for all sides alike. "Ours, cold"
+begins with an empty store.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ from . import inputs, machine, models, plain
 
 @dataclass
 class Turn:
-    """One turn: seconds of each side, in the order they ran, and facts (numbers, units in their names; lists are shown as they are)."""
+    """One turn: seconds of each side, in the order they ran, and facts (numbers, units in their
+    names; lists are shown as they are).
+    """
 
     seconds: dict[str, float] = field(default_factory=dict)
     facts: dict[str, object] = field(default_factory=dict)
@@ -56,21 +60,38 @@ def _agree(what: str, difference: float, limit: float, turn: Turn) -> None:
     """Note a difference; VwsdError where it is too large, as times of unequal work tell nothing."""
     turn.facts[f"largest difference of {what}"] = difference
     if not difference <= limit:
-        raise VwsdError(f"{what} differ by {difference:.1e}, more than {limit:.0e}", remedy="One side computes something else: see to that first.")
+        raise VwsdError(
+            f"{what} differ by {difference:.1e}, more than {limit:.0e}",
+            remedy="One side computes something else: see to that first.",
+        )
 
 
 def flips(data: VwsdSet, reference: np.ndarray, other: np.ndarray) -> dict[str, object]:
-    """Items whose first choice, or whose hit@1, is another under `other`, each with its margin under `reference`; scores: [n, 10]."""
+    """Items whose first choice, or whose hit@1, is another under `other`, each with its margin
+    under `reference`; scores: [n, 10].
+    """
     gold, best = [item.gold_index for item in data.items], np.sort(reference)
     moved = np.flatnonzero(reference.argmax(1) != other.argmax(1))
     hit = (gold_ranks(reference, gold) == 1) != (gold_ranks(other, gold) == 1)
-    named = [f"{data.items[i].id}: margin {best[i, -1] - best[i, -2]:.1e}{', hit@1 too' if hit[i] else ''}" for i in moved]
-    return {"hit@1 flips (%)": 100 * float(hit.mean()), "first choices that change (%)": 100 * len(moved) / len(gold),
-            "largest margin of a change": max((float(best[i, -1] - best[i, -2]) for i in moved), default=0.0), "changes": named}
+    named = [
+        f"{data.items[i].id}: margin"
+        f" {best[i, -1] - best[i, -2]:.1e}{', hit@1 too' if hit[i] else ''}"
+        for i in moved
+    ]
+    return {
+        "hit@1 flips (%)": 100 * float(hit.mean()),
+        "first choices that change (%)": 100 * len(moved) / len(gold),
+        "largest margin of a change": max(
+            (float(best[i, -1] - best[i, -2]) for i in moved), default=0.0
+        ),
+        "changes": named,
+    }
 
 
 def cold(items: int, pictures: int) -> Turn:
-    """CLIP B/32 from picture files to scores, nothing stored: the plain loop, then ours in each precision."""
+    """CLIP B/32 from picture files to scores, nothing stored: the plain loop, then ours in each
+    precision.
+    """
     turn, (folder, names) = Turn(), inputs.pictures(pictures)
     variants = ["fp32", "bf16", "bf16-draft"]
     data, _ = inputs.deal("en", items, names, folder)
@@ -82,31 +103,54 @@ def cold(items: int, pictures: int) -> Turn:
         with tempfile.TemporaryDirectory() as fresh, turn.timed(variant):
             scores[variant] = cosine_scores(data, VectorStore(encoder, Path(fresh)), texts)
     _agree("scores, fp32 and plain", float(np.abs(scores["fp32"] - theirs).max()), 1e-4, turn)
-    rates = {side: (10 * items if side == "plain" else len(names)) / seconds for side, seconds in turn.seconds.items()}   # of pictures decoded
+    rates = {
+        side: (10 * items if side == "plain" else len(names)) / seconds
+        for side, seconds in turn.seconds.items()
+    }  # of pictures decoded
     turn.facts |= {f"pictures decoded/s, {side}": rate for side, rate in rates.items()}
-    turn.facts |= {f"pictures decoded/s, {variant} to plain": rates[variant] / rates["plain"] for variant in variants}
+    turn.facts |= {
+        f"pictures decoded/s, {variant} to plain": rates[variant] / rates["plain"]
+        for variant in variants
+    }
     for variant in variants[1:]:
-        turn.facts |= {f"{key}, {variant}": value for key, value in flips(data, scores["fp32"], scores[variant]).items()}
+        turn.facts |= {
+            f"{key}, {variant}": value
+            for key, value in flips(data, scores["fp32"], scores[variant]).items()
+        }
     return turn
 
 
 @torch.inference_mode()
 def gflop(key: str) -> float:
-    """GFLOP of one picture through a checkpoint's picture tower at its true size: products and convolutions, counted without computing them."""
+    """GFLOP of one picture through a checkpoint's picture tower at its true size: products and
+    convolutions, counted without computing them.
+    """
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         settings = models.config(key)
         cls = transformers.CLIPSegModel if key == "clipseg-rd64" else transformers.CLIPModel
-        cls(settings).eval().get_image_features(torch.empty(1, 3, models.SIDE[key], models.SIDE[key]))
+        cls(settings).eval().get_image_features(
+            torch.empty(1, 3, models.SIDE[key], models.SIDE[key])
+        )
     return counter.get_total_flops() / 1e9
 
 
 def _encode(encoder: Encoder, squares: np.ndarray) -> None:
     """Prepared pictures through the network as the store would send them: batches, side by side."""
-    list(side_by_side(encoder.encode_prepared, (squares[i:i + encoder.image_batch] for i in range(0, len(squares), encoder.image_batch))))
+    list(
+        side_by_side(
+            encoder.encode_prepared,
+            (
+                squares[i : i + encoder.image_batch]
+                for i in range(0, len(squares), encoder.image_batch)
+            ),
+        )
+    )
 
 
 def towers(pictures: dict[str, int]) -> Turn:
-    """The picture towers alone, and the share of the machine's measured peak that they reach; measured in the same turn."""
+    """The picture towers alone, and the share of the machine's measured peak that they reach;
+    measured in the same turn.
+    """
     turn, before = Turn(), {dtype: machine.peak(dtype) for dtype in machine.DTYPES}
     for key, n in pictures.items():
         side, work = models.SIDE[key], gflop(key)
@@ -114,41 +158,73 @@ def towers(pictures: dict[str, int]) -> Turn:
         turn.facts[f"work, {key} (GFLOP/picture)"] = work
         for dtype in before:
             network, label = models.encoder(key + "@bf16" * (dtype == "bf16")), f"{key} {dtype}"
-            _encode(network, squares[:2 * machine.cores() * network.image_batch])       # warm up
+            _encode(network, squares[: 2 * machine.cores() * network.image_batch])  # warm up
             with turn.timed(label):
                 _encode(network, squares)
             turn.facts[f"rate, {label} (GFLOP/s)"] = work * n / turn.seconds[label]
-    peaks = {dtype: max(rate, machine.peak(dtype)) for dtype, rate in before.items()}                  # before and after: a shared machine wavers
-    turn.facts |= {f"peak of matrix products, {dtype} (GFLOP/s)": rate for dtype, rate in peaks.items()}
+    peaks = {
+        dtype: max(rate, machine.peak(dtype)) for dtype, rate in before.items()
+    }  # before and after: a shared machine wavers
+    turn.facts |= {
+        f"peak of matrix products, {dtype} (GFLOP/s)": rate for dtype, rate in peaks.items()
+    }
     for label in turn.seconds:
-        turn.facts[f"share of peak, {label} (%)"] = 100 * turn.facts[f"rate, {label} (GFLOP/s)"] / peaks[label.split()[1]]
+        turn.facts[f"share of peak, {label} (%)"] = (
+            100 * turn.facts[f"rate, {label} (GFLOP/s)"] / peaks[label.split()[1]]
+        )
     return turn
 
 
-STUDY = [("clip-vit-b32", "en", False), ("clipseg-rd64", "en", False), ("clipseg-rd64", "it", False), ("clipseg-rd64", "it", True),
-         ("clipseg-rd64", "fa", False), ("clipseg-rd64", "fa", True)]      # encoder, language, translated?
-Job = tuple[str, VwsdSet, list[str]]                                       # encoder, set, texts
+STUDY = [
+    ("clip-vit-b32", "en", False),
+    ("clipseg-rd64", "en", False),
+    ("clipseg-rd64", "it", False),
+    ("clipseg-rd64", "it", True),
+    ("clipseg-rd64", "fa", False),
+    ("clipseg-rd64", "fa", True),
+]  # encoder, language, translated?
+Job = tuple[str, VwsdSet, list[str]]  # encoder, set, texts
 
 
 def jobs(sets: dict[str, tuple[VwsdSet, list[str]]]) -> list[Job]:
     """The study's six rows; the English phrases stand for translations."""
-    return [(key, sets[lang][0], sets[lang][1] if translated else texts_of(sets[lang][0].items, "phrase")) for key, lang, translated in STUDY]
+    return [
+        (
+            key,
+            sets[lang][0],
+            sets[lang][1] if translated else texts_of(sets[lang][0].items, "phrase"),
+        )
+        for key, lang, translated in STUDY
+    ]
 
 
-def _score(work: Iterable[Job], encoders: dict[str, Encoder], folder: str | Path) -> list[np.ndarray]:
-    return [cosine_scores(data, VectorStore(encoders[key], Path(folder)), texts) for key, data, texts in work]
+def _score(
+    work: Iterable[Job], encoders: dict[str, Encoder], folder: str | Path
+) -> list[np.ndarray]:
+    return [
+        cosine_scores(data, VectorStore(encoders[key], Path(folder)), texts)
+        for key, data, texts in work
+    ]
 
 
 def rows(items: int, plain_every: int) -> Turn:
-    """All six rows of the study at true size on a sample: the plain loops, then ours from nothing and again with the vectors stored.
+    """All six rows of the study at true size on a sample: the plain loops, then ours from nothing
+    and again with the vectors stored.
 
-    plain_every: the plain loops run on every so many items only and their time is scaled up; 1 is the whole.
+    plain_every: the plain loops run on every so many items only and their time is scaled up; 1 is
+    the whole.
     """
     turn, (folder, names) = Turn(), inputs.pictures(inputs.study_counts(items)[1])
-    work, loops = jobs(inputs.study(names, folder, items)), {key: plain.load(key) for key in ("clip-vit-b32", "clipseg-rd64")}
+    work, loops = (
+        jobs(inputs.study(names, folder, items)),
+        {key: plain.load(key) for key in ("clip-vit-b32", "clipseg-rd64")},
+    )
     with turn.timed("plain"):
         some = [replace(data, items=data.items[::plain_every]) for _, data, _ in work]
-        theirs = [plain.scores(loops[key], data, texts[::plain_every]) for data, (key, _, texts) in zip(some, work)]
+        theirs = [
+            plain.scores(loops[key], data, texts[::plain_every])
+            for data, (key, _, texts) in zip(some, work)
+        ]
     turn.seconds["plain"] *= items / len(some[0].items)
     for variant in ("fp32", "bf16"):
         encoders = {key: models.encoder(key + "@bf16" * (variant == "bf16")) for key in loops}
@@ -158,30 +234,55 @@ def rows(items: int, plain_every: int) -> Turn:
             with turn.timed(f"{variant}, warm"):
                 _score(work, encoders, fresh)
         difference = float(max(np.abs(a[::plain_every] - b).max() for a, b in zip(ours, theirs)))
-        _agree(f"scores, {variant} and plain", difference, 1e-4 if variant == "fp32" else 0.05, turn)
+        _agree(
+            f"scores, {variant} and plain", difference, 1e-4 if variant == "fp32" else 0.05, turn
+        )
     return turn
 
 
 def warm(items: int | None) -> Turn:
-    """Six rows at full size with tiny checkpoints and every vector stored: scores, and a run's file and rows with intervals."""
+    """Six rows at full size with tiny checkpoints and every vector stored: scores, and a run's file
+    and rows with intervals.
+    """
     turn, (folder, names) = Turn(), inputs.small_pictures(inputs.study_counts(items)[1])
-    work, encoders = jobs(inputs.study(names, folder, items)), {key: models.encoder(key, tiny=True) for key in ("clip-vit-b32", "clipseg-rd64")}
+    work, encoders = (
+        jobs(inputs.study(names, folder, items)),
+        {key: models.encoder(key, tiny=True) for key in ("clip-vit-b32", "clipseg-rd64")},
+    )
     kept = cache_dir() / "benchmarks" / "warm"
-    _score(work, encoders, kept)                                           # fills the store, on the first turn
+    _score(work, encoders, kept)  # fills the store, on the first turn
     with tempfile.TemporaryDirectory() as out, turn.timed("warm"):
         _tables(work, _score(work, encoders, kept), encoders, Path(out))
-    turn.facts |= {"rows scored, items": sum(len(data.items) for _, data, _ in work), "pictures": len(names)}
+    turn.facts |= {
+        "rows scored, items": sum(len(data.items) for _, data, _ in work),
+        "pictures": len(names),
+    }
     return turn
 
 
-def _tables(work: Sequence[Job], scores: Sequence[np.ndarray], encoders: dict[str, Encoder], out: Path) -> str:
-    runs = [write_predictions(out, f"{key}.row{i}.{data.language}.test", data, texts, found, profile="bench", variant=f"row{i}",
-                              identity=encoders[key].identity()) for i, ((key, data, texts), found) in enumerate(zip(work, scores))]
+def _tables(
+    work: Sequence[Job], scores: Sequence[np.ndarray], encoders: dict[str, Encoder], out: Path
+) -> str:
+    runs = [
+        write_predictions(
+            out,
+            f"{key}.row{i}.{data.language}.test",
+            data,
+            texts,
+            found,
+            profile="bench",
+            variant=f"row{i}",
+            identity=encoders[key].identity(),
+        )
+        for i, ((key, data, texts), found) in enumerate(zip(work, scores))
+    ]
     return to_jsonl(row for run in runs for row in prediction_rows(run))
 
 
 def stages(pictures: int) -> Turn:
-    """Each stage by itself, CLIP B/32 fp32: decode and resize in one process, the network as the store would use it, scores and tables of a run."""
+    """Each stage by itself, CLIP B/32 fp32: decode and resize in one process, the network as the
+    store would use it, scores and tables of a run.
+    """
     turn, (folder, names) = Turn(), inputs.pictures(pictures)
     network, items = models.encoder("clip-vit-b32"), -(-len(names) // 9)
     data, _ = inputs.deal("en", items, names, folder)
@@ -198,14 +299,23 @@ def stages(pictures: int) -> Turn:
         with turn.timed("score"):
             scores = cosine_scores(data, store, texts)
         with turn.timed("tables"):
-            _tables([("clip-vit-b32", data, texts)], [scores], {"clip-vit-b32": network}, Path(fresh))
-    counts = dict.fromkeys(("decode", "resize", "encode"), ("picture", len(names))) | dict.fromkeys(("score", "tables"), ("item", items))
-    turn.facts = {f"{stage} (ms/{unit})": 1000 * turn.seconds[stage] / n for stage, (unit, n) in counts.items()}
+            _tables(
+                [("clip-vit-b32", data, texts)], [scores], {"clip-vit-b32": network}, Path(fresh)
+            )
+    counts = dict.fromkeys(("decode", "resize", "encode"), ("picture", len(names))) | dict.fromkeys(
+        ("score", "tables"), ("item", items)
+    )
+    turn.facts = {
+        f"{stage} (ms/{unit})": 1000 * turn.seconds[stage] / n
+        for stage, (unit, n) in counts.items()
+    }
     return turn
 
 
 def growth(pictures: Sequence[int]) -> Turn:
-    """Tiny CLIP from files to scores in a process of its own a size: seconds, peak memory of the tree, and how straight a line the times lie on."""
+    """Tiny CLIP from files to scores in a process of its own a size: seconds, peak memory of the
+    tree, and how straight a line the times lie on.
+    """
     turn, context = Turn(), multiprocessing.get_context("spawn")
     inputs.small_pictures(max(pictures))
     for n in pictures:
@@ -216,7 +326,9 @@ def growth(pictures: Sequence[int]) -> Turn:
         while not here.poll(0.1) and process.is_alive():
             highest = max(highest, machine.memory(process.pid))
         if not here.poll():
-            raise VwsdError(f"the process of {n} pictures ended early", remedy="Its own words stand above.")
+            raise VwsdError(
+                f"the process of {n} pictures ended early", remedy="Its own words stand above."
+            )
         turn.seconds[f"{n} pictures"] = here.recv()
         process.join()
         turn.facts[f"peak memory, {n} pictures (MB)"] = highest
@@ -224,8 +336,13 @@ def growth(pictures: Sequence[int]) -> Turn:
     slope, start = np.polyfit(sizes, times, 1)
     rest = np.array(times) - (slope * sizes + start)
     memory = [v for k, v in turn.facts.items() if k.startswith("peak")]
-    turn.facts |= {"fit: ms a picture": 1000 * float(slope), "fit: R²": float(1 - (rest**2).sum() / ((times - np.mean(times)) ** 2).sum()),
-                   "memory at the largest to the smallest size (%)": 100 * memory[-1] / memory[0] if memory[0] else float("nan")}
+    turn.facts |= {
+        "fit: ms a picture": 1000 * float(slope),
+        "fit: R²": float(1 - (rest**2).sum() / ((times - np.mean(times)) ** 2).sum()),
+        "memory at the largest to the smallest size (%)": (
+            100 * memory[-1] / memory[0] if memory[0] else float("nan")
+        ),
+    }
     return turn
 
 
@@ -240,41 +357,89 @@ def _grow(n: int, answer) -> None:
 
 
 def shards(pictures: int) -> Turn:
-    """`vwsd encode` in one process and in two of torchrun, process start and loading included: the same vectors, bit for bit."""
+    """`vwsd encode` in one process and in two of torchrun, process start and loading included: the
+    same vectors, bit for bit.
+    """
     turn, (folder, names) = Turn(), inputs.pictures(pictures)
     os.environ["VWSD_MODELS"] = str(models.folder())
-    sides, found = {"one process": [], "two processes": ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]}, {}
+    sides, found = (
+        {
+            "one process": [],
+            "two processes": [
+                "-m",
+                "torch.distributed.run",
+                "--standalone",
+                "--nproc-per-node",
+                "2",
+            ],
+        },
+        {},
+    )
     for side, start in sides.items():
         with tempfile.TemporaryDirectory() as cache, tempfile.TemporaryDirectory() as some:
             for name in names:
                 (Path(some) / name).symlink_to(folder / name)
-            command = [sys.executable, *start, "-m", "vwsdlib.cli", "encode", some, "--encoder", "clip-vit-b32"]
+            command = [
+                sys.executable,
+                *start,
+                "-m",
+                "vwsdlib.cli",
+                "encode",
+                some,
+                "--encoder",
+                "clip-vit-b32",
+            ]
             with turn.timed(side):
-                subprocess.run(command, check=True, capture_output=True, env=os.environ | {"VWSD_CACHE": cache, "CI": "1"})
+                subprocess.run(
+                    command,
+                    check=True,
+                    capture_output=True,
+                    env=os.environ | {"VWSD_CACHE": cache, "CI": "1"},
+                )
             store = VectorStore(models.encoder("clip-vit-b32"), Path(cache) / "vectors")
             turn.facts[f"shards, {side}"] = len(list(store.path.glob("*.keys")))
             found[side] = store.images([Path(some) / name for name in names])
-    _agree("vectors of one process and of two", float(np.abs(found["one process"] - found["two processes"]).max()), 0.0, turn)
+    _agree(
+        "vectors of one process and of two",
+        float(np.abs(found["one process"] - found["two processes"]).max()),
+        0.0,
+        turn,
+    )
     return turn
 
 
 def crops(n: int, tiny: bool) -> Turn:
-    """Random-crop saliency of a picture: one crop a pass, the text read anew each time, then ours on the same crops."""
+    """Random-crop saliency of a picture: one crop a pass, the text read anew each time, then ours
+    on the same crops.
+    """
     turn, picture, text = Turn(), inputs.base(0, (640, 480)), "river bank"
     loop, network = plain.load("clip-vit-b32", tiny), models.encoder("clip-vit-b32", tiny)
-    loop.cosines(text, [picture]), network.preparation(picture)            # first use imports and compiles: not while the clock runs
+    (
+        loop.cosines(text, [picture]),
+        network.preparation(picture),
+    )  # first use imports and compiles: not while the clock runs
     with turn.timed("plain"):
         theirs = plain.crop_map(loop, picture, text, draw_crops(picture.size, n))
     with turn.timed("ours"):
         ours = random_crop(network.encode_images, picture, network.encode_texts([text]), n)
-    _agree("maps, mean change of the cosine", float(np.abs(ours.by_visits[0] - theirs / np.maximum(ours.visits, 1)).max()), 1e-5, turn)
-    turn.facts |= {"largest difference of maps, sum over crops": float(np.abs(ours.total[0] - theirs).max()), "crops": n}
+    _agree(
+        "maps, mean change of the cosine",
+        float(np.abs(ours.by_visits[0] - theirs / np.maximum(ours.visits, 1)).max()),
+        1e-5,
+        turn,
+    )
+    turn.facts |= {
+        "largest difference of maps, sum over crops": float(np.abs(ours.total[0] - theirs).max()),
+        "crops": n,
+    }
     return turn
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A function that does one turn, its sizes (for a real run, and to try it out), the side that others are held against, rough minutes a turn."""
+    """A function that does one turn, its sizes (for a real run, and to try it out), the side that
+    others are held against, rough minutes a turn.
+    """
 
     run: Callable[..., Turn]
     full: dict
@@ -284,13 +449,23 @@ class Scenario:
 
 
 SCENARIOS: dict[str, Scenario] = {
-    "cold": Scenario(cold, {"items": 200, "pictures": 1700}, {"items": 3, "pictures": 26}, "plain", 6),
-    "encoder": Scenario(towers, {"pictures": {"clip-vit-b32": 192, "clip-vit-b16": 64, "clipseg-rd64": 24}},
-                        {"pictures": {"clip-vit-b32": 16, "clip-vit-b16": 8, "clipseg-rd64": 4}}, minutes=1.5),
-    "rows": Scenario(rows, {"items": 20, "plain_every": 1}, {"items": 1, "plain_every": 1}, "plain", 20),
+    "cold": Scenario(
+        cold, {"items": 200, "pictures": 1700}, {"items": 3, "pictures": 26}, "plain", 6
+    ),
+    "encoder": Scenario(
+        towers,
+        {"pictures": {"clip-vit-b32": 192, "clip-vit-b16": 64, "clipseg-rd64": 24}},
+        {"pictures": {"clip-vit-b32": 16, "clip-vit-b16": 8, "clipseg-rd64": 4}},
+        minutes=1.5,
+    ),
+    "rows": Scenario(
+        rows, {"items": 20, "plain_every": 1}, {"items": 1, "plain_every": 1}, "plain", 20
+    ),
     "warm": Scenario(warm, {"items": None}, {"items": 10}, minutes=0.5),
     "stages": Scenario(stages, {"pictures": 90}, {"pictures": 18}, minutes=0.5),
-    "growth": Scenario(growth, {"pictures": (1000, 8000, 32000)}, {"pictures": (100, 200, 400)}, minutes=2),
+    "growth": Scenario(
+        growth, {"pictures": (1000, 8000, 32000)}, {"pictures": (100, 200, 400)}, minutes=2
+    ),
     "shards": Scenario(shards, {"pictures": 200}, {"pictures": 12}, "one process", 1),
     "crops": Scenario(partial(crops, tiny=True), {"n": 2000}, {"n": 100}, "plain", 0.5),
     "crops-true-size": Scenario(partial(crops, tiny=False), {"n": 400}, {"n": 20}, "plain", 1),

@@ -1,4 +1,6 @@
-"""Shared by all tests: no network, no progress bars, folders of their own; real data where they are at hand."""
+"""Shared by all tests: no network, no progress bars, folders of their own; real data where they are
+at hand.
+"""
 
 import os
 from pathlib import Path
@@ -12,7 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Folder of real data (`VWSD_SHARED`, else ../shared/data beside the checkout); skips with the reason where there is none."""
+    """Folder of real data (`VWSD_SHARED`, else ../shared/data beside the checkout); skips with the
+    reason where there is none.
+    """
     folder = Path(os.environ.get("VWSD_SHARED") or ROOT.parent / "shared" / "data")
     if not (folder / "vwsd").is_dir():
         pytest.skip(f"real data not at hand: {folder} (set VWSD_SHARED)")
@@ -37,7 +41,9 @@ def emojiwsd():
 
 @pytest.fixture
 def official(tmp_path):
-    """Writes a small set in the official layout with pictures; returns (data, gold, images) and lets tests break them."""
+    """Writes a small set in the official layout with pictures; returns (data, gold, images) and
+    lets tests break them.
+    """
     from PIL import Image
 
     images = tmp_path / "images"
@@ -57,7 +63,9 @@ def official(tmp_path):
 
 @pytest.fixture(scope="session")
 def tiny_results(emojiwsd, tmp_path_factory):
-    """Results of a small demo with report and notebooks (site_tiny.py); for the whole session, never changed in place."""
+    """Results of a small demo with report and notebooks (site_tiny.py); for the whole session,
+    never changed in place.
+    """
     import site_tiny
 
     folder = tmp_path_factory.mktemp("tiny")

@@ -1,11 +1,13 @@
-"""Kill `vwsd run` at random moments, over and over, and demand the bytes of an undisturbed run in the end.
+"""Kill `vwsd run` at random moments, over and over, and demand the bytes of an undisturbed run in
+the end.
 
     python tests/kill_and_resume.py --kills 20 --profile demo [--seed 0] [--keep FOLDER]
 
-Three pairs of results and cache folders: two for undisturbed runs, which must agree, one for the run that is killed. So that
-kills do not land on a run with nothing to do, each round first loses a stamp, or starts with --force, or does so without
-stored vectors; the moment is uniform over an undisturbed run, from nothing until one got through, then with all at hand.
-Exit code 0 when the bytes agree and at least half of the kills met a run at work, else 1.
+Three pairs of results and cache folders: two for undisturbed runs, which must agree, one for the
+run that is killed. So that kills do not land on a run with nothing to do, each round first loses a
+stamp, or starts with --force, or does so without stored vectors; the moment is uniform over an
+undisturbed run, from nothing until one got through, then with all at hand. Exit code 0 when the
+bytes agree and at least half of the kills met a run at work, else 1.
 """
 
 import argparse
@@ -34,23 +36,44 @@ class Folders:
 
     def start(self, *flags: str) -> subprocess.Popen:
         """Start the run as leader of its own process group; what it says goes to run.log."""
-        environment = {**os.environ, "VWSD_RESULTS": str(self.results), "VWSD_CACHE": str(self.cache), "CI": "1"}
+        environment = {
+            **os.environ,
+            "VWSD_RESULTS": str(self.results),
+            "VWSD_CACHE": str(self.cache),
+            "CI": "1",
+        }
         self.home.mkdir(parents=True, exist_ok=True)
         with open(self.home / "run.log", "ab") as log:
-            return subprocess.Popen([sys.executable, "-m", "vwsdlib.cli", "run", "--profile", self.profile, *flags],
-                                    cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
+            return subprocess.Popen(
+                [sys.executable, "-m", "vwsdlib.cli", "run", "--profile", self.profile, *flags],
+                cwd=ROOT,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def complete(self, *flags: str) -> float:
         """Run to the end; returns the seconds it took, leaves the program when it fails."""
         began = time.monotonic()
         if code := self.start(*flags).wait():
-            sys.exit(f"the undisturbed run failed with exit code {code}:\n" + (self.home / "run.log").read_text()[-3000:])
+            sys.exit(
+                f"the undisturbed run failed with exit code {code}:\n"
+                + (self.home / "run.log").read_text()[-3000:]
+            )
         return time.monotonic() - began
 
     def files(self) -> dict[str, bytes]:
-        """The compared results: path below the profile's folder and bytes. Hidden files are temporary ones that a kill left."""
+        """The compared results: path below the profile's folder and bytes. Hidden files are
+        temporary ones that a kill left.
+        """
         base = self.results / self.profile
-        paths = [p for name in COMPARED for p in [base / name, *(base / name).rglob("*")] if p.is_file() and p.name[0] != "."]
+        paths = [
+            p
+            for name in COMPARED
+            for p in [base / name, *(base / name).rglob("*")]
+            if p.is_file() and p.name[0] != "."
+        ]
         return {p.relative_to(base).as_posix(): p.read_bytes() for p in paths}
 
 
@@ -73,11 +96,16 @@ def forget_vectors(folders: Folders, dice: random.Random) -> list[str]:
     return ["--force"]
 
 
-PREPARATIONS = (lose_stamp, force, forget_vectors)      # taken in turn; each returns flags for the command
+PREPARATIONS = (
+    lose_stamp,
+    force,
+    forget_vectors,
+)  # taken in turn; each returns flags for the command
 
 
 def kill(process: subprocess.Popen) -> bool:
-    """SIGKILL the run's process group; its kernels lead groups of their own and must notice by themselves.
+    """SIGKILL the run's process group; its kernels lead groups of their own and must notice by
+    themselves.
 
     Returns whether the run was still going. A kernel alive 15 s later is an error.
     """
@@ -93,7 +121,9 @@ def kill(process: subprocess.Popen) -> bool:
 
 
 def torment(folders: Folders, kills: int, cold: float, warm: float, seed: int) -> int:
-    """Start and kill the run `kills` times, `cold` and `warm` seconds being the undisturbed times; returns how often it was at work."""
+    """Start and kill the run `kills` times, `cold` and `warm` seconds being the undisturbed times;
+    returns how often it was at work.
+    """
     dice, at_work, duration = random.Random(seed), 0, cold
     for number in range(1, kills + 1):
         prepare = PREPARATIONS[number % len(PREPARATIONS)]
@@ -106,20 +136,37 @@ def torment(folders: Folders, kills: int, cold: float, warm: float, seed: int) -
         running = kill(process)
         duration = duration if running else warm
         at_work += running
-        print(f"kill {number:3d} ({prepare.__name__}) after {moment:5.1f} s: " + ("was running" if running else f"had ended, exit code {process.returncode}"), flush=True)
+        print(
+            f"kill {number:3d} ({prepare.__name__}) after {moment:5.1f} s: "
+            + ("was running" if running else f"had ended, exit code {process.returncode}"),
+            flush=True,
+        )
     return at_work
 
 
 def compare(expected: dict[str, bytes], found: dict[str, bytes]) -> list[str]:
     """What differs, a line each."""
-    return ([f"missing  {name}" for name in sorted(expected.keys() - found.keys())]
-            + [f"surplus  {name}" for name in sorted(found.keys() - expected.keys())]
-            + [f"differs  {name}" for name in sorted(expected.keys() & found.keys()) if expected[name] != found[name]])
+    return (
+        [f"missing  {name}" for name in sorted(expected.keys() - found.keys())]
+        + [f"surplus  {name}" for name in sorted(found.keys() - expected.keys())]
+        + [
+            f"differs  {name}"
+            for name in sorted(expected.keys() & found.keys())
+            if expected[name] != found[name]
+        ]
+    )
 
 
 def sources() -> dict[Path, bytes]:
-    """The library and the notebooks: a result carries their hash, so they must not change meanwhile."""
-    return {p: p.read_bytes() for p in ROOT.glob("**/*") if p.suffix in (".py", ".yml", ".ipynb") and p.relative_to(ROOT).parts[0] in ("vwsdlib", "notebooks")}
+    """The library and the notebooks: a result carries their hash, so they must not change
+    meanwhile.
+    """
+    return {
+        p: p.read_bytes()
+        for p in ROOT.glob("**/*")
+        if p.suffix in (".py", ".yml", ".ipynb")
+        and p.relative_to(ROOT).parts[0] in ("vwsdlib", "notebooks")
+    }
 
 
 def main() -> int:
@@ -130,13 +177,19 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="work in this folder and leave it there")
     arguments = parser.parse_args()
     home = arguments.keep or Path(tempfile.mkdtemp(prefix="vwsd-kill-"))
-    first, calm, killed = (Folders(home.resolve() / name, arguments.profile) for name in ("first", "calm", "killed"))
+    first, calm, killed = (
+        Folders(home.resolve() / name, arguments.profile) for name in ("first", "calm", "killed")
+    )
     before = sources()
     try:
-        first.complete()            # also puts data sets in place, which no results or cache folder holds
+        first.complete()  # also puts data sets in place, which no results or cache folder holds
         cold, expected = calm.complete(), calm.files()
         warm = calm.complete("--force")
-        print(f"undisturbed run: {cold:.1f} s, with vectors at hand {warm:.1f} s, {len(expected)} files to compare", flush=True)
+        print(
+            f"undisturbed run: {cold:.1f} s, with vectors at hand {warm:.1f} s, {len(expected)}"
+            " files to compare",
+            flush=True,
+        )
         if not expected or compare(first.files(), expected) or compare(expected, calm.files()):
             sys.exit("undisturbed runs left nothing, or do not agree among themselves")
         at_work = torment(killed, arguments.kills, cold, warm, arguments.seed)
@@ -146,7 +199,10 @@ def main() -> int:
         if not arguments.keep:
             shutil.rmtree(home, ignore_errors=True)
     if sources() != before:
-        sys.exit("the library or a notebook was edited meanwhile: the comparison means nothing, run it again")
+        sys.exit(
+            "the library or a notebook was edited meanwhile: the comparison means nothing, run it"
+            " again"
+        )
     print(f"{arguments.kills} kills, {at_work} of them while the run was at work")
     print("\n".join(differences) or "same bytes")
     return int(bool(differences) or at_work * 2 < arguments.kills)

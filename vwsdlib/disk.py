@@ -1,4 +1,6 @@
-"""Can a folder be written? Tried, not asked: permissions, read-only and full disks and quotas all answer alike."""
+"""Can a folder be written? Tried, not asked: permissions, read-only and full disks and quotas all
+answer alike.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from pathlib import Path
 
 from .errors import VwsdError
 
-PROBE = 64 * 1024     # bytes that are written and removed again
+PROBE = 64 * 1024  # bytes that are written and removed again
 
 
 def nearest(folder: Path) -> Path:
@@ -34,7 +36,8 @@ def temporary_folder() -> Path:
 
 
 def try_writing(folder: Path, what: str, remedy: str) -> None:
-    """Create and remove a file in `folder`, or in the nearest folder above it where it is not there yet.
+    """Create and remove a file in `folder`, or in the nearest folder above it where it is not there
+    yet.
 
     Raises VwsdError, which says why not and names `what` the folder is for, where that fails.
     """
@@ -48,4 +51,8 @@ def try_writing(folder: Path, what: str, remedy: str) -> None:
             os.close(handle)
             os.unlink(name)
     except OSError as e:
-        raise VwsdError(f"the folder of {what} cannot be written: {e.strerror or e}", where=folder, remedy=remedy) from e
+        raise VwsdError(
+            f"the folder of {what} cannot be written: {e.strerror or e}",
+            where=folder,
+            remedy=remedy,
+        ) from e

@@ -3,13 +3,14 @@
 import difflib
 import unicodedata
 
-LONGEST = 1000       # characters of one part of a message; a field of megabytes is not repeated whole
+LONGEST = 1000  # characters of one part of a message; a field of megabytes is not repeated whole
 
 
 class VwsdError(Exception):
     """What went wrong, where, and what to do about it: one clear sentence each.
 
-    >>> print(VwsdError("gold file has 3 lines, data file 4", where="x.gold.txt", remedy="Fetch the files again."))
+    >>> print(VwsdError("gold file has 3 lines, data file 4", where="x.gold.txt", remedy="Fetch the
+    files again."))
     gold file has 3 lines, data file 4 [x.gold.txt]. Fetch the files again.
     """
 
@@ -27,7 +28,8 @@ class VwsdError(Exception):
 
 
 def one_line(text: str) -> str:
-    """`text` fit for a terminal: no longer than LONGEST (the middle goes), line breaks and control characters spelled out.
+    """`text` fit for a terminal: no longer than LONGEST (the middle goes), line breaks and control
+    characters spelled out.
 
     >>> one_line("a\\tb")
     'a\\\\tb'
@@ -56,5 +58,12 @@ def known(kind: str, name, valid, where: object = ""):
     if name in valid:
         return name
     near = difflib.get_close_matches(str(name), [str(v) for v in valid], n=1, cutoff=0.5)
-    raise VwsdError(f"unknown {kind} '{name}'", where=where,
-                    remedy=f"Did you mean '{near[0]}'?" if near else f"Choose one of: {', '.join(sorted(map(str, valid))) or 'none exist'}.")
+    raise VwsdError(
+        f"unknown {kind} '{name}'",
+        where=where,
+        remedy=(
+            f"Did you mean '{near[0]}'?"
+            if near
+            else f"Choose one of: {', '.join(sorted(map(str, valid))) or 'none exist'}."
+        ),
+    )

@@ -1,4 +1,6 @@
-"""Scores that must be numbers before the best one is taken: numpy's arg max takes the first NaN for the best of all."""
+"""Scores that must be numbers before the best one is taken: numpy's arg max takes the first NaN for
+the best of all.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,30 @@ DIVERGED = "the checkpoint has diverged"
 EARLIER = "Take a checkpoint that was written earlier, or train again at a lower rate."
 
 
-def finite(scores: np.ndarray, what: str = "the model's scores", why: str = DIVERGED, where: object = "", remedy: str = EARLIER) -> np.ndarray:
+def finite(
+    scores: np.ndarray,
+    what: str = "the model's scores",
+    why: str = DIVERGED,
+    where: object = "",
+    remedy: str = EARLIER,
+) -> np.ndarray:
     """`scores` [any shape] themselves; VwsdError, saying how many, where one is NaN or infinite."""
     wrong = int((~np.isfinite(scores)).sum())
     if wrong:
-        raise VwsdError(f"{what} are not numbers ({wrong:,} of {np.size(scores):,} are NaN or infinite): {why}", where, remedy)
+        raise VwsdError(
+            f"{what} are not numbers ({wrong:,} of {np.size(scores):,} are NaN or infinite): {why}",
+            where,
+            remedy,
+        )
     return scores
 
 
-def best(scores: np.ndarray, what: str = "the model's scores", why: str = DIVERGED, where: object = "", remedy: str = EARLIER) -> int:
+def best(
+    scores: np.ndarray,
+    what: str = "the model's scores",
+    why: str = DIVERGED,
+    where: object = "",
+    remedy: str = EARLIER,
+) -> int:
     """Place of the highest of `scores` [n], of equals the earlier; VwsdError as of `finite`."""
     return int(np.argmax(finite(scores, what, why, where, remedy)))

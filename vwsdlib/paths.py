@@ -1,7 +1,8 @@
 """Where things live on disk, and how a file is written so that a kill never leaves half of it.
 
-One root holds everything: the checkout (or `VWSD_HOME`). Below it `data/` (sets), `.cache/` (vectors, trained heads, logs)
-and `results/<profile>/`. `VWSD_CACHE` and `VWSD_RESULTS` move the last two, for shared disks and for tests.
+One root holds everything: the checkout (or `VWSD_HOME`). Below it `data/` (sets), `.cache/`
+(vectors, trained heads, logs) and `results/<profile>/`. `VWSD_CACHE` and `VWSD_RESULTS` move the
+last two, for shared disks and for tests.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ STREAMS = ("/dev/stdin", "/dev/stdout", "/dev/stderr")
 
 
 def root() -> Path:
-    """The project's folder: `VWSD_HOME`, else the checkout this package sits in, else the working folder.
+    """The project's folder: `VWSD_HOME`, else the checkout this package sits in, else the working
+    folder.
 
     VwsdError where `VWSD_HOME` leads nowhere, say to a home folder that does not exist.
     """
@@ -40,8 +42,11 @@ def root() -> Path:
         try:
             return Path(home).expanduser().resolve()
         except (RuntimeError, OSError) as e:
-            raise VwsdError(f"VWSD_HOME leads nowhere: {e}",
-                            where=home, remedy="Set it to the project's folder.") from e
+            raise VwsdError(
+                f"VWSD_HOME leads nowhere: {e}",
+                where=home,
+                remedy="Set it to the project's folder.",
+            ) from e
     checkout = PACKAGE.parent
     return checkout if (checkout / "notebooks" / "pipeline.yml").exists() else Path.cwd()
 
@@ -90,8 +95,11 @@ def safe_name(name: str, where: object = "") -> str:
         complaint = f"is longer than {LONGEST_NAME} bytes"
     else:
         return name
-    raise VwsdError(f"the name {name!r} {complaint}, so no file is named after it", where=where,
-                    remedy="Give a plain name: no separators, no leading dot.")
+    raise VwsdError(
+        f"the name {name!r} {complaint}, so no file is named after it",
+        where=where,
+        remedy="Give a plain name: no separators, no leading dot.",
+    )
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -124,13 +132,15 @@ def unwritable(error: OSError, where: object, what: str = "file") -> VwsdError:
     """The sentence for `what`, to be written at `where`, that failed with `error`; its remedy fits
     the reason."""
     remedy = REMEDIES.get(error.errno, OTHER_REMEDY)
-    return VwsdError(f"cannot write the {what}: {error.strerror or error}",
-                     where=where, remedy=remedy)
+    return VwsdError(
+        f"cannot write the {what}: {error.strerror or error}", where=where, remedy=remedy
+    )
 
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success flush it to disk and move it into place, on failure remove it.
+    """Yield a temporary path beside `path`; on success flush it to disk and move it into place, on
+    failure remove it.
 
     A new file gets the mode that the umask leaves, one that is replaced keeps its own. A link is
     written through: what it leads to is replaced. Temporaries that killed writers of this file left
@@ -163,16 +173,20 @@ def _regular(path: Path) -> Path:
     is no file."""
     name = os.path.abspath(path)
     if name in STREAMS or name.startswith(("/dev/fd/", "/proc/")):
-        raise VwsdError("the output is a stream, not a file",
-                        where=path, remedy="Name a file to be written.")
+        raise VwsdError(
+            "the output is a stream, not a file", where=path, remedy="Name a file to be written."
+        )
     target = Path(os.path.realpath(path)) if path.is_symlink() else path
     try:
         mode = target.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         return target
     if not stat.S_ISREG(mode):
-        raise VwsdError(f"the output is {_kind(mode)}, not a file",
-                        where=path, remedy="Name a file to be written.")
+        raise VwsdError(
+            f"the output is {_kind(mode)}, not a file",
+            where=path,
+            remedy="Name a file to be written.",
+        )
     return target
 
 
@@ -184,18 +198,26 @@ def refuse_special(path: str | Path, what: str = "file", remedy: str = "Name a f
     except (OSError, ValueError):
         return
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise VwsdError(f"the {what} is {_kind(mode)}, which is not opened", where=path, remedy=remedy)
+        raise VwsdError(
+            f"the {what} is {_kind(mode)}, which is not opened", where=path, remedy=remedy
+        )
 
 
 def _kind(mode: int) -> str:
     """What stands at a path, in words, by its mode."""
-    kinds = {stat.S_IFDIR: "a folder", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
-             stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    kinds = {
+        stat.S_IFDIR: "a folder",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+        stat.S_IFIFO: "a pipe",
+        stat.S_IFSOCK: "a socket",
+    }
     return kinds.get(stat.S_IFMT(mode), "something else")
 
 
 # A living writer holds a lock on its temporary, which ends with its process; one whose lock can
 # be had belongs to nobody.
+
 
 def _temporary(target: Path) -> tuple[Path, int]:
     """A new, locked temporary file beside `target` and its open descriptor; those of dead writers
@@ -224,7 +246,7 @@ def _locked(handle: int, path: Path) -> bool:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:         # a file system without locks: nothing is cleaned there, all else works
+    except OSError:  # a file system without locks: nothing is cleaned there, all else works
         pass
     try:
         return os.path.samestat(os.fstat(handle), os.lstat(path))
@@ -310,8 +332,11 @@ def _own_folder(target: Path, mark: str, what: str) -> None:
         return
     if target.is_dir() and ((target / mark).exists() or not any(target.iterdir())):
         return
-    raise VwsdError(f"this is not a {what} that this command wrote, so it is left alone",
-                    where=target, remedy="Give --out another folder.")
+    raise VwsdError(
+        f"this is not a {what} that this command wrote, so it is left alone",
+        where=target,
+        remedy="Give --out another folder.",
+    )
 
 
 def _rescue(target: Path) -> None:
@@ -354,5 +379,7 @@ def write_text(path: str | Path, text: str) -> Path:
 
 
 def quiet() -> bool | None:
-    """For tqdm's `disable`: True in CI and under the runner, whose executed notebooks must not depend on what was cached."""
+    """For tqdm's `disable`: True in CI and under the runner, whose executed notebooks must not
+    depend on what was cached.
+    """
     return True if os.environ.get("CI") or os.environ.get("TQDM_DISABLE") else None

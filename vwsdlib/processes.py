@@ -6,14 +6,16 @@ import os
 import threading
 import time
 
-LOOK = 1.0      # seconds between two looks at the parent
+LOOK = 1.0  # seconds between two looks at the parent
 
 
 def end_with(parent: int) -> None:
-    """Have this process end within seconds of the process `parent`, its own, even where that was killed.
+    """Have this process end within seconds of the process `parent`, its own, even where that was
+    killed.
 
-    A worker that waits for a full or an empty pipe never hears of a parent's sudden end: its siblings hold the pipe's other end too.
-    A thread looks instead who the parent is; the system gives an orphan another one.
+    A worker that waits for a full or an empty pipe never hears of a parent's sudden end: its
+    siblings hold the pipe's other end too. A thread looks instead who the parent is; the system
+    gives an orphan another one.
     """
     threading.Thread(target=_watch, args=(parent,), name="end-with-parent", daemon=True).start()
 

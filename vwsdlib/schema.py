@@ -1,4 +1,5 @@
-"""Stored JSON, validated whole: one mechanism for every file that the project writes and reads back.
+"""Stored JSON, validated whole: one mechanism for every file that the project writes and reads
+back.
 
 A shape is a pydantic model (or any type that pydantic knows). What does not fit is refused with one
 sentence that names the file, the line and the key; a NaN or an infinity is no number here.
@@ -20,14 +21,16 @@ from .errors import VwsdError
 
 Shape = TypeVar("Shape")
 AGAIN = "Make it again with the command that wrote it."
-MOST_BYTES = 1 << 30            # of one stored JSON; the largest that the project writes is far below
-SHOWN = 60                      # characters of a value that a message repeats
+MOST_BYTES = 1 << 30  # of one stored JSON; the largest that the project writes is far below
+SHOWN = 60  # characters of a value that a message repeats
 # may spell no number, where it stands in no text
 UNBOUNDED = re.compile(rb"NaN|Infinity|[0-9][eE]\+?[0-9]{3}")
 
 
 class Stored(BaseModel):
-    """Base of the shapes: types are as they stand (no "1" for 1), numbers finite; further keys are kept."""
+    """Base of the shapes: types are as they stand (no "1" for 1), numbers finite; further keys are
+    kept.
+    """
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False, frozen=True)
 
@@ -39,40 +42,49 @@ def read_bytes(path: str | Path, what: str = "file", remedy: str = AGAIN) -> byt
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise VwsdError(f"the {what} is no file but a folder, a pipe or a device",
-                            where=path, remedy=remedy)
+            raise VwsdError(
+                f"the {what} is no file but a folder, a pipe or a device", where=path, remedy=remedy
+            )
         if status.st_size > MOST_BYTES:
-            raise VwsdError(f"the {what} has more than {MOST_BYTES >> 30} GB", where=path, remedy=remedy)
+            raise VwsdError(
+                f"the {what} has more than {MOST_BYTES >> 30} GB", where=path, remedy=remedy
+            )
         return path.read_bytes()
     except OSError as e:
         reason = e.strerror or type(e).__name__
         raise VwsdError(f"the {what} cannot be read: {reason}", where=path, remedy=remedy) from e
 
 
-def parse(data: bytes, shape: type[Shape], where: object, what: str = "file", remedy: str = AGAIN) -> Shape:
+def parse(
+    data: bytes, shape: type[Shape], where: object, what: str = "file", remedy: str = AGAIN
+) -> Shape:
     """JSON bytes as `shape`; VwsdError names `where` and the key that does not fit."""
     try:
         found = _adapter(shape).validate_json(data)
     except ValidationError as e:
-        raise VwsdError(f"the {what} does not have its form: {_first(e)}",
-                        where=where, remedy=remedy) from None
+        raise VwsdError(
+            f"the {what} does not have its form: {_first(e)}", where=where, remedy=remedy
+        ) from None
     if UNBOUNDED.search(data):
         try:
             json.loads(data, parse_constant=_refuse, parse_float=_finite)
         except ValueError as e:
-            raise VwsdError(f"the {what} does not have its form: {e}",
-                            where=where, remedy=remedy) from None
+            raise VwsdError(
+                f"the {what} does not have its form: {e}", where=where, remedy=remedy
+            ) from None
     return found
 
 
-def validate(value: object, shape: type[Shape], where: object, what: str = "file",
-             remedy: str = AGAIN) -> Shape:
+def validate(
+    value: object, shape: type[Shape], where: object, what: str = "file", remedy: str = AGAIN
+) -> Shape:
     """A value that was read by other means (YAML, say) as `shape`; VwsdError as of `parse`."""
     try:
         return _adapter(shape).validate_python(value)
     except ValidationError as e:
-        raise VwsdError(f"the {what} does not have its form: {_first(e)}",
-                        where=where, remedy=remedy) from None
+        raise VwsdError(
+            f"the {what} does not have its form: {_first(e)}", where=where, remedy=remedy
+        ) from None
 
 
 def _refuse(word: str) -> NoReturn:
@@ -86,12 +98,16 @@ def _finite(digits: str) -> float:
     return number
 
 
-def read_json(path: str | Path, shape: type[Shape], what: str = "file", remedy: str = AGAIN) -> Shape:
+def read_json(
+    path: str | Path, shape: type[Shape], what: str = "file", remedy: str = AGAIN
+) -> Shape:
     """A stored JSON file as `shape`; VwsdError as of `read_bytes` and `parse`."""
     return parse(read_bytes(path, what, remedy), shape, path, what, remedy)
 
 
-def read_jsonl(path: str | Path, shape: type[Shape], what: str = "file", remedy: str = AGAIN) -> list[Shape]:
+def read_jsonl(
+    path: str | Path, shape: type[Shape], what: str = "file", remedy: str = AGAIN
+) -> list[Shape]:
     """A stored file of a JSON value a line as a list of `shape`; VwsdError names file and line.
 
     Lines end at LF alone: U+2028 and its like may stand inside a text.
@@ -99,8 +115,9 @@ def read_jsonl(path: str | Path, shape: type[Shape], what: str = "file", remedy:
     return parse_lines(read_bytes(path, what, remedy), shape, path, what, remedy)
 
 
-def parse_lines(data: bytes, shape: type[Shape], where: object, what: str = "file",
-                remedy: str = AGAIN) -> list[Shape]:
+def parse_lines(
+    data: bytes, shape: type[Shape], where: object, what: str = "file", remedy: str = AGAIN
+) -> list[Shape]:
     """The bytes of a file of a JSON value a line as a list of `shape`; VwsdError as of
     `read_jsonl`."""
     found = []
@@ -136,5 +153,5 @@ def _first(error: ValidationError) -> str:
     return f"{key}: {sentence}{more}" if key else f"{sentence}{more}"
 
 
-_SHORT = reprlib.Repr()         # never the whole of a large or deep value
+_SHORT = reprlib.Repr()  # never the whole of a large or deep value
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = SHOWN

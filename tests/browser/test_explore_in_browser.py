@@ -1,4 +1,6 @@
-"""The explorer in a real JupyterLab and a real browser. Screenshots are kept in test-artefacts/ to be looked at."""
+"""The explorer in a real JupyterLab and a real browser. Screenshots are kept in test-artefacts/ to
+be looked at.
+"""
 
 import os
 import re
@@ -17,26 +19,51 @@ from vwsdlib.paths import PACKAGE
 
 ROOT = PACKAGE.parent
 ARTEFACTS = ROOT / "test-artefacts"
-SETTING = r'--ServerApp\.tornado_settings="(.+)"'    # of `make lab`
+SETTING = r'--ServerApp\.tornado_settings="(.+)"'  # of `make lab`
 CONNECTED = """() => { const kernel = window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel;
                      return kernel && kernel.connectionStatus === "connected" && kernel.status === "idle"; }"""
-SLOW = 90_000    # milliseconds: the first start may draw EmojiWSD and train the lite head
+SLOW = 90_000  # milliseconds: the first start may draw EmojiWSD and train the lite head
 
 
 def start(folder):
-    """(server, address) of a JupyterLab that serves `folder`, or None where it did not answer within a minute."""
+    """(server, address) of a JupyterLab that serves `folder`, or None where it did not answer
+    within a minute.
+    """
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--expose-app-in-browser", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}",
-               "--ServerApp.token=test", f"--ServerApp.root_dir={folder}",
-               f"--ServerApp.tornado_settings={re.search(SETTING, (ROOT / 'Makefile').read_text())[1]}"]
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        "--expose-app-in-browser",
+        "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.port={port}",
+        "--ServerApp.token=test",
+        f"--ServerApp.root_dir={folder}",
+        f"--ServerApp.tornado_settings={re.search(SETTING, (ROOT / 'Makefile').read_text())[1]}",
+    ]
     settings = folder / "config" / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True, exist_ok=True)
-    (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')     # nobody is asked for news, nothing covers a button
-    folders = {"VWSD_HOME": ROOT, "JUPYTER_CONFIG_DIR": folder / "config", "JUPYTER_RUNTIME_DIR": folder / "runtime", "PYTHONPATH": ROOT}
+    (settings / "notification.jupyterlab-settings").write_text(
+        '{"fetchNews": "false", "checkForUpdates": false}'
+    )  # nobody is asked for news, nothing covers a button
+    folders = {
+        "VWSD_HOME": ROOT,
+        "JUPYTER_CONFIG_DIR": folder / "config",
+        "JUPYTER_RUNTIME_DIR": folder / "runtime",
+        "PYTHONPATH": ROOT,
+    }
     with open(folder / "lab.log", "w") as log:
-        server = subprocess.Popen(command, env=os.environ | {k: str(v) for k, v in folders.items()}, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        server = subprocess.Popen(
+            command,
+            env=os.environ | {k: str(v) for k, v in folders.items()},
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+        )
     for _ in range(80):
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status?token=test", timeout=2)
@@ -51,12 +78,16 @@ def start(folder):
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory, emojiwsd):
-    """Address of a JupyterLab that serves a copy of the notebook; exports go where its kernel stands."""
-    load_encoder("lite").identity()                               # trained before the clock of the page runs
+    """Address of a JupyterLab that serves a copy of the notebook; exports go where its kernel
+    stands.
+    """
+    load_encoder("lite").identity()  # trained before the clock of the page runs
     folder = tmp_path_factory.mktemp("lab")
     shutil.copy(ROOT / "notebooks" / "explore.ipynb", folder)
     if not (started := start(folder) or start(folder)):
-        pytest.skip(f"JupyterLab did not start here: {(folder / 'lab.log').read_text().strip()[-200:]}")
+        pytest.skip(
+            f"JupyterLab did not start here: {(folder / 'lab.log').read_text().strip()[-200:]}"
+        )
     yield started[1]
     started[0].terminate()
     started[0].wait(30)
@@ -70,10 +101,17 @@ def opened(lab, chromium):
     page = chromium.new_page(viewport={"width": 1280, "height": 1400})
     page.goto(lab)
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=SLOW)
-    page.wait_for_function("window.jupyterapp && window.jupyterapp.commands.hasCommand('notebook:run-all-cells')", timeout=SLOW)
-    for _ in range(2):                                             # what is sent while the kernel connects may be lost, and then JupyterLab waits for ever
+    page.wait_for_function(
+        "window.jupyterapp && window.jupyterapp.commands.hasCommand('notebook:run-all-cells')",
+        timeout=SLOW,
+    )
+    for _ in range(
+        2
+    ):  # what is sent while the kernel connects may be lost, and then JupyterLab waits for ever
         page.wait_for_function(CONNECTED, timeout=SLOW)
-        page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")                # not waited for
+        page.evaluate(
+            "() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }"
+        )  # not waited for
         try:
             page.wait_for_selector(".vwsd-grid li", timeout=45_000)
             break
@@ -82,7 +120,9 @@ def opened(lab, chromium):
     else:
         if page.locator(".jp-InputPrompt", has_text="[1]:").count():
             raise AssertionError("the cell ran, and there is no explorer")
-        pytest.skip("JupyterLab did not run the cell: what was sent while its kernel connected was lost")
+        pytest.skip(
+            "JupyterLab did not run the cell: what was sent while its kernel connected was lost"
+        )
     yield page
     page.close()
 
@@ -93,19 +133,30 @@ def shot(page, name):
 
 
 def order(page):
-    return [re.search(r"image\.\d+\.\w+|\w+\.png", text).group() for text in page.locator(".vwsd-grid li").all_inner_texts()]
+    return [
+        re.search(r"image\.\d+\.\w+|\w+\.png", text).group()
+        for text in page.locator(".vwsd-grid li").all_inner_texts()
+    ]
 
 
 def control(page, label):
     """The control of a widget by the label beside it."""
-    return page.locator(".widget-inline-hbox", has=page.locator(f"label:text-is('{label}')")).locator("input, select").first
+    return (
+        page.locator(".widget-inline-hbox", has=page.locator(f"label:text-is('{label}')"))
+        .locator("input, select")
+        .first
+    )
 
 
 def test_an_item_is_chosen_and_its_phrase_edited(opened):
     page = opened
     shot(page, "first")
-    right = page.evaluate("[...document.querySelectorAll('.vwsd-grid li')].map(e => e.getBoundingClientRect().right)")
-    assert max(right) <= page.evaluate("document.querySelector('.jp-OutputArea-output').getBoundingClientRect().right")
+    right = page.evaluate(
+        "[...document.querySelectorAll('.vwsd-grid li')].map(e => e.getBoundingClientRect().right)"
+    )
+    assert max(right) <= page.evaluate(
+        "document.querySelector('.jp-OutputArea-output').getBoundingClientRect().right"
+    )
     before = order(page)
     control(page, "Search").fill("fruit bat")
     page.wait_for_function("document.body.innerText.includes('“fruit bat”')", timeout=20_000)
@@ -131,12 +182,21 @@ def test_a_map_and_a_mask_are_drawn(opened):
 def test_two_systems_stand_side_by_side(opened):
     page = opened
     control(page, "System B").select_option("lite-352")
-    page.wait_for_function("document.querySelector('.vwsd-grid li').innerText.includes('B ')", timeout=SLOW)
+    page.wait_for_function(
+        "document.querySelector('.vwsd-grid li').innerText.includes('B ')", timeout=SLOW
+    )
     control(page, "Search").fill("")
     control(page, "Show").select_option("A and B choose differently")
-    page.wait_for_function("document.querySelectorAll('.widget-select option').length > 10 && document.querySelectorAll('.widget-select option').length < 502", timeout=SLOW)
-    page.wait_for_function("""() => { const label = document.querySelector(".widget-select select").selectedOptions[0].textContent.replaceAll("\\u00a0", " ");
-                                      return document.body.innerText.includes(`Scored text: “${label.split(" — ")[1]}”`); }""", timeout=SLOW)
+    page.wait_for_function(
+        "document.querySelectorAll('.widget-select option').length > 10 &&"
+        " document.querySelectorAll('.widget-select option').length < 502",
+        timeout=SLOW,
+    )
+    page.wait_for_function(
+        """() => { const label = document.querySelector(".widget-select select").selectedOptions[0].textContent.replaceAll("\\u00a0", " ");
+                                      return document.body.innerText.includes(`Scored text: “${label.split(" — ")[1]}”`); }""",
+        timeout=SLOW,
+    )
     shot(page, "two")
 
 
@@ -145,7 +205,9 @@ def test_own_pictures_are_uploaded_and_exported(opened, tmp_path):
     for colour in ("red", "navy", "green"):
         Image.new("RGB", (120, 90), colour).save(tmp_path / f"{colour}.png")
     Image.effect_noise((4000, 4000), 90).save(tmp_path / "large.png")
-    assert (tmp_path / "large.png").stat().st_size > 10 * 2**20                # more than the server takes in one message unless it is told to
+    assert (
+        tmp_path / "large.png"
+    ).stat().st_size > 10 * 2**20  # more than the server takes in one message unless it is told to
     with page.expect_file_chooser() as chooser:
         page.get_by_role("button", name=re.compile("Own pictures")).click()
     chooser.value.set_files([str(tmp_path / f"{c}.png") for c in ("red", "navy", "green", "large")])
@@ -156,7 +218,9 @@ def test_own_pictures_are_uploaded_and_exported(opened, tmp_path):
     page.wait_for_function("document.body.innerText.includes('Written: ')", timeout=SLOW)
     shot(page, "own")
     written = re.findall(r"Written: (\S+)", page.locator("body").inner_text())
-    assert [os.path.splitext(path)[1] for path in written] == [".png", ".json"] and all(os.path.exists(path) for path in written)
+    assert [os.path.splitext(path)[1] for path in written] == [".png", ".json"] and all(
+        os.path.exists(path) for path in written
+    )
     for path in written:
         os.remove(path)
 
@@ -170,5 +234,10 @@ def test_farsi_runs_from_right_to_left_and_half_a_screen_is_enough(opened):
     page.set_viewport_size({"width": 760, "height": 1600})
     page.wait_for_timeout(500)
     shot(page, "farsi-half")
-    right = page.evaluate("[...document.querySelectorAll('.vwsd-grid li, .vwsd-note')].map(e => e.getBoundingClientRect().right)")
-    assert max(right) <= page.evaluate("document.querySelector('.jp-OutputArea-output').getBoundingClientRect().right")
+    right = page.evaluate(
+        "[...document.querySelectorAll('.vwsd-grid li, .vwsd-note')].map(e =>"
+        " e.getBoundingClientRect().right)"
+    )
+    assert max(right) <= page.evaluate(
+        "document.querySelector('.jp-OutputArea-output').getBoundingClientRect().right"
+    )

@@ -1,4 +1,6 @@
-"""README and docs/ hold: links and anchors, Python that compiles, commands that parse, quotations that are the library's own words, pages that can be reached."""
+"""README and docs/ hold: links and anchors, Python that compiles, commands that parse, quotations
+that are the library's own words, pages that can be reached.
+"""
 
 import argparse
 import ast
@@ -23,9 +25,14 @@ from vwsdlib.polclip.config import make_config
 from vwsdlib.polclip.study import STUDIES
 
 ROOT = PACKAGE.parent
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "benchmarks" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
-TOY = "vwsdlib/encoders/grey.py"      # what the reader of adding-a-model.md writes
+TOY = "vwsdlib/encoders/grey.py"  # what the reader of adding-a-model.md writes
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
 
 
@@ -40,6 +47,7 @@ def prose(text: str) -> str:
 
 # ---------------------------------------------------------------- links
 
+
 def slugs(text: str) -> set[str]:
     """Anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", FENCE.sub("", text), re.M)
@@ -48,7 +56,11 @@ def slugs(text: str) -> set[str]:
 
 
 def links(text: str) -> list[str]:
-    return [link for link in re.findall(r"\]\(([^)\s]+)\)", prose(text)) if not re.match(r"[a-z]+:", link)]
+    return [
+        link
+        for link in re.findall(r"\]\(([^)\s]+)\)", prose(text))
+        if not re.match(r"[a-z]+:", link)
+    ]
 
 
 def broken(page: Path, text: str) -> list[str]:
@@ -71,7 +83,10 @@ def test_links_and_anchors_resolve(page):
 
 def test_a_broken_link_would_be_seen():
     page = ROOT / "docs" / "faq.md"
-    wrong = "# One two\n[a](none.md) [b](faq.md#nowhere) [c](#one-two) [d](footguns.md#data) [e](#one) [f](https://example.org/x)"
+    wrong = (
+        "# One two\n[a](none.md) [b](faq.md#nowhere) [c](#one-two) [d](footguns.md#data) [e](#one)"
+        " [f](https://example.org/x)"
+    )
     assert broken(page, wrong) == ["none.md", "faq.md#nowhere", "#one"]
 
 
@@ -82,25 +97,35 @@ def reachable(start: Path) -> set[Path]:
         page = todo.pop()
         if page not in found and page.suffix == ".md" and page.exists():
             found.add(page)
-            todo += [(page.parent / link.partition("#")[0]).resolve() for link in links(text_of(page)) if link.partition("#")[0]]
+            todo += [
+                (page.parent / link.partition("#")[0]).resolve()
+                for link in links(text_of(page))
+                if link.partition("#")[0]
+            ]
     return found
 
 
 def test_every_page_is_reached_from_the_readme_and_listed_in_the_index():
     assert set(PAGES) <= reachable(ROOT / "README.md")
     index = ROOT / "docs" / "index.md"
-    assert {(index.parent / link).resolve() for link in links(text_of(index))} == set(PAGES) - {index}
+    assert {(index.parent / link).resolve() for link in links(text_of(index))} == set(PAGES) - {
+        index
+    }
 
 
 @each_page
 def test_files_and_tests_that_are_named_exist(page):
-    for path in re.findall(r"`((?:vwsdlib|tests|notebooks|docs|results|benchmarks)/[\w./-]+\.(?:py|yml|md|json))(?:`|::)", text_of(page)):
+    for path in re.findall(
+        r"`((?:vwsdlib|tests|notebooks|docs|results|benchmarks)/[\w./-]+\.(?:py|yml|md|json))(?:`|::)",
+        text_of(page),
+    ):
         assert path == TOY or (ROOT / path).exists(), path
     for path, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text_of(page)):
         assert re.search(rf"^def {name}\(", text_of(ROOT / path), re.M), name
 
 
 # ---------------------------------------------------------------- code
+
 
 @each_page
 def test_python_compiles(page):
@@ -112,14 +137,27 @@ def test_python_compiles(page):
 @cache
 def parsers() -> dict[str, argparse.ArgumentParser]:
     """Subcommand -> its parser."""
-    return next(a for a in cli.parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+    return next(
+        a for a in cli.parser()._actions if isinstance(a, argparse._SubParsersAction)
+    ).choices
 
 
 def block_commands(text: str) -> list[str]:
-    """`vwsd ...` lines in fences and indented blocks, also behind torchrun and the like; those with dots in place of arguments are left out."""
-    lines = [line for kind, block in FENCE.findall(text) if kind != "python" for line in block.splitlines()]
+    """`vwsd ...` lines in fences and indented blocks, also behind torchrun and the like; those with
+    dots in place of arguments are left out.
+    """
+    lines = [
+        line
+        for kind, block in FENCE.findall(text)
+        if kind != "python"
+        for line in block.splitlines()
+    ]
     lines += [line for line in FENCE.sub("", text).splitlines() if line.startswith("    ")]
-    found = [re.search(r"(?:^|\s)(vwsd (?!\w[\w-]*: ).*)", line) for line in lines if not re.search(r"\.\.\.", line.split("#")[0])]
+    found = [
+        re.search(r"(?:^|\s)(vwsd (?!\w[\w-]*: ).*)", line)
+        for line in lines
+        if not re.search(r"\.\.\.", line.split("#")[0])
+    ]
     return [match[1] for match in found if match]
 
 
@@ -143,19 +181,31 @@ def parsed(line: str):
 
 
 def unknown_names(o) -> list[str]:
-    """Names in a parsed command that no table has: profiles, notebooks, parameters, encoders, checkpoints."""
+    """Names in a parsed command that no table has: profiles, notebooks, parameters, encoders,
+    checkpoints.
+    """
     try:
         if o.command == "run":
-            pipeline.plan(o.profile, o.only, o.start_from, settings=pipeline.parse_settings(o.settings))
-        elif getattr(o, "profile", "demo") not in pipeline.read_pipeline()["profiles"] | {"mine": {}}:
+            pipeline.plan(
+                o.profile, o.only, o.start_from, settings=pipeline.parse_settings(o.settings)
+            )
+        elif getattr(o, "profile", "demo") not in pipeline.read_pipeline()["profiles"] | {
+            "mine": {}
+        }:
             return [o.profile]
         if o.command == "train":
             make_config(o.preset, **pipeline.parse_settings(o.settings))
-        if getattr(o, "encoder", "grey") != "grey":                 # the toy of adding-a-model.md
+        if getattr(o, "encoder", "grey") != "grey":  # the toy of adding-a-model.md
             registry.entry(o.encoder)
     except VwsdError as e:
         return [str(e)]
-    named = {"fetch": ("only", CHECKPOINTS), "evaluate": ("text", TEXTS), "wsd": ("method", BASELINES), "define": ("definer", DEFINERS), "train": ("study", STUDIES)}
+    named = {
+        "fetch": ("only", CHECKPOINTS),
+        "evaluate": ("text", TEXTS),
+        "wsd": ("method", BASELINES),
+        "define": ("definer", DEFINERS),
+        "train": ("study", STUDIES),
+    }
     option, table = named.get(o.command, ("", ()))
     given = getattr(o, option, None) or ()
     wrong = [name for name in ([given] if isinstance(given, str) else given) if name not in table]
@@ -163,7 +213,9 @@ def unknown_names(o) -> list[str]:
 
 
 def strange_words(line: str) -> list[str]:
-    """What is no command, no option of it or none of its choices, in a command that may lack arguments or stand in brackets."""
+    """What is no command, no option of it or none of its choices, in a command that may lack
+    arguments or stand in brackets.
+    """
     words = shlex.split(spelled_out(line), comments=True)[1:]
     if words and words[0] == "COMMAND":
         return []
@@ -175,7 +227,11 @@ def strange_words(line: str) -> list[str]:
     places = [a for a in parsers()[words[0]]._actions if not a.option_strings and a.choices]
     if places and len(words) > 1 and not words[1].startswith("-"):
         chosen.append((places[0], words[1]))
-    return found + [value for action, value in chosen if action.choices and value not in action.choices and not value.startswith("-")]
+    return found + [
+        value
+        for action, value in chosen
+        if action.choices and value not in action.choices and not value.startswith("-")
+    ]
 
 
 @each_page
@@ -188,36 +244,69 @@ def test_commands_parse(page):
 
 
 def test_there_are_commands_to_look_at():
-    assert len(block_commands(text_of(ROOT / "README.md"))) >= 15 and len(inline_commands(text_of(ROOT / "README.md"))) >= 5
+    assert (
+        len(block_commands(text_of(ROOT / "README.md"))) >= 15
+        and len(inline_commands(text_of(ROOT / "README.md"))) >= 5
+    )
 
 
-@pytest.mark.parametrize("line", ["vwsd scor --data a --gold b c", "vwsd score --data a --gold b", "vwsd fetch vwsd --split dev", "vwsd fetch model", "vwsd status --json yes"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "vwsd scor --data a --gold b c",
+        "vwsd score --data a --gold b",
+        "vwsd fetch vwsd --split dev",
+        "vwsd fetch model",
+        "vwsd status --json yes",
+    ],
+)
 def test_a_wrong_command_would_be_seen(line):
     assert block_commands(f"```\n{line}\n```") == [line]
     with pytest.raises(ValueError):
         parsed(line)
 
 
-@pytest.mark.parametrize("line", [
-    "vwsd run --set encodr=lite", "vwsd run --only 02_clip", "vwsd run --profile papers", "vwsd status --profile papers", "vwsd fetch models --only clip-b32",
-    "vwsd encode DIR --encoder lit", "vwsd evaluate --data a --gold b --images d --text prompt", "vwsd define --data D --definer lesk --out F",
-    "vwsd define --data D --definer leks --out f.jsonl", "vwsd train --records r --out d --set sense=3", "vwsd wsd --data x --method first",
-])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "vwsd run --set encodr=lite",
+        "vwsd run --only 02_clip",
+        "vwsd run --profile papers",
+        "vwsd status --profile papers",
+        "vwsd fetch models --only clip-b32",
+        "vwsd encode DIR --encoder lit",
+        "vwsd evaluate --data a --gold b --images d --text prompt",
+        "vwsd define --data D --definer lesk --out F",
+        "vwsd define --data D --definer leks --out f.jsonl",
+        "vwsd train --records r --out d --set sense=3",
+        "vwsd wsd --data x --method first",
+    ],
+)
 def test_a_wrong_name_in_a_command_would_be_seen(line):
     assert unknown_names(parsed(line))
 
 
-@pytest.mark.parametrize("line, words", [
-    ("vwsd rnu", ["rnu"]), ("vwsd run [--onyl NOTEBOOK]", ["--onyl"]), ("vwsd evaluate --imag d", ["--imag"]), ("vwsd fetch vwsd --split dev", ["dev"]),
-    ("vwsd fetch vwsd --from DIR", []),
-])
+@pytest.mark.parametrize(
+    "line, words",
+    [
+        ("vwsd rnu", ["rnu"]),
+        ("vwsd run [--onyl NOTEBOOK]", ["--onyl"]),
+        ("vwsd evaluate --imag d", ["--imag"]),
+        ("vwsd fetch vwsd --split dev", ["dev"]),
+        ("vwsd fetch vwsd --from DIR", []),
+    ],
+)
 def test_a_wrong_word_in_passing_would_be_seen(line, words):
     assert strange_words(line) == words
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_help_has_an_example_that_parses(name):
-    lines = [line.strip() for line in parsers()[name].epilog.removeprefix("example:").splitlines() if line.strip()]
+    lines = [
+        line.strip()
+        for line in parsers()[name].epilog.removeprefix("example:").splitlines()
+        if line.strip()
+    ]
     assert lines
     for line in lines:
         words = re.sub(r"^.*?(vwsd|-m vwsdlib\.cli)(?= )", "vwsd", line)
@@ -230,11 +319,16 @@ def test_a_command_without_an_example_would_be_seen(monkeypatch):
         """Does something."""
 
     monkeypatch.setitem(cli.COMMANDS, "bare", (bare, lambda p: None))
-    epilog = next(a for a in cli.parser()._actions if isinstance(a, argparse._SubParsersAction)).choices["bare"].epilog
+    epilog = (
+        next(a for a in cli.parser()._actions if isinstance(a, argparse._SubParsersAction))
+        .choices["bare"]
+        .epilog
+    )
     assert not epilog.removeprefix("example:").strip()
 
 
 # ---------------------------------------------------------------- quotations of errors
+
 
 def template(node: ast.AST) -> str:
     """A string of the sources with a mark for each part that is filled in."""
@@ -248,9 +342,18 @@ def templates() -> tuple[str, ...]:
     found = []
     for path in PACKAGE.rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        doc = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)}
-        found += [template(n) for n in ast.walk(tree) if isinstance(n, (ast.JoinedStr, ast.Constant)) and id(n) not in doc
-                  and (isinstance(n, ast.JoinedStr) or isinstance(n.value, str))]
+        doc = {
+            id(n.value)
+            for n in ast.walk(tree)
+            if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)
+        }
+        found += [
+            template(n)
+            for n in ast.walk(tree)
+            if isinstance(n, (ast.JoinedStr, ast.Constant))
+            and id(n) not in doc
+            and (isinstance(n, ast.JoinedStr) or isinstance(n.value, str))
+        ]
     return tuple(found)
 
 
@@ -261,7 +364,9 @@ def quoted(text: str) -> list[str]:
 
 
 def said(message: str, of: tuple[str, ...]) -> bool:
-    """Is the message, whose dots stand for anything, a part of a template, or a template with some of its blanks filled in?"""
+    """Is the message, whose dots stand for anything, a part of a template, or a template with some
+    of its blanks filled in?
+    """
     wanted, fits = re.compile(blanks(message)), [t for t in of if len(re.sub(r"[\W_]", "", t)) >= 7]
     return any(wanted.search(t) for t in of) or any(re.fullmatch(blanks(t), message) for t in fits)
 
@@ -283,23 +388,34 @@ def test_errors_are_quoted_once_and_in_number():
     assert len(MESSAGES) == len(set(MESSAGES)) >= 60
 
 
-@pytest.mark.parametrize("message", ["… gold line for … items", "the checkpoint … is nowhere", "unknown parametre", "disk full"])
+@pytest.mark.parametrize(
+    "message",
+    ["… gold line for … items", "the checkpoint … is nowhere", "unknown parametre", "disk full"],
+)
 def test_an_error_that_nobody_raises_would_be_seen(message):
     assert not said(message, templates())
 
 
 def variables() -> set[str]:
-    """Variables of the environment that the library speaks of, but those that the runner sets itself."""
-    return {name for t in templates() for name in re.findall(r"\bVWSD_[A-Z]+(?:_[A-Z]+)?\b", t)} - {"VWSD_STAGING", "VWSD_NOTEBOOK"}
+    """Variables of the environment that the library speaks of, but those that the runner sets
+    itself.
+    """
+    return {name for t in templates() for name in re.findall(r"\bVWSD_[A-Z]+(?:_[A-Z]+)?\b", t)} - {
+        "VWSD_STAGING",
+        "VWSD_NOTEBOOK",
+    }
 
 
 def test_every_variable_of_the_environment_is_explained():
-    page = text_of(ROOT / "docs" / "troubleshooting.md").partition("## Variables of the environment")[2]
+    page = text_of(ROOT / "docs" / "troubleshooting.md").partition(
+        "## Variables of the environment"
+    )[2]
     told = set(re.findall(r"^\| `(VWSD_\w+)` \|", page, re.M))
     assert told == variables() and len(told) >= 10
 
 
 # ---------------------------------------------------------------- the changelog
+
 
 def newest(text: str) -> tuple[str, str]:
     """(version, date) of the first released version."""
@@ -309,12 +425,28 @@ def newest(text: str) -> tuple[str, str]:
 def test_the_newest_version_is_the_packages_and_the_citations():
     version, date = newest(text_of(ROOT / "CHANGELOG.md"))
     cited = yaml.safe_load(text_of(ROOT / "CITATION.cff"))
-    assert (version, date) == (vwsdlib.__version__, str(cited["date-released"])) and version == str(cited["version"])
+    assert (version, date) == (vwsdlib.__version__, str(cited["date-released"])) and version == str(
+        cited["version"]
+    )
 
 
 def test_versions_go_down_and_every_part_has_a_known_heading():
     text = text_of(ROOT / "CHANGELOG.md")
-    versions = [tuple(map(int, v.split("."))) for v in re.findall(r"^## \[(\d+\.\d+\.\d+)\]", text, re.M)]
-    assert versions == sorted(set(versions), reverse=True) and text.index("## [Unreleased]") < text.index("## [0")
-    assert set(re.findall(r"^### (.+)$", text, re.M)) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
-    assert newest("## [Unreleased]\n## [1.2.3] - 2027-01-01\n## [1.0.0] - 2026-01-01") == ("1.2.3", "2027-01-01")
+    versions = [
+        tuple(map(int, v.split("."))) for v in re.findall(r"^## \[(\d+\.\d+\.\d+)\]", text, re.M)
+    ]
+    assert versions == sorted(set(versions), reverse=True) and text.index(
+        "## [Unreleased]"
+    ) < text.index("## [0")
+    assert set(re.findall(r"^### (.+)$", text, re.M)) <= {
+        "Added",
+        "Changed",
+        "Deprecated",
+        "Removed",
+        "Fixed",
+        "Security",
+    }
+    assert newest("## [Unreleased]\n## [1.2.3] - 2027-01-01\n## [1.0.0] - 2026-01-01") == (
+        "1.2.3",
+        "2027-01-01",
+    )

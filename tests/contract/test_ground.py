@@ -1,4 +1,6 @@
-"""The ground holds together: lock, environment and pyproject say the same; nothing in git names a host, a path or a key."""
+"""The ground holds together: lock, environment and pyproject say the same; nothing in git names a
+host, a path or a key.
+"""
 
 import re
 import subprocess
@@ -30,7 +32,11 @@ def locked() -> dict[str, str]:
 
 
 def listed() -> list:
-    return next(d["pip"] for d in yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"] if isinstance(d, dict))
+    return next(
+        d["pip"]
+        for d in yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+        if isinstance(d, dict)
+    )
 
 
 def direct() -> list[str]:
@@ -49,14 +55,20 @@ def test_every_locked_package_has_a_version_and_hashes_and_no_index_is_named():
     for package in packages:
         requirement, *hashes = package.rstrip("\n").split(" \\\n    ")
         assert re.fullmatch(r"[\w.-]+==[\w.]+( ; [^;\n]+)?", requirement), requirement
-        assert hashes and all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", each) for each in hashes), requirement
-    named = [word for word in ("://", "--index", "--extra-index", "--find-links", "@ ") if word in text]
+        assert hashes and all(
+            re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", each) for each in hashes
+        ), requirement
+    named = [
+        word for word in ("://", "--index", "--extra-index", "--find-links", "@ ") if word in text
+    ]
     assert len(packages) > 150 and not named
-    assert "setuptools" in locked()                             # the project is built without isolation
+    assert "setuptools" in locked()  # the project is built without isolation
 
 
 def test_the_lock_covers_each_python_and_system(monkeypatch):
-    """Of every package one version applies to a machine; torch brings the wheels of both systems, its CUDA packages are Linux's."""
+    """Of every package one version applies to a machine; torch brings the wheels of both systems,
+    its CUDA packages are Linux's.
+    """
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
     import lock
 
@@ -67,11 +79,18 @@ def test_the_lock_covers_each_python_and_system(monkeypatch):
     wanted = {name(requirement) for requirement in direct()}
     for machine in lock.MACHINES:
         surroundings = lock.surroundings(*machine)
-        here = [r for requirement, _ in packages if not (r := Requirement(requirement)).marker or r.marker.evaluate(surroundings)]
+        here = [
+            r
+            for requirement, _ in packages
+            if not (r := Requirement(requirement)).marker or r.marker.evaluate(surroundings)
+        ]
         names = [name(r.name) for r in here]
         assert len(names) == len(set(names)) and wanted <= set(names), machine
         assert any(lock.CUDA.match(str(r)) for r in here) == (machine[1] == "linux")
-    assert all(requirement.startswith(("cuda-", "nvidia-", "triton==")) for requirement, _ in lock.parts(packages)[1])
+    assert all(
+        requirement.startswith(("cuda-", "nvidia-", "triton=="))
+        for requirement, _ in lock.parts(packages)[1]
+    )
     torch = next(hashes for requirement, hashes in packages if requirement.startswith("torch=="))
     assert len(torch) > 9 and len(torch) == len(set(torch))
 
@@ -96,13 +115,20 @@ def test_every_direct_dependency_is_locked_within_its_range():
         version = tuple(int(x) for x in re.findall(r"\d+", locked()[name(requirement)])[:3])
         for sign, bound in re.findall(r"(>=|==|<)([\d.]+)", requirement):
             bound = tuple(int(x) for x in bound.split("."))
-            held = {">=": version >= bound, "==": version[: len(bound)] == bound, "<": version < bound}[sign]
+            held = {
+                ">=": version >= bound,
+                "==": version[: len(bound)] == bound,
+                "<": version < bound,
+            }[sign]
             assert held, f"{requirement} but locked {version}"
 
 
 def test_extras_and_command_are_there():
     assert {"demo", "paper", "dev"} <= PROJECT["optional-dependencies"].keys()
-    assert PROJECT["scripts"]["vwsd"] == "vwsdlib.cli:main" and PROJECT["requires-python"] == ">=3.11,<3.14"
+    assert (
+        PROJECT["scripts"]["vwsd"] == "vwsdlib.cli:main"
+        and PROJECT["requires-python"] == ">=3.11,<3.14"
+    )
 
 
 def test_make_has_its_targets_and_ci_calls_the_readmes_test_command():
@@ -115,18 +141,40 @@ def test_make_has_its_targets_and_ci_calls_the_readmes_test_command():
 
 def tracked() -> list[Path]:
     try:
-        out = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        out = subprocess.run(
+            ["git", "ls-files", "-co", "--exclude-standard"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("not a git checkout")
     return [ROOT / line for line in out.splitlines() if (ROOT / line).is_file()]
 
 
 FORBIDDEN = {
-    "a package index": re.compile(r"https?://[^\s\"')]*(pypi\.org|pythonhosted|download\.pytorch|registry\.npmjs|deb\.debian|conda\.anaconda)"),
+    "a package index": re.compile(
+        r"https?://[^\s\"')]*(pypi\.org|pythonhosted|download\.pytorch|registry\.npmjs|deb\.debian|conda\.anaconda)"
+    ),
     "a path of one machine": re.compile(r"(?<![\w.])/(root|home/\w+|work|tmp|Users/\w+)/"),
     "an API key": re.compile(r"\b(sk-[A-Za-z0-9]{20,}|hf_[A-Za-z0-9]{30,}|ghp_[A-Za-z0-9]{30,})"),
 }
-TEXT = {".py", ".md", ".yml", ".toml", ".cff", ".ipynb", ".json", ".jsonl", ".lock", ".csv", ".tex", ".txt", ""}
+TEXT = {
+    ".py",
+    ".md",
+    ".yml",
+    ".toml",
+    ".cff",
+    ".ipynb",
+    ".json",
+    ".jsonl",
+    ".lock",
+    ".csv",
+    ".tex",
+    ".txt",
+    "",
+}
 
 
 def complaints(text: str) -> list[str]:
@@ -134,27 +182,66 @@ def complaints(text: str) -> list[str]:
 
 
 def test_nothing_tracked_names_a_host_a_machine_or_a_key():
-    found = {str(p.relative_to(ROOT)): said for p in tracked() if p.suffix in TEXT and p.parent != Path(__file__).parent
-             and p.name != "LICENSE" and (said := complaints(p.read_text(encoding="utf-8", errors="replace")))}
+    found = {
+        str(p.relative_to(ROOT)): said
+        for p in tracked()
+        if p.suffix in TEXT
+        and p.parent != Path(__file__).parent
+        and p.name != "LICENSE"
+        and (said := complaints(p.read_text(encoding="utf-8", errors="replace")))
+    }
     assert not found
 
 
-@pytest.mark.parametrize("text", ["pip --index-url https://download.pytorch.org/whl/cpu", "open('/root/data/x')", "sk-" + "a" * 30])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pip --index-url https://download.pytorch.org/whl/cpu",
+        "open('/root/data/x')",
+        "sk-" + "a" * 30,
+    ],
+)
 def test_the_rule_can_fail(text):
     assert complaints(text)
 
 
 def test_no_picture_or_data_of_others_is_tracked():
-    """Only our own results may hold drawings (figures, with credit) and plots; no emoji, no official file."""
+    """Only our own results may hold drawings (figures, with credit) and plots; no emoji, no
+    official file.
+    """
     for path in tracked():
         relative = path.relative_to(ROOT)
         assert path.suffix not in {".jpg", ".jpeg", ".svg"}, relative
-        assert path.suffix != ".png" or relative.parts[0] in {"results", "docs"} or relative.parts[:2] == ("benchmarks", "results"), relative
+        assert (
+            path.suffix != ".png"
+            or relative.parts[0] in {"results", "docs"}
+            or relative.parts[:2] == ("benchmarks", "results")
+        ), relative
         assert not re.search(r"(train|trial|test)\.(data|gold)", path.name), relative
 
 
 def test_rooms_import_downwards_only():
-    order = ["errors", "finite", "schema", "disk", "paths", "config", "data", "encoders", "rehearsal", "language", "polclip", "analysis", "results", "notebook", "pipeline", "runner", "explore", "doctor", "cli"]
+    order = [
+        "errors",
+        "finite",
+        "schema",
+        "disk",
+        "paths",
+        "config",
+        "data",
+        "encoders",
+        "rehearsal",
+        "language",
+        "polclip",
+        "analysis",
+        "results",
+        "notebook",
+        "pipeline",
+        "runner",
+        "explore",
+        "doctor",
+        "cli",
+    ]
     rank = {room: i for i, room in enumerate(order)}
     for path in (ROOT / "vwsdlib").rglob("*.py"):
         parts = path.relative_to(ROOT / "vwsdlib").with_suffix("").parts

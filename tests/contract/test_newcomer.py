@@ -1,4 +1,6 @@
-"""The newcomer's walk (tests/newcomer.py, `make newcomer`) takes every step from a page; here on a copy of the pages, without the minutes."""
+"""The newcomer's walk (tests/newcomer.py, `make newcomer`) takes every step from a page; here on a
+copy of the pages, without the minutes.
+"""
 
 import ast
 import shutil
@@ -24,7 +26,11 @@ def walk(tmp_path):
 
 def entries(path) -> list[str]:
     """Names in ENCODERS, in order, of a registry's source."""
-    table = next(node for node in ast.parse(path.read_text()).body if isinstance(node, ast.AnnAssign) and node.target.id == "ENCODERS")
+    table = next(
+        node
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.AnnAssign) and node.target.id == "ENCODERS"
+    )
     return [name.value for name in table.value.keys]
 
 
@@ -37,15 +43,35 @@ def test_the_toy_encoder_is_saved_and_registered_as_the_page_says(walk):
 
 def test_every_command_of_the_walk_stands_on_its_page(walk):
     """The literals that main() types, and what it expects of the pages."""
-    source = next(node for node in ast.parse((ROOT / "tests" / "newcomer.py").read_text()).body if getattr(node, "name", "") == "main")
-    typed = [call.args for call in ast.walk(source) if isinstance(call, ast.Call) and ast.unparse(call.func) == "walk.type"]
-    assert len(typed) == 3 and "vwsd run --profile demo --only 02_clip_baseline --set encoder=grey" in walk.page(PAGE)
-    assert ".venv/bin/vwsd report --html" in walk.page("README.md") and "`results/demo/report.md`" in walk.page("README.md") and "make demo" in walk.page("README.md")
+    source = next(
+        node
+        for node in ast.parse((ROOT / "tests" / "newcomer.py").read_text()).body
+        if getattr(node, "name", "") == "main"
+    )
+    typed = [
+        call.args
+        for call in ast.walk(source)
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "walk.type"
+    ]
+    assert len(
+        typed
+    ) == 3 and "vwsd run --profile demo --only 02_clip_baseline --set encoder=grey" in walk.page(
+        PAGE
+    )
+    assert (
+        ".venv/bin/vwsd report --html" in walk.page("README.md")
+        and "`results/demo/report.md`" in walk.page("README.md")
+        and "make demo" in walk.page("README.md")
+    )
     assert "`results/demo/tables/baseline.md`" in walk.page(PAGE)
 
 
 def test_what_stands_on_no_page_stops_the_walk(walk):
-    for step in (lambda: walk.type("make everything", "README.md"), lambda: walk.page("docs/secret.md"), lambda: newcomer.run("exit 3", walk.clone)):
+    for step in (
+        lambda: walk.type("make everything", "README.md"),
+        lambda: walk.page("docs/secret.md"),
+        lambda: newcomer.run("exit 3", walk.clone),
+    ):
         with pytest.raises(AssertionError):
             step()
     assert newcomer.run("echo here", walk.clone) == "here\n" and walk.steps == []

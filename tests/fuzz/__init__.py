@@ -1,1 +1,3 @@
-"""Hostile input for every subcommand, made from a seed: see docs/fuzzing.md, and `python -m tests.fuzz --help`."""
+"""Hostile input for every subcommand, made from a seed: see docs/fuzzing.md, and `python -m
+tests.fuzz --help`.
+"""

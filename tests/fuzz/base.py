@@ -1,4 +1,6 @@
-"""The sound inputs that are mutated: small ones of every kind that a subcommand reads, made by the library itself."""
+"""The sound inputs that are mutated: small ones of every kind that a subcommand reads, made by the
+library itself.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,16 @@ XML = """<corpus lang="en" source="senseval2"><text id="d0"><sentence id="d0.s0"
 <instance id="d0.s0.t1" lemma="bat" pos="NOUN">bat</instance><wf>or</wf><wf>club</wf>
 </sentence></text></corpus>
 """
-TINY = ("former_layers=1", "fusion_layers=1", "hidden=32", "heads=4", "senses=10", "pictures=20", "epochs=1", "rate=0.001")
+TINY = (
+    "former_layers=1",
+    "fusion_layers=1",
+    "hidden=32",
+    "heads=4",
+    "senses=10",
+    "pictures=20",
+    "epochs=1",
+    "rate=0.001",
+)
 PIPELINE = """profiles:
   demo: {}
 notebooks:
@@ -34,14 +45,40 @@ notebooks:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """The environment of a call in `folder`: all that vwsd writes lands in it, nothing asks a network."""
-    own = {"VWSD_HOME": folder, "VWSD_DATA": folder / "data", "VWSD_CACHE": folder / "cache", "VWSD_RESULTS": folder / "results",
-           "VWSD_NOTEBOOKS": folder / "notebooks", "VWSD_MODELS": folder / "models", "VWSD_WORDNET": folder / "dict", "TMPDIR": folder / "tmp",
-           "HOME": folder / "home", "HF_HOME": folder / "hub", "MPLCONFIGDIR": folder / "home", "XDG_CACHE_HOME": folder / "home",
-           "NUMBA_CACHE_DIR": folder / "home"}
-    fixed = {"CI": "1", "HF_HUB_OFFLINE": "1", "VWSD_CHAT_URL": "http://127.0.0.1:9/v1", "VWSD_CHAT_MODEL": "none", "VWSD_CHAT_KEY": "fuzz-secret-key",
-             "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
-    kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT") if name in os.environ}
+    """The environment of a call in `folder`: all that vwsd writes lands in it, nothing asks a
+    network.
+    """
+    own = {
+        "VWSD_HOME": folder,
+        "VWSD_DATA": folder / "data",
+        "VWSD_CACHE": folder / "cache",
+        "VWSD_RESULTS": folder / "results",
+        "VWSD_NOTEBOOKS": folder / "notebooks",
+        "VWSD_MODELS": folder / "models",
+        "VWSD_WORDNET": folder / "dict",
+        "TMPDIR": folder / "tmp",
+        "HOME": folder / "home",
+        "HF_HOME": folder / "hub",
+        "MPLCONFIGDIR": folder / "home",
+        "XDG_CACHE_HOME": folder / "home",
+        "NUMBA_CACHE_DIR": folder / "home",
+    }
+    fixed = {
+        "CI": "1",
+        "HF_HUB_OFFLINE": "1",
+        "VWSD_CHAT_URL": "http://127.0.0.1:9/v1",
+        "VWSD_CHAT_MODEL": "none",
+        "VWSD_CHAT_KEY": "fuzz-secret-key",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": str(ROOT),
+        "PYTHONWARNINGS": "ignore",
+    }
+    kept = {
+        name: os.environ[name]
+        for name in ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT")
+        if name in os.environ
+    }
     return {**kept, **{name: str(path) for name, path in own.items()}, **fixed}
 
 
@@ -53,7 +90,9 @@ def make(folder: Path) -> None:
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(ROOT / name, folder / name)
     try:
-        os.mknod(folder / "full", 0o666 | stat.S_IFCHR, os.makedev(1, 7))      # an own one: as root a fault would replace the machine's
+        os.mknod(
+            folder / "full", 0o666 | stat.S_IFCHR, os.makedev(1, 7)
+        )  # an own one: as root a fault would replace the machine's
     except OSError:
         (folder / "full").symlink_to("/dev/full")
     _official_set(folder)
@@ -74,7 +113,9 @@ def _official_set(folder: Path) -> None:
     (folder / "images").mkdir()
     for number in range(12):
         kind = ("PNG", "JPEG", "GIF", "WEBP")[number % 4]
-        Image.new("RGB", (32, 24), (number * 20, 255 - number * 20, 90)).save(folder / "images" / f"image.{number}.png", kind)
+        Image.new("RGB", (32, 24), (number * 20, 255 - number * 20, 90)).save(
+            folder / "images" / f"image.{number}.png", kind
+        )
     lines, golds = [], []
     for number in range(6):
         names = [f"image.{(number + place) % 12}.png" for place in range(10)]
@@ -93,7 +134,9 @@ def _official_set(folder: Path) -> None:
 
 
 def _textual(folder: Path) -> None:
-    spec = importlib.util.spec_from_file_location("toy_wordnet", ROOT / "tests" / "unit" / "conftest.py")
+    spec = importlib.util.spec_from_file_location(
+        "toy_wordnet", ROOT / "tests" / "unit" / "conftest.py"
+    )
     toy = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(toy)
     toy.write_dict(folder / "dict")
@@ -114,8 +157,16 @@ def _stored(folder: Path) -> None:
     data = user_set(folder / "en.toy.data.txt", folder / "en.toy.gold.txt", folder / "images")
     for name in ("toy.phrase.en.toy", "toy.word.en.toy"):
         scores = np.random.default_rng(len(name)).random((6, 10)).astype(np.float32)
-        write_predictions(folder / "stored", name, data, [item.phrase for item in data.items], scores, profile="mine", variant=name.split(".")[1],
-                          identity={**RandomEncoder().identity(), "image_variant": data.image_variant})
+        write_predictions(
+            folder / "stored",
+            name,
+            data,
+            [item.phrase for item in data.items],
+            scores,
+            profile="mine",
+            variant=name.split(".")[1],
+            identity={**RandomEncoder().identity(), "image_variant": data.image_variant},
+        )
     if (ROOT / "data" / "emojiwsd").is_dir():
         (folder / "data" / "emojiwsd").symlink_to(ROOT / "data" / "emojiwsd")
     else:
@@ -146,10 +197,24 @@ def _polclip(folder: Path) -> None:
     dice = np.random.default_rng(0)
     (folder / "seen").mkdir()
     for number in range(6):
-        Image.fromarray(dice.integers(0, 255, (20, 20, 3), np.uint8)).save(folder / "seen" / f"{number}.png")
-    senses = [Candidate(f"s{number}", f"gloss {number}", (f"seen/{number}.png",)) for number in range(6)]
-    records = [Record(f"r{number}", "en", ("a", f"word{number % 3}", "here"), (1, 1), (senses[number % 3], senses[3 + number % 3]), (f"s{number % 3}",), "NOUN")
-               for number in range(12)]
+        Image.fromarray(dice.integers(0, 255, (20, 20, 3), np.uint8)).save(
+            folder / "seen" / f"{number}.png"
+        )
+    senses = [
+        Candidate(f"s{number}", f"gloss {number}", (f"seen/{number}.png",)) for number in range(6)
+    ]
+    records = [
+        Record(
+            f"r{number}",
+            "en",
+            ("a", f"word{number % 3}", "here"),
+            (1, 1),
+            (senses[number % 3], senses[3 + number % 3]),
+            (f"s{number % 3}",),
+            "NOUN",
+        )
+        for number in range(12)
+    ]
     write_records(folder / "train.jsonl", records)
     (folder / "published").mkdir()
     make_polclip(folder / "published")
@@ -157,12 +222,16 @@ def _polclip(folder: Path) -> None:
     for number in range(2):
         torch.save(torch.rand(3, 224, 224), folder / "raw" / f"bn00{number}_0.pt")
     settings = [part for setting in TINY for part in ("--set", setting)]
-    calls = (["train", "--records", "train.jsonl", "--out", "trained", *settings],
-             ["define", "--data", "en.toy.data.txt", "--definer", "first-sense", "--out", "defs.jsonl"],
-             ["convert", "shards", "train.jsonl", "shards"])
+    calls = (
+        ["train", "--records", "train.jsonl", "--out", "trained", *settings],
+        ["define", "--data", "en.toy.data.txt", "--definer", "first-sense", "--out", "defs.jsonl"],
+        ["convert", "shards", "train.jsonl", "shards"],
+    )
     for call in calls:
         if code := cli.main(call):
-            raise SystemExit(f"the sound input cannot be made: vwsd {' '.join(call)} ends with {code}")
+            raise SystemExit(
+                f"the sound input cannot be made: vwsd {' '.join(call)} ends with {code}"
+            )
 
 
 def _notebooks(folder: Path) -> None:
@@ -171,19 +240,44 @@ def _notebooks(folder: Path) -> None:
 
     (folder / "notebooks").mkdir()
     (folder / "notebooks" / "pipeline.yml").write_text(PIPELINE)
-    bodies = {"a_note": "run.path('measured/seen.txt').write_text('seen')\nrun.finish(fine=True)", "b_note": "run.finish()"}
+    bodies = {
+        "a_note": "run.path('measured/seen.txt').write_text('seen')\nrun.finish(fine=True)",
+        "b_note": "run.finish()",
+    }
     for name, body in bodies.items():
-        start = f"from vwsdlib.notebook import start\nrun = start('{name}', profile=profile, limit=limit)"
-        cells = [new_code_cell('profile = "demo"\nlimit = 0\nencoder = "lite"\nseed = 0', metadata={"tags": ["parameters"]}), new_code_cell(start), new_code_cell(body)]
+        start = (
+            f"from vwsdlib.notebook import start\nrun = start('{name}', profile=profile,"
+            " limit=limit)"
+        )
+        cells = [
+            new_code_cell(
+                'profile = "demo"\nlimit = 0\nencoder = "lite"\nseed = 0',
+                metadata={"tags": ["parameters"]},
+            ),
+            new_code_cell(start),
+            new_code_cell(body),
+        ]
         for number, cell in enumerate(cells):
             cell["id"] = f"cell-{number}"
         nbformat.write(new_notebook(cells=cells), folder / "notebooks" / f"{name}.ipynb")
     stamps = folder / "results" / "demo" / ".stamps"
     stamps.mkdir()
-    stamp = {"notebook": "a_note", "profile": "demo", "fingerprint": "0", "components": {"code": "0", "upstream": {}}, "parameters": {}, "outputs": {},
-             "checks": [], "seconds": 1.5, "cells": [{"notebook": "a_note", "cell": 1, "line": "x", "seconds": 1.5}], "finished": "2026-01-01T00:00:00Z"}
+    stamp = {
+        "notebook": "a_note",
+        "profile": "demo",
+        "fingerprint": "0",
+        "components": {"code": "0", "upstream": {}},
+        "parameters": {},
+        "outputs": {},
+        "checks": [],
+        "seconds": 1.5,
+        "cells": [{"notebook": "a_note", "cell": 1, "line": "x", "seconds": 1.5}],
+        "finished": "2026-01-01T00:00:00Z",
+    }
     (stamps / "a_note.json").write_text(json.dumps(stamp))
-    (stamps / "b_note.failed.json").write_text(json.dumps({"cell": 1, "error": "E", "message": "m", "log": "l"}))
+    (stamps / "b_note.failed.json").write_text(
+        json.dumps({"cell": 1, "error": "E", "message": "m", "log": "l"})
+    )
 
 
 def _to_fetch(folder: Path) -> None:
@@ -201,5 +295,7 @@ def _to_fetch(folder: Path) -> None:
 
 
 def copy(base: Path, sandbox: Path) -> None:
-    """A sandbox with all inputs: files as further links to those of `base`, which every mutation replaces and never changes."""
+    """A sandbox with all inputs: files as further links to those of `base`, which every mutation
+    replaces and never changes.
+    """
     shutil.copytree(base, sandbox, symlinks=True, copy_function=os.link)

@@ -1,4 +1,5 @@
-"""One case: what is done to which file, run in a forked process of its own, and what became of it."""
+"""One case: what is done to which file, run in a forked process of its own, and what became of
+it."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from pathlib import Path
 from . import base, mutations
 from .plans import ENVIRONMENTS, PLANS, Plan
 
-MOST_MB = 3000                       # a call that takes more is ended
+MOST_MB = 3000  # a call that takes more is ended
 VERDICTS = ("ok", "named", "exit 1", "crash", "changed", "refused", "left")
 FAILURES = ("crash", "changed", "refused", "left")
 
@@ -36,7 +37,15 @@ class Case:
     def __str__(self) -> str:
         done = [f"{name}: {mutation.__name__}" for name, mutation in self.mutated]
         settings = [f"{name}={value}" for name, value in self.environment.items()]
-        call = " ".join([*settings, "vwsd", self.plan.command, *self.plan.arguments, *(repr(part) for part in self.odd)])
+        call = " ".join(
+            [
+                *settings,
+                "vwsd",
+                self.plan.command,
+                *self.plan.arguments,
+                *(repr(part) for part in self.odd),
+            ]
+        )
         return f"{call}   [{'; '.join(done) or 'sound files'}]"
 
 
@@ -53,7 +62,9 @@ class Outcome:
 
 
 def draw(number: int, seed: int) -> Case:
-    """Case `number` of a seed. The first ones are the plans with sound input, one each; a case depends on nothing but both numbers."""
+    """Case `number` of a seed. The first ones are the plans with sound input, one each; a case
+    depends on nothing but both numbers.
+    """
     dice = random.Random(f"{seed}/{number}")
     if number < len(PLANS):
         return Case(number, PLANS[number], dice, harmless=True)
@@ -93,19 +104,21 @@ def prepare(case: Case, inputs: Path, sandbox: Path) -> None:
             path = case.dice.choice(sorted(p for p in path.parent.iterdir() if p.is_file()))
         try:
             mutation(path, case.dice)
-        except (IndexError, ValueError, OSError) as e:          # a second mutation found nothing to work on
+        except (IndexError, ValueError, OSError) as e:  # a second mutation found nothing to work on
             if len(case.mutated) == 1:
                 raise RuntimeError(f"the mutation {mutation.__name__} of {path.name} failed") from e
 
 
 def start(case: Case, sandbox: Path) -> int:
-    """Fork; the child carries the call out in the sandbox and ends with its exit code. Returns its process number."""
+    """Fork; the child carries the call out in the sandbox and ends with its exit code. Returns its
+    process number.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     child = os.fork()
     if child:
         return child
-    code = 70                                                   # what no command ends with: the fault got past the last resort
+    code = 70  # what no command ends with: the fault got past the last resort
     try:
         os.setsid()
         os.chdir(sandbox)
@@ -115,7 +128,11 @@ def start(case: Case, sandbox: Path) -> int:
             handle = os.open(name, os.O_RDWR | os.O_CREAT)
             os.dup2(handle, number)
             os.close(handle)
-        sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w", encoding="utf-8", closefd=False), open(2, "w", encoding="utf-8", closefd=False)
+        sys.stdin, sys.stdout, sys.stderr = (
+            open(0),
+            open(1, "w", encoding="utf-8", closefd=False),
+            open(2, "w", encoding="utf-8", closefd=False),
+        )
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 30, 2 << 30))
         code = _call([case.plan.command, *case.plan.arguments, *case.odd])
@@ -137,7 +154,7 @@ def _call(arguments: list[str]) -> int:
         sys.modules["torch"].set_num_threads(1)
     try:
         return cli.main(arguments)
-    except SystemExit as e:                                     # a usage that argparse has explained
+    except SystemExit as e:  # a usage that argparse has explained
         return e.code if isinstance(e.code, int) else 70
     except BaseException:
         traceback.print_exc()
@@ -154,24 +171,41 @@ def megabytes(process: int) -> float:
 
 
 def listing(folder: Path) -> dict[str, tuple]:
-    """Everything below a folder with what would change if it were touched; links are not followed."""
+    """Everything below a folder with what would change if it were touched; links are not
+    followed."""
     found = {}
     for here, folders, files in os.walk(folder):
         for name in (*folders, *files):
             path = os.path.join(here, name)
             facts = os.lstat(path)
-            found[os.path.relpath(path, folder)] = (facts.st_ino, facts.st_mtime_ns, facts.st_size) if name in files else ()
+            found[os.path.relpath(path, folder)] = (
+                (facts.st_ino, facts.st_mtime_ns, facts.st_size) if name in files else ()
+            )
     return found
 
 
 def left_behind(case: Case, before: dict[str, tuple], after: dict[str, tuple]) -> list[str]:
-    """Paths that the call should not have left: temporary files, and anything that is not its output, its cache or its results."""
-    allowed = ("cache", "results", "home", "hub", "tmp/torchinductor_", "tmp/.stdout", "tmp/.stderr", "tmp/vwsd-logs", *case.plan.leaves)
-    if "--out" in case.odd and case.odd[-1] != "full":          # a device that is replaced is a fault
+    """Paths that the call should not have left: temporary files, and anything that is not its
+    output, its cache or its results.
+    """
+    allowed = (
+        "cache",
+        "results",
+        "home",
+        "hub",
+        "tmp/torchinductor_",
+        "tmp/.stdout",
+        "tmp/.stderr",
+        "tmp/vwsd-logs",
+        *case.plan.leaves,
+    )
+    if "--out" in case.odd and case.odd[-1] != "full":  # a device that is replaced is a fault
         allowed = (*allowed, case.odd[-1] or "out")
     if case.plan.command == "run":
         allowed = (*allowed, "notebooks/.ipynb_checkpoints")
-    changed = [path for path, facts in after.items() if before.get(path) != facts and facts != ()] + [path for path in before if path not in after]
+    changed = [
+        path for path, facts in after.items() if before.get(path) != facts and facts != ()
+    ] + [path for path in before if path not in after]
     new_folders = [path for path in after if path not in before and after[path] == ()]
     found = [path for path in (*changed, *new_folders) if not path.startswith(allowed)]
     litter = [path for path in after if path not in before and _temporary(path)]
@@ -180,16 +214,32 @@ def left_behind(case: Case, before: dict[str, tuple], after: dict[str, tuple]) -
 
 def _temporary(path: str) -> bool:
     name = os.path.basename(path)
-    return name.endswith((".tmp", ".part")) or ".staging" in path.split(os.sep) and name != ".staging"
+    return (
+        name.endswith((".tmp", ".part")) or ".staging" in path.split(os.sep) and name != ".staging"
+    )
 
 
-def judge(case: Case, code: int, sandbox: Path, before: dict[str, tuple], sound: dict[int, object]) -> tuple[set[str], str]:
+def judge(
+    case: Case, code: int, sandbox: Path, before: dict[str, tuple], sound: dict[int, object]
+) -> tuple[set[str], str]:
     """Verdicts and what was said (the first line of stderr, or what is wrong)."""
-    out = (sandbox / "tmp" / ".stdout").read_text(encoding="utf-8", errors="replace") if (sandbox / "tmp" / ".stdout").exists() else ""
-    err = (sandbox / "tmp" / ".stderr").read_text(encoding="utf-8", errors="replace") if (sandbox / "tmp" / ".stderr").exists() else ""
+    out = (
+        (sandbox / "tmp" / ".stdout").read_text(encoding="utf-8", errors="replace")
+        if (sandbox / "tmp" / ".stdout").exists()
+        else ""
+    )
+    err = (
+        (sandbox / "tmp" / ".stderr").read_text(encoding="utf-8", errors="replace")
+        if (sandbox / "tmp" / ".stderr").exists()
+        else ""
+    )
     said = err.strip().splitlines()[-1][:300] if err.strip() else ""
     verdicts = {{0: "ok", 1: "exit 1", 2: "named"}.get(code, "crash")}
-    if "Traceback (most recent call last)" in err or "Exception ignored" in err or "fuzz-secret-key" in err + out:
+    if (
+        "Traceback (most recent call last)" in err
+        or "Exception ignored" in err
+        or "fuzz-secret-key" in err + out
+    ):
         verdicts.add("crash")
     if code == 2 and not said:
         verdicts.add("crash")
@@ -206,7 +256,9 @@ def judge(case: Case, code: int, sandbox: Path, before: dict[str, tuple], sound:
     return verdicts, said
 
 
-def _compare(case: Case, out: str, err: str, sandbox: Path, sound: dict[int, object], verdicts: set[str]) -> str:
+def _compare(
+    case: Case, out: str, err: str, sandbox: Path, sound: dict[int, object], verdicts: set[str]
+) -> str:
     """Hold the numbers against those of the sound input and of the twin; returns what differs."""
     try:
         numbers = case.plan.numbers(out)
@@ -232,7 +284,9 @@ def _compare(case: Case, out: str, err: str, sandbox: Path, sound: dict[int, obj
 
 
 def finish(case: Case, process: int, sandbox: Path, ceiling: float) -> tuple[int, float, float]:
-    """Wait for the child; (exit code, seconds, megabytes above the parent). -1: it ran too long, -2: it took too much memory."""
+    """Wait for the child; (exit code, seconds, megabytes above the parent). -1: it ran too long,
+    -2: it took too much memory.
+    """
     began, before, most, ended = time.monotonic(), megabytes(os.getpid()), 0.0, 0
     while True:
         done, status = os.waitpid(process, os.WNOHANG)
@@ -251,12 +305,19 @@ def finish(case: Case, process: int, sandbox: Path, ceiling: float) -> tuple[int
         time.sleep(0.005)
     seconds = time.monotonic() - began
     code = ended or os.waitstatus_to_exitcode(status)
-    with contextlib.suppress(ProcessLookupError, PermissionError):      # whoever it started and left
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # whoever it started and left
         os.killpg(process, signal.SIGKILL)
     return code, seconds, most
 
 
-def carry_out(case: Case, inputs: Path, folder: Path, sound: dict[int, object], ceiling: float = 1.0, keep: bool = False) -> Outcome:
+def carry_out(
+    case: Case,
+    inputs: Path,
+    folder: Path,
+    sound: dict[int, object],
+    ceiling: float = 1.0,
+    keep: bool = False,
+) -> Outcome:
     """Prepare, call, judge, tidy up."""
     sandbox = folder / f"case-{case.number}"
     prepare(case, inputs, sandbox)
@@ -264,7 +325,11 @@ def carry_out(case: Case, inputs: Path, folder: Path, sound: dict[int, object], 
     code, seconds, most = finish(case, start(case, sandbox), sandbox, ceiling)
     verdicts, said = judge(case, code, sandbox, before, sound)
     if code in (-1, -2):
-        said = f"ran longer than {case.plan.seconds * ceiling:g} s" if code == -1 else f"took more than {MOST_MB} MB"
+        said = (
+            f"ran longer than {case.plan.seconds * ceiling:g} s"
+            if code == -1
+            else f"took more than {MOST_MB} MB"
+        )
     if not keep:
         for path in sandbox.rglob("*"):
             if path.is_dir() and not path.is_symlink():

@@ -1,7 +1,9 @@
-"""What is done to one file: each mutation is (path, dice) -> None and leaves something else at the path.
+"""What is done to one file: each mutation is (path, dice) -> None and leaves something else at the
+path.
 
-HARMLESS ones leave the meaning: the command must print the numbers that it prints of the file as it was.
-All others may be refused, noted, or answered with what the file now says, and may crash nothing.
+HARMLESS ones leave the meaning: the command must print the numbers that it prints of the file as it
+was. All others may be refused, noted, or answered with what the file now says, and may crash
+nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 Mutation = Callable[[Path, random.Random], None]
-HARMLESS: dict[str, dict[str, Mutation]] = {}     # kind of file -> name -> mutation
+HARMLESS: dict[str, dict[str, Mutation]] = {}  # kind of file -> name -> mutation
 HARMFUL: dict[str, dict[str, Mutation]] = {}
 ANY = "any"
 
@@ -65,7 +67,7 @@ def flipped_bytes(path, dice):
 @kinds(ANY)
 def cut_short(path, dice):
     data = path.read_bytes()
-    put(path, data[:dice.randrange(len(data) or 1)])
+    put(path, data[: dice.randrange(len(data) or 1)])
 
 
 @kinds(ANY)
@@ -101,7 +103,16 @@ def gone(path, dice):
     path.unlink()
 
 
-FOUND = ("picture", "tar", "zip", "pickle", "safetensors", "bytes", "json", "yaml")      # of what is found in a folder nobody means a pipe
+FOUND = (
+    "picture",
+    "tar",
+    "zip",
+    "pickle",
+    "safetensors",
+    "bytes",
+    "json",
+    "yaml",
+)  # of what is found in a folder nobody means a pipe
 
 
 @kinds(*FOUND)
@@ -232,7 +243,10 @@ def a_blank_line_inside(path, dice):
 @kinds(*LINES, "xml", "yaml", "json")
 def another_encoding(path, dice):
     text = path.read_text(encoding="utf-8")
-    put(path, text.encode(dice.choice(("utf-16", "utf-32", "utf-16-le", "cp037", "utf-7")), "replace"))
+    put(
+        path,
+        text.encode(dice.choice(("utf-16", "utf-32", "utf-16-le", "cp037", "utf-7")), "replace"),
+    )
 
 
 @kinds(*LINES, "xml", "yaml", "json")
@@ -269,13 +283,37 @@ def a_huge_field(path, dice):
 
 @kinds(*LINES)
 def a_path_for_a_field(path, dice):
-    one_field(path, dice, lambda field: dice.choice(("../../outside", "/etc/passwd", "a/../b.png", "a[1]*.png", "-x", "~root", "con\rtrol", "a%00b")))
+    one_field(
+        path,
+        dice,
+        lambda field: dice.choice(
+            (
+                "../../outside",
+                "/etc/passwd",
+                "a/../b.png",
+                "a[1]*.png",
+                "-x",
+                "~root",
+                "con\rtrol",
+                "a%00b",
+            )
+        ),
+    )
 
 
 @kinds(*LINES)
 def letters_that_look_alike(path, dice):
-    tricks = (lambda s: unicodedata.normalize("NFD", s + "é"), lambda s: f"\u202e{s}\u202c", lambda s: s.replace("a", "\u0430"), lambda s: s[:1] + "\u00ad" + s[1:],
-              lambda s: f"\u00a0{s}", lambda s: s + "\u200b", lambda s: s + "\u2028", lambda s: s.upper(), lambda s: f" {s} ")
+    tricks = (
+        lambda s: unicodedata.normalize("NFD", s + "é"),
+        lambda s: f"\u202e{s}\u202c",
+        lambda s: s.replace("a", "\u0430"),
+        lambda s: s[:1] + "\u00ad" + s[1:],
+        lambda s: f"\u00a0{s}",
+        lambda s: s + "\u200b",
+        lambda s: s + "\u2028",
+        lambda s: s.upper(),
+        lambda s: f" {s} ",
+    )
     one_field(path, dice, dice.choice(tricks))
 
 
@@ -284,7 +322,23 @@ def half_a_character(path, dice):
     one_field(path, dice, lambda field: field + "\ud83d")
 
 
-ODD_NUMBERS = ("nan", "inf", "-inf", "1e999", "1_000", "\uff11\uff12", "\u0663", "0x10", "1,5", "--1", "", "1e-400", "-0.0", "True", "9" * 400)
+ODD_NUMBERS = (
+    "nan",
+    "inf",
+    "-inf",
+    "1e999",
+    "1_000",
+    "\uff11\uff12",
+    "\u0663",
+    "0x10",
+    "1,5",
+    "--1",
+    "",
+    "1e-400",
+    "-0.0",
+    "True",
+    "9" * 400,
+)
 
 
 @kinds("scores")
@@ -329,7 +383,26 @@ def an_index_column(path, dice):
 
 # ---------------------------------------------------------------- JSON, YAML, XML
 
-ODD_VALUES = (None, True, -1, 0, 1e308, 10 ** 400, "", "x", "\ud800", "../../x", [], {}, [[]], [None], {"a": None}, "2024-01-01", float("nan"), float("inf"))
+ODD_VALUES = (
+    None,
+    True,
+    -1,
+    0,
+    1e308,
+    10**400,
+    "",
+    "x",
+    "\ud800",
+    "../../x",
+    [],
+    {},
+    [[]],
+    [None],
+    {"a": None},
+    "2024-01-01",
+    float("nan"),
+    float("inf"),
+)
 
 
 def change_one(value: object, dice: random.Random) -> object:
@@ -345,8 +418,8 @@ def change_one(value: object, dice: random.Random) -> object:
     if isinstance(value, list) and value and dice.random() < 0.8:
         place = dice.randrange(len(value))
         if dice.random() < 0.2:
-            return [*value[:place], *value[place + 1:]]
-        return [*value[:place], change_one(value[place], dice), *value[place + 1:]]
+            return [*value[:place], *value[place + 1 :]]
+        return [*value[:place], change_one(value[place], dice), *value[place + 1 :]]
     return dice.choice(ODD_VALUES)
 
 
@@ -365,7 +438,12 @@ def another_value_in_a_line(path, dice):
 
 @kinds("json", "jsonl")
 def another_shape(path, dice):
-    put(path, dice.choice(("[]", "{}", "null", "1", '"x"', "[1]", '{"a": 1}', "[[", "NaN", '{"a": 1, "a": 2}')))
+    put(
+        path,
+        dice.choice(
+            ("[]", "{}", "null", "1", '"x"', "[1]", '{"a": 1}', "[[", "NaN", '{"a": 1, "a": 2}')
+        ),
+    )
 
 
 @kinds("json", "jsonl", "yaml")
@@ -381,21 +459,54 @@ def nested_deeply_and_closed(path, dice):
 
 @kinds("yaml")
 def odd_yaml(path, dice):
-    put(path, dice.choice(("profiles: 3\n", "- a\n", "profiles: {demo: [1]}\nnotebooks: {}\n", "profiles: {2024-01-01: {}}\nnotebooks: {a: 1}\n", "&a [*a]\n", "!!python/object/apply:os.getcwd []\n",
-                           "profiles: {demo: {x: 2024-01-01}}\nnotebooks: {1: {needs: 2}}\n", "a: b: c\n", "\tx\n", "profiles:\nnotebooks:\n",
-                           "profiles: {demo: }\nnotebooks: {n: {minutes: often}}\n", "profiles: {demo: {}}\nnotebooks: {n: {produces: 5}}\n",
-                           "profiles: {demo: {}}\nnotebooks: {../n: {}}\n")))
+    put(
+        path,
+        dice.choice(
+            (
+                "profiles: 3\n",
+                "- a\n",
+                "profiles: {demo: [1]}\nnotebooks: {}\n",
+                "profiles: {2024-01-01: {}}\nnotebooks: {a: 1}\n",
+                "&a [*a]\n",
+                "!!python/object/apply:os.getcwd []\n",
+                "profiles: {demo: {x: 2024-01-01}}\nnotebooks: {1: {needs: 2}}\n",
+                "a: b: c\n",
+                "\tx\n",
+                "profiles:\nnotebooks:\n",
+                "profiles: {demo: }\nnotebooks: {n: {minutes: often}}\n",
+                "profiles: {demo: {}}\nnotebooks: {n: {produces: 5}}\n",
+                "profiles: {demo: {}}\nnotebooks: {../n: {}}\n",
+            )
+        ),
+    )
 
 
 @kinds("xml")
 def odd_xml(path, dice):
     text = path.read_text()
-    put(path, dice.choice((
-        f'<?xml version="1.0" encoding="no-such"?>{text}', f'<?xml version="1.0" encoding="utf-16"?>{text}',
-        '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;"><!ENTITY c "&b;&b;&b;&b;">]>' + text.replace("ball", "&c;"),
-        '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/hostname">]>' + text.replace("ball", "&a;"),
-        text.replace("lemma=", "lema=", 1), text.replace("pos=\"NOUN\"", "pos=\"\""), text.replace("</sentence>", ""), text.replace("<wf>", "<wf><wf>", 1),
-        text.replace("id=\"d0.s0.t1\"", "id=\"d0.s0.t0\""), text.replace("id=\"d0", "id=\"../d0"), "<a/>", "<corpus/>", "<a>" * 3000, text.replace("bat", "\u200bbat"))))
+    put(
+        path,
+        dice.choice(
+            (
+                f'<?xml version="1.0" encoding="no-such"?>{text}',
+                f'<?xml version="1.0" encoding="utf-16"?>{text}',
+                '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;"><!ENTITY c'
+                ' "&b;&b;&b;&b;">]>' + text.replace("ball", "&c;"),
+                '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/hostname">]>'
+                + text.replace("ball", "&a;"),
+                text.replace("lemma=", "lema=", 1),
+                text.replace('pos="NOUN"', 'pos=""'),
+                text.replace("</sentence>", ""),
+                text.replace("<wf>", "<wf><wf>", 1),
+                text.replace('id="d0.s0.t1"', 'id="d0.s0.t0"'),
+                text.replace('id="d0', 'id="../d0'),
+                "<a/>",
+                "<corpus/>",
+                "<a>" * 3000,
+                text.replace("bat", "\u200bbat"),
+            )
+        ),
+    )
 
 
 # ---------------------------------------------------------------- pictures and archives
@@ -409,11 +520,19 @@ def as_picture(path: Path, picture, kind: str, **how) -> None:
 
 def png_that_claims(width: int, height: int) -> bytes:
     """A PNG whose head says a size that its data do not have."""
+
     def chunk(name, data):
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
 
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 100))
+        + chunk(b"IEND", b"")
+    )
 
 
 @kinds("picture")
@@ -428,11 +547,20 @@ def an_odd_picture(path, dice):
     elif choice == 2:
         as_picture(path, Image.new("CMYK", (9, 9)), "JPEG")
     elif choice == 3:
-        as_picture(path, Image.new("P", (9, 9)), "GIF", save_all=True, append_images=[Image.new("P", (9, 9), 1)])
+        as_picture(
+            path,
+            Image.new("P", (9, 9)),
+            "GIF",
+            save_all=True,
+            append_images=[Image.new("P", (9, 9), 1)],
+        )
     elif choice == 4:
         as_picture(path, Image.new("RGBA", (9, 9), (0, 0, 0, 0)), "WEBP")
     elif choice == 5:
-        put(path, png_that_claims(*dice.choice(((60_000, 60_000), (0, 5), (2 ** 31 - 1, 1), (300, 300)))))
+        put(
+            path,
+            png_that_claims(*dice.choice(((60_000, 60_000), (0, 5), (2**31 - 1, 1), (300, 300)))),
+        )
     else:
         put(path, '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>')
 
@@ -443,12 +571,32 @@ def an_odd_tar(path, dice):
 
     picture = io.BytesIO()
     Image.new("RGB", (9, 9)).save(picture, "PNG")
-    names = ("../outside.png", "/absolute.png", "a/b/../c.png", ".hidden.png", "image.0.png", "x" * 300 + ".png", "a\nb.png", "[a]*.png", "image.JPG")
+    names = (
+        "../outside.png",
+        "/absolute.png",
+        "a/b/../c.png",
+        ".hidden.png",
+        "image.0.png",
+        "x" * 300 + ".png",
+        "a\nb.png",
+        "[a]*.png",
+        "image.JPG",
+    )
     path.unlink()
     with tarfile.open(path, "w") as tar:
         for _ in range(dice.randint(0, 5)):
             member = tarfile.TarInfo(dice.choice(names))
-            member.type = dice.choice((tarfile.REGTYPE, tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE, tarfile.CHRTYPE))
+            member.type = dice.choice(
+                (
+                    tarfile.REGTYPE,
+                    tarfile.REGTYPE,
+                    tarfile.SYMTYPE,
+                    tarfile.LNKTYPE,
+                    tarfile.FIFOTYPE,
+                    tarfile.DIRTYPE,
+                    tarfile.CHRTYPE,
+                )
+            )
             member.linkname = "/etc/passwd"
             member.size = len(picture.getvalue()) if member.type == tarfile.REGTYPE else 0
             tar.addfile(member, io.BytesIO(picture.getvalue()) if member.size else None)
@@ -457,10 +605,27 @@ def an_odd_tar(path, dice):
 @kinds("zip", "ranking")
 def an_odd_zip(path, dice):
     buffer = io.BytesIO()
-    names = ("../outside.txt", "/absolute.txt", "prediction.en.txt", "prediction.it.txt", "a/../b.txt", "\\windows.txt", "__MACOSX/._prediction.en.txt", "")
-    with zipfile.ZipFile(buffer, "w", dice.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))) as archive:
+    names = (
+        "../outside.txt",
+        "/absolute.txt",
+        "prediction.en.txt",
+        "prediction.it.txt",
+        "a/../b.txt",
+        "\\windows.txt",
+        "__MACOSX/._prediction.en.txt",
+        "",
+    )
+    with zipfile.ZipFile(
+        buffer,
+        "w",
+        dice.choice(
+            (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+        ),
+    ) as archive:
         for name in dice.sample(names, dice.randint(0, 4)):
-            archive.writestr(zipfile.ZipInfo(name), dice.choice((b"", b"x\ty\n", b"\0" * 3_000_000)))
+            archive.writestr(
+                zipfile.ZipInfo(name), dice.choice((b"", b"x\ty\n", b"\0" * 3_000_000))
+            )
     put(path, buffer.getvalue())
 
 
@@ -474,13 +639,24 @@ class _Hostile:
 
 @kinds("pickle", "safetensors")
 def a_hostile_pickle(path, dice):
-    put(path, pickle.dumps(dice.choice((_Hostile(), {"a": _Hostile()}, [1] * 10, {"image": None}, 3.5))))
+    put(
+        path,
+        pickle.dumps(dice.choice((_Hostile(), {"a": _Hostile()}, [1] * 10, {"image": None}, 3.5))),
+    )
 
 
 @kinds("safetensors")
 def a_head_that_lies(path, dice):
-    head = dice.choice((b"{}", b"[]", b'{"a": 1}', b'{"a": {"dtype": "F32", "shape": [1000000000000], "data_offsets": [0, 4]}}', b"{" * 1000))
-    put(path, struct.pack("<Q", dice.choice((len(head), 2 ** 62, 0))) + head + b"\0" * 4)
+    head = dice.choice(
+        (
+            b"{}",
+            b"[]",
+            b'{"a": 1}',
+            b'{"a": {"dtype": "F32", "shape": [1000000000000], "data_offsets": [0, 4]}}',
+            b"{" * 1000,
+        )
+    )
+    put(path, struct.pack("<Q", dice.choice((len(head), 2**62, 0))) + head + b"\0" * 4)
 
 
 @kinds("safetensors")
@@ -493,7 +669,14 @@ def tensors_of_nan(path, dice):
         facts = f.metadata()
         tensors = {name: f.get_tensor(name) for name in f.keys()}
     name = dice.choice(sorted(tensors))
-    change = dice.choice((lambda t: torch.full_like(t, float("nan")) if t.is_floating_point() else t, lambda t: t[:0], lambda t: t.to(torch.float16), lambda t: t.reshape(-1)))
+    change = dice.choice(
+        (
+            lambda t: torch.full_like(t, float("nan")) if t.is_floating_point() else t,
+            lambda t: t[:0],
+            lambda t: t.to(torch.float16),
+            lambda t: t.reshape(-1),
+        )
+    )
     tensors[name] = change(tensors[name]).contiguous()
     path.unlink()
     save_file(tensors, path, facts)

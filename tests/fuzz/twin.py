@@ -1,4 +1,6 @@
-"""What the printed numbers must be, computed a second time by code that shares nothing with the library and knows only the plain layout."""
+"""What the printed numbers must be, computed a second time by code that shares nothing with the
+library and knows only the plain layout.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,10 @@ def gold_places(folder: Path) -> list[tuple[list[str], int]]:
 def score(folder: Path) -> list[tuple[int, int, float]]:
     """(k, n, MRR in percent to four places) of a.tsv and of b.txt."""
     items = gold_places(folder)
-    return [_system(_ranks_of_scores(folder / "a.tsv", items)), _system(_ranks_of_rankings(folder / "b.txt", items))]
+    return [
+        _system(_ranks_of_scores(folder / "a.tsv", items)),
+        _system(_ranks_of_rankings(folder / "b.txt", items)),
+    ]
 
 
 def _ranks_of_scores(path: Path, items) -> list[int]:
@@ -34,7 +39,7 @@ def _ranks_of_scores(path: Path, items) -> list[int]:
     if len(body) != len(items):
         raise ValueError("lines and items")
     columns = [header.index(f"score_{place}") for place in range(1, 11)]
-    if "index" in header:                                       # the table says itself where its rows belong
+    if "index" in header:  # the table says itself where its rows belong
         body.sort(key=lambda row: int(row[header.index("index")]))
     ranks = []
     for row, (_, gold) in zip(body, items):
@@ -71,10 +76,16 @@ def wsd_score(folder: Path) -> float:
     answers = {line[0]: line[1:] for line in _words(folder / "answers.key")}
     if not answers:
         return 0.0
-    right = sum(sum(answer in gold[name] for answer in given) / len(given) for name, given in answers.items() if name in gold)
+    right = sum(
+        sum(answer in gold[name] for answer in given) / len(given)
+        for name, given in answers.items()
+        if name in gold
+    )
     precision, recall = right / len(answers), right / len(gold)
     return round(100 * 2 * precision * recall / (precision + recall), 4) if right else 0.0
 
 
 def _words(path: Path) -> list[list[str]]:
-    return [line.split() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    return [
+        line.split() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()
+    ]

@@ -1,4 +1,6 @@
-"""The papers' profile, notebooks 01 to 06, on tiny random checkpoints: the whole path without a download, on the first items of each set."""
+"""The papers' profile, notebooks 01 to 06, on tiny random checkpoints: the whole path without a
+download, on the first items of each set.
+"""
 
 import json
 import os
@@ -11,14 +13,32 @@ import pytest
 from vwsdlib import paths, pipeline
 
 ITEMS = 12
-FEW = [word for setting in ("crops=40", "scenes=2", "scene_crops=12", "steps=2") for word in ("--set", setting)]
+FEW = [
+    word
+    for setting in ("crops=40", "scenes=2", "scene_crops=12", "steps=2")
+    for word in ("--set", setting)
+]
 
 
 def vwsd(*arguments, folder, **environment):
-    """The command in folders of its own, with a proxy that refuses: nothing may reach for a network."""
-    own = {"VWSD_RESULTS": str(folder / "results"), "VWSD_CACHE": str(folder / "cache"), "https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
+    """The command in folders of its own, with a proxy that refuses: nothing may reach for a
+    network.
+    """
+    own = {
+        "VWSD_RESULTS": str(folder / "results"),
+        "VWSD_CACHE": str(folder / "cache"),
+        "https_proxy": "http://127.0.0.1:9",
+        "http_proxy": "http://127.0.0.1:9",
+    }
     command = [sys.executable, "-m", "vwsdlib.cli", *map(str, arguments)]
-    return subprocess.run(command, cwd=paths.root(), capture_output=True, text=True, timeout=900, env={**os.environ, **own, "CI": "true", **environment})
+    return subprocess.run(
+        command,
+        cwd=paths.root(),
+        capture_output=True,
+        text=True,
+        timeout=900,
+        env={**os.environ, **own, "CI": "true", **environment},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -35,36 +55,93 @@ def report(folder) -> dict:
 
 def test_every_notebook_ran_to_its_end(rehearsal):
     for step in pipeline.plan("rehearsal"):
-        cells = nbformat.read(rehearsal / "results" / "rehearsal" / "notebooks" / f"{step.name}.ipynb", 4).cells
+        cells = nbformat.read(
+            rehearsal / "results" / "rehearsal" / "notebooks" / f"{step.name}.ipynb", 4
+        ).cells
         assert all(c.execution_count for c in cells if c.cell_type == "code")
         said = [o.text for c in cells for o in c.get("outputs", ()) if o.get("name") == "stderr"]
         lines = [line for text in said for line in text.splitlines()]
-        assert all(line.startswith("note: ") for line in lines), step.name      # texts that a tiny tokenizer's limit cuts are said
+        assert all(line.startswith("note: ") for line in lines), (
+            step.name
+        )  # texts that a tiny tokenizer's limit cuts are said
 
 
 def test_the_papers_six_numbers_stand_beside_ours_and_no_verdict_is_exact(rehearsal):
     claims = {c["id"]: c for c in report(rehearsal)["claims"]}
-    six = ["clipseg.clip.en", "clipseg.clipseg.en", "clipseg.clipseg.it", "clipseg.clipseg.fa", "clipseg.translated.it", "clipseg.translated.fa"]
+    six = [
+        "clipseg.clip.en",
+        "clipseg.clipseg.en",
+        "clipseg.clipseg.it",
+        "clipseg.clipseg.fa",
+        "clipseg.translated.it",
+        "clipseg.translated.fa",
+    ]
     for name in six:
-        assert claims[name]["verdict"] == "REHEARSAL" and claims[name]["ours_n"] == ITEMS and claims[name]["ci_low"] <= claims[name]["ours"] <= claims[name]["ci_high"]
+        assert (
+            claims[name]["verdict"] == "REHEARSAL"
+            and claims[name]["ours_n"] == ITEMS
+            and claims[name]["ci_low"] <= claims[name]["ours"] <= claims[name]["ci_high"]
+        )
     for name in ("clipseg.gain.en", "clipseg.gain.significant"):
         assert claims[name]["verdict"] == "REHEARSAL" and 0 < claims[name]["p"] <= 1
-    assert not {c["verdict"] for c in claims.values()} & {"EXACT", "CLOSE", "CONSISTENT", "SUPPORTED"}
+    assert not {c["verdict"] for c in claims.values()} & {
+        "EXACT",
+        "CLOSE",
+        "CONSISTENT",
+        "SUPPORTED",
+    }
 
 
 def test_every_table_of_the_paper_profile_is_there(rehearsal):
     made = report(rehearsal)["tables"]
-    for name in ("baseline", "ladder", "backbones", "dtype_drift", "decoder", "mask_contrast", "inner_clip", "multilingual", "translators_used", "translation_examples",
-                 "translation_marks", "saliency_truth", "deletion_insertion", "centre_bias", "masks_shown", "polclip_model", "textual", "visual_polclip", "polclip_ablations"):
-        assert name in made or name == "mask_contrast", name   # the first items may all be solved, or none
+    for name in (
+        "baseline",
+        "ladder",
+        "backbones",
+        "dtype_drift",
+        "decoder",
+        "mask_contrast",
+        "inner_clip",
+        "multilingual",
+        "translators_used",
+        "translation_examples",
+        "translation_marks",
+        "saliency_truth",
+        "deletion_insertion",
+        "centre_bias",
+        "masks_shown",
+        "polclip_model",
+        "textual",
+        "visual_polclip",
+        "polclip_ablations",
+    ):
+        assert name in made or name == "mask_contrast", (
+            name
+        )  # the first items may all be solved, or none
 
 
 def test_a_second_run_of_04_loads_no_translator(rehearsal, tmp_path):
-    """Replayed by hash: with every translator's weights gone the notebook runs again and writes the same translations."""
+    """Replayed by hash: with every translator's weights gone the notebook runs again and writes the
+    same translations.
+    """
     stored = rehearsal / "results" / "rehearsal" / "translations"
     before = {p.name: p.read_bytes() for p in stored.iterdir()}
     broken = tmp_path / "sitecustomize.py"
-    broken.write_text("import vwsdlib.language.translate as t\ndef refuse(*a, **k):\n    raise SystemExit('a translator was loaded')\nt.load_seq2seq = refuse\n")
-    run = vwsd("run", "--profile", "rehearsal", "--only", "04_multilingual", "--force", "--limit", ITEMS, folder=rehearsal, PYTHONPATH=str(tmp_path))
+    broken.write_text(
+        "import vwsdlib.language.translate as t\ndef refuse(*a, **k):\n    raise SystemExit('a"
+        " translator was loaded')\nt.load_seq2seq = refuse\n"
+    )
+    run = vwsd(
+        "run",
+        "--profile",
+        "rehearsal",
+        "--only",
+        "04_multilingual",
+        "--force",
+        "--limit",
+        ITEMS,
+        folder=rehearsal,
+        PYTHONPATH=str(tmp_path),
+    )
     assert run.returncode == 0, run.stdout + run.stderr
     assert {p.name: p.read_bytes() for p in stored.iterdir()} == before

@@ -1,4 +1,6 @@
-"""`pip install .` alone: an environment of its own with the four packages that every command may use, and no torch."""
+"""`pip install .` alone: an environment of its own with the four packages that every command may
+use, and no torch.
+"""
 
 import subprocess
 import venv
@@ -23,26 +25,41 @@ def bare(tmp_path_factory):
     site = next(folder.glob("lib/python*/site-packages"))
     for name in DEPENDENCIES:
         its = distribution(name)
-        for top in {file.parts[0] for file in its.files if file.parts[0] not in ("..", "__pycache__")}:
+        for top in {
+            file.parts[0] for file in its.files if file.parts[0] not in ("..", "__pycache__")
+        }:
             (site / top).symlink_to(Path(its.locate_file(top)))
     (site / "vwsdlib").symlink_to(PACKAGE)
-    return lambda *arguments: subprocess.run([folder / "bin" / "python", "-P", "-m", "vwsdlib.cli", *map(str, arguments)], capture_output=True, text=True,
-                                             cwd=folder, timeout=60, env={"PATH": "", "VWSD_CACHE": str(folder / "cache")})
+    return lambda *arguments: subprocess.run(
+        [folder / "bin" / "python", "-P", "-m", "vwsdlib.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        timeout=60,
+        env={"PATH": "", "VWSD_CACHE": str(folder / "cache")},
+    )
 
 
 @pytest.fixture
 def files(tmp_path):
     (tmp_path / "data.txt").write_text(DATA)
     (tmp_path / "gold.txt").write_text("image.3.jpg\n")
-    (tmp_path / "mine.tsv").write_text("\t".join(["image.3.jpg", *(f"image.{i}.jpg" for i in range(10) if i != 3)]) + "\n")
+    (tmp_path / "mine.tsv").write_text(
+        "\t".join(["image.3.jpg", *(f"image.{i}.jpg" for i in range(10) if i != 3)]) + "\n"
+    )
     return tmp_path
 
 
 def test_what_is_declared_is_what_is_there(bare):
     import tomllib
-    declared = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]["dependencies"]
+
+    declared = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"][
+        "dependencies"
+    ]
     assert tuple(requirement.split(">")[0].lower() for requirement in declared) == DEPENDENCIES
-    assert find_spec("torch"), "here torch is installed, there it is not: else this file would show nothing"
+    assert find_spec("torch"), (
+        "here torch is installed, there it is not: else this file would show nothing"
+    )
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -58,7 +75,17 @@ def test_scores_and_audits(bare, files):
     assert "1/1" in scored.stdout and "most_frequent" in audited.stdout
 
 
-@pytest.mark.parametrize("command", [("run", "--profile", "demo"), ("rank", "bat", "x.jpg", "--encoder", "lite"), ("report",), ("fetch", "demo")])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("run", "--profile", "demo"),
+        ("rank", "bat", "x.jpg", "--encoder", "lite"),
+        ("report",),
+        ("fetch", "demo"),
+    ],
+)
 def test_what_is_missing_is_named_with_its_remedy(bare, command):
     said = bare(*command)
-    assert said.returncode == 2 and "vwsdlib[demo]" in said.stderr and "Traceback" not in said.stderr, said.stderr
+    assert (
+        said.returncode == 2 and "vwsdlib[demo]" in said.stderr and "Traceback" not in said.stderr
+    ), said.stderr

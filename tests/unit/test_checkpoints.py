@@ -1,4 +1,6 @@
-"""Where checkpoints are looked for, what happens without network, and that other bytes under the same name are refused."""
+"""Where checkpoints are looked for, what happens without network, and that other bytes under the
+same name are refused.
+"""
 
 import json
 import os
@@ -20,6 +22,7 @@ REPO, REVISION = CHECKPOINTS[KEY].repo, CHECKPOINTS[KEY].revision
 @pytest.fixture(autouse=True)
 def alone(tmp_path, monkeypatch):
     """Own cache, own (empty) Hugging Face cache, and no way out."""
+
     def refuse(*args, **kwargs):
         raise AssertionError("the network was used")
 
@@ -40,7 +43,9 @@ def fill(folder, weights="model.safetensors", content=b"weights"):
 
 
 def cached(tmp_path, revision=REVISION, repo=REPO, **what):
-    return fill(tmp_path / "hub" / f"models--{repo.replace('/', '--')}" / "snapshots" / revision, **what)
+    return fill(
+        tmp_path / "hub" / f"models--{repo.replace('/', '--')}" / "snapshots" / revision, **what
+    )
 
 
 def test_missing_names_the_command_and_the_folder(tmp_path, monkeypatch):
@@ -48,7 +53,7 @@ def test_missing_names_the_command_and_the_folder(tmp_path, monkeypatch):
         find(KEY)
     assert f"vwsd fetch models --only {KEY}" in e.value.remedy and REPO in e.value.what
     monkeypatch.setenv("VWSD_MODELS", str(tmp_path / "models"))
-    monkeypatch.delenv("HF_HUB_OFFLINE")                          # with a folder given the hub stays out of it, online too
+    monkeypatch.delenv("HF_HUB_OFFLINE")  # with a folder given the hub stays out of it, online too
     with pytest.raises(VwsdError) as e:
         find(KEY)
     assert e.value.where == str(tmp_path / "models")
@@ -64,7 +69,7 @@ def test_local_folder_comes_first(place, tmp_path, monkeypatch):
     found = find(KEY)
     assert (found.folder, found.revision) == (folder, "local")
     assert found.weights_sha256 == checkpoints.sha256_file(folder / "model.safetensors")
-    fill(folder, content=b"other weights")                        # the user's own folder: taken as it is
+    fill(folder, content=b"other weights")  # the user's own folder: taken as it is
     assert find(KEY).weights_sha256 != found.weights_sha256
 
 
@@ -100,12 +105,18 @@ def test_online_the_hub_is_asked_and_offline_it_is_not(tmp_path, monkeypatch):
     assert find(KEY).revision == REVISION and asked == [KEY]
 
 
-def test_fetch_takes_safetensors_and_pickled_weights_only_where_there_is_nothing_else(tmp_path, monkeypatch):
+def test_fetch_takes_safetensors_and_pickled_weights_only_where_there_is_nothing_else(
+    tmp_path, monkeypatch
+):
     calls = []
 
     def download(repo, revision, allow_patterns, **options):
         calls.append((repo, revision, allow_patterns))
-        return str(fill(tmp_path / "got", "pytorch_model.bin") if "pytorch_model.bin" in allow_patterns else tmp_path / "got")
+        return str(
+            fill(tmp_path / "got", "pytorch_model.bin")
+            if "pytorch_model.bin" in allow_patterns
+            else tmp_path / "got"
+        )
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     assert fetch(KEY, progress=False) == tmp_path / "got"
@@ -134,7 +145,9 @@ def test_other_bytes_under_the_same_commit_are_refused(tmp_path, monkeypatch):
     assert find(KEY) == first
 
 
-def test_weights_that_differ_from_the_published_hash_are_refused_on_first_use(tmp_path, monkeypatch):
+def test_weights_that_differ_from_the_published_hash_are_refused_on_first_use(
+    tmp_path, monkeypatch
+):
     known = tmp_path / "weights.json"
     monkeypatch.setattr(checkpoints, "KNOWN", known)
     digest = checkpoints.sha256_file(cached(tmp_path) / "model.safetensors")
@@ -148,8 +161,14 @@ def test_weights_that_differ_from_the_published_hash_are_refused_on_first_use(tm
 def test_weights_are_read_once_and_again_when_they_change(tmp_path, monkeypatch):
     monkeypatch.setenv("VWSD_MODELS", str(tmp_path / "models"))
     folder, read = fill(tmp_path / "models" / REPO), []
-    monkeypatch.setattr(checkpoints, "sha256_file", lambda path, real=checkpoints.sha256_file: read.append(path) or real(path))
-    assert find(KEY) == find(KEY) and len(read) == 2              # changed a moment ago: it may change again within a tick of the clock
+    monkeypatch.setattr(
+        checkpoints,
+        "sha256_file",
+        lambda path, real=checkpoints.sha256_file: read.append(path) or real(path),
+    )
+    assert (
+        find(KEY) == find(KEY) and len(read) == 2
+    )  # changed a moment ago: it may change again within a tick of the clock
     monkeypatch.setattr(sources, "SETTLED", 0)
     read.clear()
     assert find(KEY) == find(KEY) and len(read) == 1
@@ -167,7 +186,7 @@ def test_a_second_part_belongs_to_the_hash(tmp_path, monkeypatch):
     two = find("clip-b32-multilingual").weights_sha256
     fill(folder, "2_Dense/pytorch_model.bin", b"other")
     assert len({one, two, find("clip-b32-multilingual").weights_sha256}) == 3
-    fill(folder, "pytorch_model.bin")                             # not loaded beside safetensors, so not part of it
+    fill(folder, "pytorch_model.bin")  # not loaded beside safetensors, so not part of it
     assert [p.name for p in weight_files(folder)] == ["model.safetensors", "pytorch_model.bin"]
 
 
@@ -180,11 +199,22 @@ def test_present_tells_sizes(tmp_path):
 
 
 def test_every_registered_model_names_checkpoints_of_the_table():
-    used = {key for table in (ENCODERS, SEGMENTERS) for it in table.values() for key in it.checkpoints}
-    assert used <= set(CHECKPOINTS) and {"clip-vit-b32", "clipseg-rd64", "mclip", "siglip2-so400m"} <= used
-    assert all(c.revision == "main" or len(c.revision) == 40 and int(c.revision, 16) for c in CHECKPOINTS.values())
+    used = {
+        key for table in (ENCODERS, SEGMENTERS) for it in table.values() for key in it.checkpoints
+    }
+    assert (
+        used <= set(CHECKPOINTS)
+        and {"clip-vit-b32", "clipseg-rd64", "mclip", "siglip2-so400m"} <= used
+    )
+    assert all(
+        c.revision == "main" or len(c.revision) == 40 and int(c.revision, 16)
+        for c in CHECKPOINTS.values()
+    )
     assert len({c.repo for c in CHECKPOINTS.values()}) == len(CHECKPOINTS)
-    assert all(isinstance(v, str) and len(v) == 64 for v in json.loads(checkpoints.KNOWN.read_text()).values())
+    assert all(
+        isinstance(v, str) and len(v) == 64
+        for v in json.loads(checkpoints.KNOWN.read_text()).values()
+    )
 
 
 def test_without_a_network_one_question_is_asked_and_one_sentence_said(monkeypatch, capfd):
@@ -195,7 +225,9 @@ def test_without_a_network_one_question_is_asked_and_one_sentence_said(monkeypat
         raise ConnectionError("no route")
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("huggingface_hub.utils.get_session", lambda: type("Session", (), {"head": refuse})())
+    monkeypatch.setattr(
+        "huggingface_hub.utils.get_session", lambda: type("Session", (), {"head": refuse})()
+    )
     monkeypatch.delenv("HF_HUB_OFFLINE")
     with pytest.raises(VwsdError, match="cannot be fetched: no route"):
         find(KEY)
@@ -214,7 +246,10 @@ def test_a_dropped_connection_is_a_sentence_whatever_the_client_raises(monkeypat
         fetch(KEY, progress=False)
 
 
-@pytest.mark.parametrize("content", ["[]", '{"files": [], "seen": 3}', '{"files": {"a": 7}, "seen": {}}', "[" * 5000, "\udc80"])
+@pytest.mark.parametrize(
+    "content",
+    ["[]", '{"files": [], "seen": 3}', '{"files": {"a": 7}, "seen": {}}', "[" * 5000, "\udc80"],
+)
 def test_a_damaged_memory_of_weights_is_made_again(tmp_path, content):
     cached(tmp_path)
     first = find(KEY)

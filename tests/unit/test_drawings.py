@@ -1,4 +1,6 @@
-"""The drawings: two of each emoji, the same pixels every time, nothing that is a flag or a skin tone."""
+"""The drawings: two of each emoji, the same pixels every time, nothing that is a flag or a skin
+tone.
+"""
 
 import numpy as np
 import pytest
@@ -14,7 +16,11 @@ def test_every_sense_is_drawable_and_the_list_is_in_order():
     assert len(found) > 1500 and sense_emoji() <= found.keys()
     drawable.cache_clear()
     assert list(drawable()) == list(found)
-    assert (found["🦇"].name, found["🦇"].group, found["🦇"].subgroup) == ("bat", "Animals & Nature", "animal-mammal")
+    assert (found["🦇"].name, found["🦇"].group, found["🦇"].subgroup) == (
+        "bat",
+        "Animals & Nature",
+        "animal-mammal",
+    )
 
 
 def test_no_flags_no_components_no_skin_tones():
@@ -25,7 +31,7 @@ def test_no_flags_no_components_no_skin_tones():
 @pytest.mark.parametrize("style", STYLES)
 def test_drawing_is_centred_over_white_and_repeatable(style):
     picture = draw("⚽", style)
-    pixels = np.asarray(picture)                                        # [256, 256, 3]
+    pixels = np.asarray(picture)  # [256, 256, 3]
     assert picture.mode == "RGB" and picture.size == (256, 256)
     edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     assert (edge == 255).all()

@@ -1,4 +1,6 @@
-"""EmojiWSD keeps its promises: sizes, rules of writing, nothing to be had without the text, the same bytes everywhere."""
+"""EmojiWSD keeps its promises: sizes, rules of writing, nothing to be had without the text, the
+same bytes everywhere.
+"""
 
 import json
 from collections import Counter, defaultdict
@@ -40,7 +42,11 @@ def test_every_sense_has_an_emoji_of_its_own_drawable_in_both_styles():
 def test_phrases_follow_the_rules_of_writing():
     for s in senses():
         for phrase in s.phrases:
-            assert s.lemma in phrase.split() and 2 <= len(phrase.split()) <= 3 and phrase == phrase.lower(), phrase
+            assert (
+                s.lemma in phrase.split()
+                and 2 <= len(phrase.split()) <= 3
+                and phrase == phrase.lower()
+            ), phrase
         for target, phrase in (s.it, s.fa):
             assert target in phrase.split() and 2 <= len(phrase.split()) <= 5, phrase
         assert not set("يك") & set(s.fa[1]), f"Arabic letters: {s.fa[1]}"
@@ -50,16 +56,29 @@ def test_phrases_follow_the_rules_of_writing():
 
 def test_no_phrase_gloss_or_sentence_twice(sets):
     for language in build.LANGUAGES:
-        phrases = Counter(normalise(i.phrase) for split in SPLITS for i in sets[language, split].items)
+        phrases = Counter(
+            normalise(i.phrase) for split in SPLITS for i in sets[language, split].items
+        )
         assert phrases.most_common(1)[0][1] == 1, phrases.most_common(3)
-    for texts in (Counter(s.gloss for s in senses()), Counter(t for s in senses() for t in s.sentences)):
+    for texts in (
+        Counter(s.gloss for s in senses()),
+        Counter(t for s in senses() for t in s.sentences),
+    ):
         assert texts.most_common(1)[0][1] == 1
 
 
 def test_splits_share_no_lemma_and_no_picture(sets):
     lemmas = {split: {s.lemma for s in senses() if s.split == split} for split in SPLITS}
     assert not lemmas["dev"] & lemmas["test"]
-    images = {split: {c for language in build.LANGUAGES for i in sets[language, split].items for c in i.candidates} for split in SPLITS}
+    images = {
+        split: {
+            c
+            for language in build.LANGUAGES
+            for i in sets[language, split].items
+            for c in i.candidates
+        }
+        for split in SPLITS
+    }
     assert not images["dev"] & images["test"]
 
 
@@ -84,21 +103,37 @@ def test_no_text_rules_are_at_chance(sets, part):
     found = audit(data.items)
     assert found["rarest"] == pytest.approx(10) and found["most_frequent"] == pytest.approx(10)
     assert max(found["position_counts"]) - min(found["position_counts"]) <= 1
-    assert set(Counter(c for i in data.items for c in i.candidates).values()) == {10}  # every picture ten slots
-    assert set(Counter(i.gold for i in data.items).values()) == {1}                    # and gold in one
+    assert set(Counter(c for i in data.items for c in i.candidates).values()) == {
+        10
+    }  # every picture ten slots
+    assert set(Counter(i.gold for i in data.items).values()) == {1}  # and gold in one
 
 
 @pytest.mark.parametrize("part", FILES, ids=lambda p: ".".join(p))
 def test_neither_kind_nor_style_marks_the_gold(sets, part):
-    """Rules that see what is drawn but not the text: the odd one out or in, by kind and by drawing style; all within the range of chance."""
+    """Rules that see what is drawn but not the text: the odd one out or in, by kind and by drawing
+    style; all within the range of chance.
+    """
     data = sets[part]
     shown = key(data.images)
-    kind = kinds([s for s in senses() if s.split == part[1]], {e: (d.group, d.subgroup) for e, d in drawable().items()})
-    views = {"kind": lambda name: kind[shown[name]["emoji"]], "style": lambda name: shown[name]["style"]}
+    kind = kinds(
+        [s for s in senses() if s.split == part[1]],
+        {e: (d.group, d.subgroup) for e, d in drawable().items()},
+    )
+    views = {
+        "kind": lambda name: kind[shown[name]["emoji"]],
+        "style": lambda name: shown[name]["style"],
+    }
     low, high = audit(data.items)["intervals"]["chance"]
     for view, of in views.items():
         for sign in (1, -1):
-            hit = [expected_hits(i, [sign * [of(c) for c in i.candidates].count(of(name)) for name in i.candidates]) for i in data.items]
+            hit = [
+                expected_hits(
+                    i,
+                    [sign * [of(c) for c in i.candidates].count(of(name)) for name in i.candidates],
+                )
+                for i in data.items
+            ]
             assert low <= 100 * np.mean(hit) <= high, (view, sign, 100 * np.mean(hit))
 
 
@@ -114,7 +149,16 @@ def test_a_leaky_set_would_be_seen(sets):
     from dataclasses import replace
 
     items = sets["en", "test"].items
-    leaky = [replace(i, candidates=tuple("wallpaper.png" if n == (i.gold_index + 1) % 10 else c for n, c in enumerate(i.candidates))) for i in items]
+    leaky = [
+        replace(
+            i,
+            candidates=tuple(
+                "wallpaper.png" if n == (i.gold_index + 1) % 10 else c
+                for n, c in enumerate(i.candidates)
+            ),
+        )
+        for i in items
+    ]
     assert audit(leaky)["rarest"] > 10.5 and audit(leaky)["most_frequent"] < 9.5
 
 
@@ -134,15 +178,23 @@ def test_interrupted_build_leaves_what_was_there(emojiwsd, tmp_path, monkeypatch
     target = tmp_path / "emojiwsd"
     (target / "images").mkdir(parents=True)
     (target / "old.txt").write_text("old")
-    monkeypatch.setattr(build, "_write_pictures", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(
+        build,
+        "_write_pictures",
+        lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")),
+    )
     monkeypatch.setattr(build, "items", lambda *a: load_set("emojiwsd", "fa", "dev").items)
     with pytest.raises(build.VwsdError, match="No space left"):
         build.build(target, force=True)
-    assert (target / "old.txt").read_text() == "old" and not (tmp_path / ".emojiwsd.building").exists()
+    assert (target / "old.txt").read_text() == "old" and not (
+        tmp_path / ".emojiwsd.building"
+    ).exists()
 
 
 def test_scenes_have_exact_masks(emojiwsd):
-    records = [json.loads(line) for line in (emojiwsd / "scenes" / "scenes.jsonl").read_text().splitlines()]
+    records = [
+        json.loads(line) for line in (emojiwsd / "scenes" / "scenes.jsonl").read_text().splitlines()
+    ]
     assert len(records) == len(senses())
     for record in records[::40]:
         mask = np.asarray(Image.open(emojiwsd / "scenes" / record["mask"]))
@@ -153,12 +205,17 @@ def test_scenes_have_exact_masks(emojiwsd):
             assert [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1] == o["box"]
         own = next(o for o in record["objects"] if o["index"] == record["index"])
         assert own["sense"] == record["sense"]
-        assert sum(o["sense"].split(".")[0] == record["target"] for o in record["objects"]) >= 2  # another sense of the word is there
+        assert (
+            sum(o["sense"].split(".")[0] == record["target"] for o in record["objects"]) >= 2
+        )  # another sense of the word is there
 
 
 def test_sentences_mark_their_target(emojiwsd):
     for split in SPLITS:
         for line in (emojiwsd / f"en.{split}.wsd.jsonl").read_text().splitlines():
             r = json.loads(line)
-            assert r["text"][r["start"]: r["end"]].lower().startswith(r["lemma"][:3]) and "*" not in r["text"]
+            assert (
+                r["text"][r["start"] : r["end"]].lower().startswith(r["lemma"][:3])
+                and "*" not in r["text"]
+            )
             assert r["gold"] in r["candidates"] and len(r["candidates"]) == len(r["glosses"]) >= 2

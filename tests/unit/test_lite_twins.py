@@ -1,4 +1,6 @@
-"""The lite encoder's twins with real weights: views, masks at every place, texts of other languages; the same bits in any company."""
+"""The lite encoder's twins with real weights: views, masks at every place, texts of other
+languages; the same bits in any company.
+"""
 
 import numpy as np
 import pytest
@@ -14,7 +16,13 @@ from vwsdlib.encoders.store import VectorStore
 from vwsdlib.errors import VwsdError
 
 VIEWS = ["lite", "lite-352", "lite-352-imagenet"]
-SENTENCES = ["una banana matura", "il pipistrello", "a ripe banana", "banco di nebbia in valle", "der Hund"]
+SENTENCES = [
+    "una banana matura",
+    "il pipistrello",
+    "a ripe banana",
+    "banco di nebbia in valle",
+    "der Hund",
+]
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +42,14 @@ def two_things():
 
 # ---------------------------------------------------------------- views
 
+
 def test_views_share_the_weights_and_differ_in_all_that_sees(pictures, tmp_path):
     encoders = [load_encoder(name) for name in VIEWS]
     assert [e.name for e in encoders] == [e.identity()["model"] for e in encoders] == VIEWS
-    assert len({e.identity()["weights_sha256"] for e in encoders}) == 1 and len({e.identity()["processor"] for e in encoders}) == 3
+    assert (
+        len({e.identity()["weights_sha256"] for e in encoders}) == 1
+        and len({e.identity()["processor"] for e in encoders}) == 3
+    )
     assert len({VectorStore(e, tmp_path).path for e in encoders}) == 3
     rows = [e.encode_images(pictures[:1])[0] for e in encoders]
     assert all(np.abs(a - b).max() > 1e-3 for a, b in zip(rows, [*rows[1:], rows[0]]))
@@ -46,12 +58,24 @@ def test_views_share_the_weights_and_differ_in_all_that_sees(pictures, tmp_path)
 
 @pytest.mark.parametrize("name, side", [("lite-352", 352), ("lite-352-imagenet", 352)])
 def test_a_view_is_the_networks_input_side_and_statistics(name, side, pictures):
-    mean, std = (np.array(IMAGENET[k]) if name.endswith("imagenet") else np.full(3, v) for k, v in (("mean", 127.0), ("std", 128.0)))
-    expected = (np.asarray(pictures[2].resize((side, side), Image.Resampling.BICUBIC), np.float64) - mean) / std
+    mean, std = (
+        np.array(IMAGENET[k]) if name.endswith("imagenet") else np.full(3, v)
+        for k, v in (("mean", 127.0), ("std", 128.0))
+    )
+    expected = (
+        np.asarray(pictures[2].resize((side, side), Image.Resampling.BICUBIC), np.float64) - mean
+    ) / std
     found = load_encoder(name).pixels(pictures[2:])
     assert found.shape == (1, 3, side, side)
     np.testing.assert_allclose(found[0].permute(1, 2, 0), expected, atol=1e-5)
-    assert np.abs(found[0].permute(1, 2, 0).numpy() - np.asarray(pictures[2].resize((side, side), Image.Resampling.BILINEAR)) / 128 + 127 / 128).max() > 0.01
+    assert (
+        np.abs(
+            found[0].permute(1, 2, 0).numpy()
+            - np.asarray(pictures[2].resize((side, side), Image.Resampling.BILINEAR)) / 128
+            + 127 / 128
+        ).max()
+        > 0.01
+    )
 
 
 def test_imagenets_statistics_are_the_usual_ones():
@@ -65,8 +89,10 @@ def test_embed_equals_encode_images_and_has_a_gradient(name, pictures):
     pixels = encoder.pixels(pictures).requires_grad_(True)
     found = encoder.embed(pixels)
     np.testing.assert_allclose(found.detach(), encoder.encode_images(pictures), atol=1e-5)
-    assert np.abs(found.detach()[[1, 2, 0]] - encoder.encode_images(pictures)).max() > 1e-2                 # rows do differ
-    slope, = torch.autograd.grad(found[0, 0], pixels)
+    assert (
+        np.abs(found.detach()[[1, 2, 0]] - encoder.encode_images(pictures)).max() > 1e-2
+    )  # rows do differ
+    (slope,) = torch.autograd.grad(found[0, 0], pixels)
     assert slope[0].abs().max() > 0 and not slope[1:].any()
 
 
@@ -75,7 +101,12 @@ def test_relevance_is_a_grid_without_negatives_that_follows_the_text(name, grid,
     encoder = load_encoder(name)
     texts = encoder.encode_texts(["elephant", "banana", "elephant"])
     found = encoder.relevance(encoder.pixels([two_things]), texts)
-    assert found.shape == (3, grid, grid) and found.dtype == np.float32 and found.min() >= 0 and found.max(axis=(1, 2)).min() > 0
+    assert (
+        found.shape == (3, grid, grid)
+        and found.dtype == np.float32
+        and found.min() >= 0
+        and found.max(axis=(1, 2)).min() > 0
+    )
     assert np.array_equal(found[0], found[2]) and np.abs(found[0] - found[1]).max() > 0
     half = grid // 2
     elephant, banana = (m[:, :half].sum() / m[:, -half:].sum() for m in found[:2])
@@ -83,10 +114,15 @@ def test_relevance_is_a_grid_without_negatives_that_follows_the_text(name, grid,
 
 
 def test_a_squashed_picture_is_seen_whole():
-    assert load_encoder("lite").window((640, 480)) == load_encoder("lite-352").window((640, 480)) == (0.0, 0.0, 640.0, 480.0)
+    assert (
+        load_encoder("lite").window((640, 480))
+        == load_encoder("lite-352").window((640, 480))
+        == (0.0, 0.0, 640.0, 480.0)
+    )
 
 
 # ---------------------------------------------------------------- the dense twin
+
 
 @pytest.fixture(scope="module")
 def dense():
@@ -96,14 +132,21 @@ def dense():
 def test_masks_are_the_formula_at_each_place(dense, two_things):
     encoder, text = load_encoder("lite"), "elephant"
     with torch.no_grad():
-        cells = encoder.towers.feature_map(to_pixels(two_things, dense.encoder.view)[None])[0]              # [1280, 11, 11]
+        cells = encoder.towers.feature_map(to_pixels(two_things, dense.encoder.view)[None])[
+            0
+        ]  # [1280, 11, 11]
         grid = torch.zeros(11, 11)
         for y in range(11):
             for x in range(11):
                 place = cells[:, y, x]
-                cosine = float(encoder.at_places(place[None])[0] @ torch.from_numpy(encoder.encode_texts([text])[0]))
+                cosine = float(
+                    encoder.at_places(place[None])[0]
+                    @ torch.from_numpy(encoder.encode_texts([text])[0])
+                )
                 grid[y, x] = (cosine * float(place.norm()) / 18.6 - 0.15) / 0.07
-        expected = torch.nn.functional.interpolate(grid[None, None], size=(352, 352), mode="bilinear", align_corners=False)[0, 0]
+        expected = torch.nn.functional.interpolate(
+            grid[None, None], size=(352, 352), mode="bilinear", align_corners=False
+        )[0, 0]
     found = dense.masks(two_things, [text])
     assert found.shape == (1, 352, 352) and found.dtype == np.float32
     np.testing.assert_allclose(found[0], expected, atol=1e-4)
@@ -113,28 +156,50 @@ def test_masks_are_the_formula_at_each_place(dense, two_things):
 def test_masks_lie_on_what_the_text_means(dense, two_things):
     elephant, banana = dense.masks(two_things, ["elephant", "banana"])
     left, right = (slice(None), slice(0, 176)), (slice(None), slice(176, 352))
-    assert elephant[left].mean() > elephant[right].mean() and banana[right].mean() > banana[left].mean()
+    assert (
+        elephant[left].mean() > elephant[right].mean()
+        and banana[right].mean() > banana[left].mean()
+    )
     assert elephant[left].mean() > banana[left].mean()
 
 
 def test_a_mask_does_not_depend_on_the_other_texts(dense, two_things):
-    texts = ["elephant", "banana", "a very long phrase about nothing that has to do with the picture at all, and then some", "bat", "river bank"]
+    texts = [
+        "elephant",
+        "banana",
+        "a very long phrase about nothing that has to do with the picture at all, and then some",
+        "bat",
+        "river bank",
+    ]
     together = dense.masks(two_things, texts)
     alone = np.concatenate([dense.masks(two_things, [t]) for t in texts])
-    fresh = lite_twins.load_dense("lite-dense").masks(two_things, texts[::-1])[::-1]                        # no text remembered
+    fresh = lite_twins.load_dense("lite-dense").masks(two_things, texts[::-1])[
+        ::-1
+    ]  # no text remembered
     assert together.tobytes() == alone.tobytes() == np.ascontiguousarray(fresh).tobytes()
 
 
 def test_dense_twins_have_identities_of_their_own(dense):
     other = load_segmenter("lite-dense-704")
-    ids = [dense.identity(), other.identity(), load_encoder("lite").identity(), load_encoder("lite-352").identity()]
-    assert [i["model"] for i in ids[:2]] == ["lite-dense", "lite-dense-704"] and len({str(i) for i in ids}) == 4
-    assert all(str(n) in ids[0]["processor"] for n in (352, 18.6, 0.15, 0.07)) and "704" in ids[1]["processor"]
+    ids = [
+        dense.identity(),
+        other.identity(),
+        load_encoder("lite").identity(),
+        load_encoder("lite-352").identity(),
+    ]
+    assert [i["model"] for i in ids[:2]] == ["lite-dense", "lite-dense-704"] and len(
+        {str(i) for i in ids}
+    ) == 4
+    assert (
+        all(str(n) in ids[0]["processor"] for n in (352, 18.6, 0.15, 0.07))
+        and "704" in ids[1]["processor"]
+    )
     assert ids[0]["weights_sha256"] == ids[2]["weights_sha256"]
     assert other.masks(Image.new("RGB", (40, 30), "red"), ["red"]).shape == (1, 704, 704)
 
 
 # ---------------------------------------------------------------- the multilingual twin
+
 
 @pytest.fixture(scope="module")
 def multilingual():
@@ -143,12 +208,23 @@ def multilingual():
 
 def test_multilingual_pictures_are_the_teachers_and_texts_its_own(multilingual, pictures):
     base = load_encoder("lite")
-    assert multilingual.encode_images(pictures[:1]).tobytes() == base.encode_images(pictures[:1]).tobytes()
+    assert (
+        multilingual.encode_images(pictures[:1]).tobytes()
+        == base.encode_images(pictures[:1]).tobytes()
+    )
     rows = multilingual.encode_texts(SENTENCES)
-    assert rows.shape == (5, 384) and rows.dtype == np.float32 and multilingual.encode_texts([]).shape == (0, 384)
+    assert (
+        rows.shape == (5, 384)
+        and rows.dtype == np.float32
+        and multilingual.encode_texts([]).shape == (0, 384)
+    )
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
     own, theirs = multilingual.identity(), base.identity()
-    assert own["model"] == "lite-multilingual" and own["weights_sha256"] != theirs["weights_sha256"] and "universal-sentence-encoder" in own["revision"]
+    assert (
+        own["model"] == "lite-multilingual"
+        and own["weights_sha256"] != theirs["weights_sha256"]
+        and "universal-sentence-encoder" in own["revision"]
+    )
 
 
 def test_what_is_the_same_in_two_languages_is_near(multilingual):
@@ -164,7 +240,9 @@ def test_multilingual_texts_do_not_depend_on_their_neighbours(multilingual):
     assert together.tobytes() == alone.tobytes() == np.ascontiguousarray(backwards).tobytes()
 
 
-def test_the_map_is_a_ridge_regression_stored_once_and_read_again(multilingual, tmp_path, monkeypatch):
+def test_the_map_is_a_ridge_regression_stored_once_and_read_again(
+    multilingual, tmp_path, monkeypatch
+):
     base = load_encoder("lite")
     few = ["elephant", "banana", "river bank", "bat", "crane", "fog"]
     monkeypatch.setattr(lite_twins, "class_names", lambda: few)
@@ -173,19 +251,26 @@ def test_the_map_is_a_ridge_regression_stored_once_and_read_again(multilingual, 
     first = MultilingualLite(base, tmp_path)
     student, teacher = first._read(few), base.encode_texts(few).astype(np.float64)
     centred = student - student.mean(0)
-    dual = centred.T @ np.linalg.solve(centred @ centred.T + 0.1 * np.eye(len(few)), teacher)               # the same by the dual formula
+    dual = centred.T @ np.linalg.solve(
+        centred @ centred.T + 0.1 * np.eye(len(few)), teacher
+    )  # the same by the dual formula
     np.testing.assert_allclose(first.map["matrix"], dual, atol=1e-8)
     np.testing.assert_allclose(first.map["mean"], student.mean(0))
     assert np.abs(first.map["matrix"] - multilingual.map["matrix"]).max() > 1e-3
 
     monkeypatch.setattr(MultilingualLite, "_fit", lambda self: pytest.fail("fitted again"))
     again = MultilingualLite(base, tmp_path)
-    assert again.map["matrix"].tobytes() == first.map["matrix"].tobytes() and len(list(tmp_path.glob("multilingual-*.safetensors"))) == 1
-    assert again.encode_texts(SENTENCES[:2]).tobytes() == first.encode_texts(SENTENCES[:2]).tobytes()
+    assert (
+        again.map["matrix"].tobytes() == first.map["matrix"].tobytes()
+        and len(list(tmp_path.glob("multilingual-*.safetensors"))) == 1
+    )
+    assert (
+        again.encode_texts(SENTENCES[:2]).tobytes() == first.encode_texts(SENTENCES[:2]).tobytes()
+    )
     for change in (("RIDGE", 0.2), ("USE_SHA256", {"weights.npz": "0"})):
         with monkeypatch.context() as patch:
             patch.setattr(lite_twins, *change)
-            with pytest.raises(pytest.fail.Exception, match="fitted again"):                                # the guard can fail
+            with pytest.raises(pytest.fail.Exception, match="fitted again"):  # the guard can fail
                 MultilingualLite(base, tmp_path)
 
 

@@ -45,7 +45,10 @@ def test_an_error_inside_leaves_no_litter(tmp_path):
 
 def test_a_kill_while_writing_leaves_the_old_file(tmp_path):
     paths.write_text(tmp_path / "x.txt", "before")
-    script = f"import os, vwsdlib.paths as p\nwith p.atomic({str(tmp_path / 'x.txt')!r}) as t:\n t.write_text('half'); os.kill(os.getpid(), 9)"
+    script = (
+        f"import os, vwsdlib.paths as p\nwith p.atomic({str(tmp_path / 'x.txt')!r}) as t:\n"
+        " t.write_text('half'); os.kill(os.getpid(), 9)"
+    )
     assert subprocess.run([sys.executable, "-c", script], cwd=paths.PACKAGE.parent).returncode == -9
     assert (tmp_path / "x.txt").read_text() == "before"
 
@@ -61,21 +64,61 @@ def test_folders_can_be_moved_by_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("VWSD_HOME", str(tmp_path))
     for name in ("VWSD_DATA", "VWSD_CACHE", "VWSD_RESULTS"):
         monkeypatch.delenv(name, raising=False)
-    assert paths.data_dir() == tmp_path / "data" and paths.results_dir("demo") == tmp_path / "results" / "demo"
+    assert (
+        paths.data_dir() == tmp_path / "data"
+        and paths.results_dir("demo") == tmp_path / "results" / "demo"
+    )
     monkeypatch.setenv("VWSD_RESULTS", str(tmp_path / "r"))
     assert paths.results_dir("demo") == tmp_path / "r" / "demo"
 
 
 # ---------------------------------------------------------------- names
 
-@pytest.mark.parametrize("name", ["", " ", ".", "..", "../x", "a/b", "a\\b", "/x", "\\\\host\\x", "C:x", "c:\\x", ".hidden", "a\0b", "a\nb", "a\x1bb", "\ud800", "é" * 101,
-                                  None, 3, ["x"]])
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        " ",
+        ".",
+        "..",
+        "../x",
+        "a/b",
+        "a\\b",
+        "/x",
+        "\\\\host\\x",
+        "C:x",
+        "c:\\x",
+        ".hidden",
+        "a\0b",
+        "a\nb",
+        "a\x1bb",
+        "\ud800",
+        "é" * 101,
+        None,
+        3,
+        ["x"],
+    ],
+)
 def test_what_is_no_plain_name_becomes_no_path(name):
     with pytest.raises(VwsdError, match="no file is named after it.*separators"):
         paths.safe_name(name, "run")
 
 
-@pytest.mark.parametrize("name", ["lite.phrase.en.test", "lite@bf16", "خفاش", "a b", "x" * 200, "a..b", "50%", "my [v1]", "ab:c"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lite.phrase.en.test",
+        "lite@bf16",
+        "خفاش",
+        "a b",
+        "x" * 200,
+        "a..b",
+        "50%",
+        "my [v1]",
+        "ab:c",
+    ],
+)
 def test_a_plain_name_of_any_language_stays(name):
     assert paths.safe_name(name) == name
 
@@ -97,10 +140,14 @@ def test_a_profile_is_a_plain_name(profile, capsys):
 
     with pytest.raises(VwsdError, match="no file is named after it"):
         paths.results_dir(profile)
-    assert cli.main(["report", "--profile", profile]) == 2 and "no file is named after it" in capsys.readouterr().err
+    assert (
+        cli.main(["report", "--profile", profile]) == 2
+        and "no file is named after it" in capsys.readouterr().err
+    )
 
 
 # ---------------------------------------------------------------- modes, links, special files
+
 
 @pytest.mark.parametrize("mask", [0o022, 0o027, 0o077, 0o002])
 def test_a_new_file_has_the_mode_that_the_umask_leaves_and_an_old_one_its_own(tmp_path, mask):
@@ -123,7 +170,12 @@ def test_a_link_is_written_through(tmp_path):
     dangling.symlink_to(tmp_path / "new" / "y.txt")
     paths.write_text(link, "after")
     paths.write_text(dangling, "new")
-    assert link.is_symlink() and target.read_text() == "after" and dangling.is_symlink() and (tmp_path / "new" / "y.txt").read_text() == "new"
+    assert (
+        link.is_symlink()
+        and target.read_text() == "after"
+        and dangling.is_symlink()
+        and (tmp_path / "new" / "y.txt").read_text() == "new"
+    )
     assert os.listdir(tmp_path / "real") == ["x.txt"] and os.listdir(tmp_path / "new") == ["y.txt"]
 
 
@@ -133,19 +185,33 @@ def test_devices_pipes_sockets_and_folders_are_no_outputs(tmp_path):
     server.bind(str(tmp_path / "socket"))
     (tmp_path / "folder").mkdir()
     null = os.stat("/dev/null")
-    for path, kind in (("/dev/null", "a device"), ("/dev/stdout", "a stream"), ("/dev/fd/1", "a stream"), (tmp_path / "pipe", "a pipe"),
-                       (tmp_path / "socket", "a socket"), (tmp_path / "folder", "a folder")):
+    for path, kind in (
+        ("/dev/null", "a device"),
+        ("/dev/stdout", "a stream"),
+        ("/dev/fd/1", "a stream"),
+        (tmp_path / "pipe", "a pipe"),
+        (tmp_path / "socket", "a socket"),
+        (tmp_path / "folder", "a folder"),
+    ):
         with pytest.raises(VwsdError, match=f"the output is {kind}, not a file"):
             paths.write_text(path, "x")
     server.close()
-    assert os.stat("/dev/null").st_rdev == null.st_rdev and sorted(os.listdir(tmp_path)) == ["folder", "pipe", "socket"]
+    assert os.stat("/dev/null").st_rdev == null.st_rdev and sorted(os.listdir(tmp_path)) == [
+        "folder",
+        "pipe",
+        "socket",
+    ]
 
 
 def test_each_reason_has_its_own_remedy(tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "loop").symlink_to("loop")
-    for path, words in ((tmp_path / "file" / "x", "A file stands where a folder is needed"), (tmp_path / ("x" * 254), "shorter name"),
-                        (tmp_path / "loop", "leads back to itself"), (tmp_path / "loop" / "x", "leads back|A file stands")):
+    for path, words in (
+        (tmp_path / "file" / "x", "A file stands where a folder is needed"),
+        (tmp_path / ("x" * 254), "shorter name"),
+        (tmp_path / "loop", "leads back to itself"),
+        (tmp_path / "loop" / "x", "leads back|A file stands"),
+    ):
         with pytest.raises(VwsdError, match=words):
             paths.write_text(path, "x")
     assert sorted(os.listdir(tmp_path)) == ["file", "loop"]
@@ -172,7 +238,12 @@ HOLDING = KILLED.replace("os.kill(os.getpid(), 9)", "sys.stdin.read()")
 
 
 def python(code, *arguments, **options):
-    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], cwd=paths.PACKAGE.parent, text=True, **options)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        cwd=paths.PACKAGE.parent,
+        text=True,
+        **options,
+    )
 
 
 def test_the_next_writer_removes_what_killed_ones_left(tmp_path):
@@ -187,12 +258,16 @@ def test_the_next_writer_removes_what_killed_ones_left(tmp_path):
 
 def test_what_a_living_writer_holds_is_left_alone(tmp_path):
     path = paths.write_text(tmp_path / "x.txt", "before")
-    living = [python(HOLDING, path, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(3)]
+    living = [
+        python(HOLDING, path, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(3)
+    ]
     held = {process.stdout.readline().strip() for process in living}
     living[1].kill()
     living[1].wait()
     paths.write_text(path, "mine")
-    assert path.read_text() == "mine" and len(held) == 3 and len(os.listdir(tmp_path)) == 3      # the file, and what two hold
+    assert (
+        path.read_text() == "mine" and len(held) == 3 and len(os.listdir(tmp_path)) == 3
+    )  # the file, and what two hold
     for process in (living[0], living[2]):
         process.communicate("")
         assert process.returncode == 0
@@ -251,7 +326,7 @@ def test_a_kill_leaves_the_former_folder_and_the_next_run_nothing_else(tmp_path,
     for _ in range(2):
         assert python(STAGED, target, moment).wait() == -9
         with pytest.raises(ZeroDivisionError), paths.staging_folder(target, MARK):
-            1 / 0                                                  # even where the next run fails
+            1 / 0  # even where the next run fails
         assert (target / "x").read_text() == "former" and os.listdir(tmp_path) == ["out"]
 
 
@@ -265,7 +340,11 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path):
 
 def test_a_scratch_folder_goes_and_so_do_those_of_killed_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(paths.tempfile, "tempdir", str(tmp_path))
-    code = f"import os, tempfile; tempfile.tempdir = {str(tmp_path)!r}; import vwsdlib.paths as p\nwith p.scratch_folder('check') as f:\n (f / 'x').write_text('x'); os.kill(os.getpid(), 9)"
+    code = (
+        f"import os, tempfile; tempfile.tempdir = {str(tmp_path)!r}; import vwsdlib.paths as"
+        " p\nwith p.scratch_folder('check') as f:\n (f / 'x').write_text('x');"
+        " os.kill(os.getpid(), 9)"
+    )
     assert python(code).wait() == -9 and len(os.listdir(tmp_path)) == 1
     with paths.scratch_folder("check") as folder:
         assert os.listdir(folder) == [] and len(os.listdir(tmp_path)) == 1
@@ -277,7 +356,11 @@ def small_disk(tmp_path):
     """A file system of one megabyte; skips with the reason where none may be mounted."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)], capture_output=True, text=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)],
+        capture_output=True,
+        text=True,
+    )
     if mounted.returncode:
         pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
     yield folder
@@ -289,9 +372,15 @@ def test_a_really_full_disk_keeps_what_was_there(small_disk):
     with pytest.raises(VwsdError, match="No space left on device.*Free some space"):
         paths.write_bytes(path, b"after" * 200_000)
     folder_of(small_disk / "out", "former")
-    with pytest.raises(VwsdError, match="No space left on device"), paths.staging_folder(small_disk / "out", MARK) as new:
+    with (
+        pytest.raises(VwsdError, match="No space left on device"),
+        paths.staging_folder(small_disk / "out", MARK) as new,
+    ):
         (new / "x").write_bytes(b"after" * 200_000)
-    assert path.read_bytes() == b"before" * 100_000 and (small_disk / "out" / "x").read_text() == "former"
+    assert (
+        path.read_bytes() == b"before" * 100_000
+        and (small_disk / "out" / "x").read_text() == "former"
+    )
     assert sorted(os.listdir(small_disk)) == ["out", "x"]
 
 

@@ -18,7 +18,9 @@ from vwsdlib.data import pictures
 from vwsdlib.data.pictures import DECISIONS, decode, load_picture
 from vwsdlib.errors import VwsdError
 
-SHARED = Path(os.environ.get("VWSD_SHARED") or Path(__file__).resolve().parents[3] / "shared" / "data")
+SHARED = Path(
+    os.environ.get("VWSD_SHARED") or Path(__file__).resolve().parents[3] / "shared" / "data"
+)
 TRIAL = SHARED / "vwsd" / "trial" / "all_images"
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 CUT_EXIF = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03"  # promises an entry and stops
@@ -41,7 +43,9 @@ def noise(height=120, width=160):
 def encoded(image, format, **options):
     """The bytes of a picture file."""
     buffer = io.BytesIO()
-    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(buffer, format, **options)
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(
+        buffer, format, **options
+    )
     return buffer.getvalue()
 
 
@@ -58,12 +62,15 @@ def png_header(width, height):
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-        for name, body in chunks)
+        for name, body in chunks
+    )
 
 
 def near(image, expected, tolerance=8):
     """Whether a picture has RGB pixels within `tolerance` of an array (height, width, 3)."""
-    return image.mode == "RGB" and np.abs(np.asarray(image).astype(int) - expected).max() <= tolerance
+    return (
+        image.mode == "RGB" and np.abs(np.asarray(image).astype(int) - expected).max() <= tolerance
+    )
 
 
 def failure(data):
@@ -76,6 +83,7 @@ def failure(data):
 
 # --- plain files and identity
 
+
 def test_plain_jpeg_is_left_alone_at_full_size(tmp_path):
     file = tmp_path / "a.jpg"
     file.write_bytes(encoded(noise(), "JPEG", quality=95, icc_profile=b"some profile"))
@@ -86,27 +94,44 @@ def test_plain_jpeg_is_left_alone_at_full_size(tmp_path):
 
 
 def test_every_documented_decision_is_reached_by_a_name_and_every_name_documented():
-    kinds = [encoded(corners(), "JPEG", exif=exif(6)), encoded(corners(), "JPEG", exif=exif(9)),
-             encoded(np.full((4, 4), 700, np.uint16), "PNG"), encoded(Image.new("1", (4, 4)), "PNG"),
-             encoded(Image.new("RGBA", (4, 4)), "PNG"), encoded(Image.new("RGBA", (4, 4), "red"), "PNG"),
-             encoded(Image.new("P", (4, 4)), "PNG"), encoded(Image.new("CMYK", (4, 4)), "JPEG"),
-             encoded(Image.new("YCbCr", (4, 4)), "TIFF"), encoded(noise(), "JPEG")[:-200], mpo(), animation("GIF")]
+    kinds = [
+        encoded(corners(), "JPEG", exif=exif(6)),
+        encoded(corners(), "JPEG", exif=exif(9)),
+        encoded(np.full((4, 4), 700, np.uint16), "PNG"),
+        encoded(Image.new("1", (4, 4)), "PNG"),
+        encoded(Image.new("RGBA", (4, 4)), "PNG"),
+        encoded(Image.new("RGBA", (4, 4), "red"), "PNG"),
+        encoded(Image.new("P", (4, 4)), "PNG"),
+        encoded(Image.new("CMYK", (4, 4)), "JPEG"),
+        encoded(Image.new("YCbCr", (4, 4)), "TIFF"),
+        encoded(noise(), "JPEG")[:-200],
+        mpo(),
+        animation("GIF"),
+    ]
     assert set().union(*(decode(data)[1] for data in kinds)) == set(DECISIONS)
     assert all(sentence.endswith(".") for sentence in DECISIONS.values())
 
 
 # --- orientation
 
-STORED = {2: lambda u: u[:, ::-1], 3: lambda u: u[::-1, ::-1], 4: lambda u: u[::-1],  # EXIF 2.3, table 6
-          5: lambda u: u.swapaxes(0, 1), 6: lambda u: u[:, ::-1].swapaxes(0, 1),
-          7: lambda u: u[::-1, ::-1].swapaxes(0, 1), 8: lambda u: u[::-1].swapaxes(0, 1)}
+STORED = {
+    2: lambda u: u[:, ::-1],
+    3: lambda u: u[::-1, ::-1],
+    4: lambda u: u[::-1],  # EXIF 2.3, table 6
+    5: lambda u: u.swapaxes(0, 1),
+    6: lambda u: u[:, ::-1].swapaxes(0, 1),
+    7: lambda u: u[::-1, ::-1].swapaxes(0, 1),
+    8: lambda u: u[::-1].swapaxes(0, 1),
+}
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", STORED)
 def test_exif_orientation_is_applied_once(orientation, format):
     stored = np.ascontiguousarray(STORED[orientation](corners()))
-    lossless = {"subsampling": 0} if format == "JPEG" else {"lossless": True} if format == "WEBP" else {}
+    lossless = (
+        {"subsampling": 0} if format == "JPEG" else {"lossless": True} if format == "WEBP" else {}
+    )
     image, decisions = decode(encoded(stored, format, exif=exif(orientation), **lossless))
     assert decisions == ("exif-rotated",) and near(image, corners())
     assert not image.getexif()  # whoever turns again turns nothing
@@ -117,8 +142,16 @@ def test_upright_exif_is_no_decision():
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])
-@pytest.mark.parametrize("block, noted", [(exif(0), True), (exif(9), True), (b"Exif\0\0no such thing", True),
-                                          (CUT_EXIF, False), (Image.Exif(), False)])  # nothing in these two to ignore
+@pytest.mark.parametrize(
+    "block, noted",
+    [
+        (exif(0), True),
+        (exif(9), True),
+        (b"Exif\0\0no such thing", True),
+        (CUT_EXIF, False),
+        (Image.Exif(), False),
+    ],
+)  # nothing in these two to ignore
 def test_bogus_exif_leaves_the_picture_as_stored(block, noted, format):
     image, decisions = decode(encoded(corners(), format, exif=block, subsampling=0))
     assert near(image, corners()) and decisions == ("exif-ignored",) * noted
@@ -126,6 +159,7 @@ def test_bogus_exif_leaves_the_picture_as_stored(block, noted, format):
 
 
 # --- transparency
+
 
 def test_colour_hidden_under_alpha_turns_white():
     pixels = np.dstack([corners(), np.full((32, 48), 255, np.uint8)])
@@ -149,7 +183,9 @@ def palette_picture():
     return image
 
 
-@pytest.mark.parametrize("clear, left", [(0, WHITE), (b"\x00\xff", WHITE), (b"\x80\xff", (255, 127, 127)), (None, RED)])
+@pytest.mark.parametrize(
+    "clear, left", [(0, WHITE), (b"\x00\xff", WHITE), (b"\x80\xff", (255, 127, 127)), (None, RED)]
+)
 def test_palette_with_and_without_transparency(clear, left):
     options = {} if clear is None else {"transparency": clear}
     image, decisions = decode(encoded(palette_picture(), "PNG", **options))
@@ -158,8 +194,12 @@ def test_palette_with_and_without_transparency(clear, left):
 
 
 def test_grey_with_alpha():
-    image, decisions = decode(encoded(np.array([[[10, 0], [10, 255]]], np.uint8), "PNG"))  # two channels: LA
-    assert decisions == ("grey-to-rgb", "alpha-over-white") and near(image, [[WHITE, (10, 10, 10)]], tolerance=0)
+    image, decisions = decode(
+        encoded(np.array([[[10, 0], [10, 255]]], np.uint8), "PNG")
+    )  # two channels: LA
+    assert decisions == ("grey-to-rgb", "alpha-over-white") and near(
+        image, [[WHITE, (10, 10, 10)]], tolerance=0
+    )
 
 
 def test_transparent_colour_of_an_rgb_png():
@@ -169,9 +209,12 @@ def test_transparent_colour_of_an_rgb_png():
 
 # --- depth and colour models
 
+
 def test_grey():
     image, decisions = decode(encoded(noise()[..., 1], "PNG"))
-    assert decisions == ("grey-to-rgb",) and near(image, noise()[..., 1, None].repeat(3, 2), tolerance=0)
+    assert decisions == ("grey-to-rgb",) and near(
+        image, noise()[..., 1, None].repeat(3, 2), tolerance=0
+    )
 
 
 @pytest.mark.parametrize("format", ["JPEG", "TIFF"])
@@ -180,7 +223,9 @@ def test_cmyk(format):
     plates = (*np.moveaxis(255 - corners(), -1, 0), black_plate)
     stored = Image.merge("CMYK", [Image.fromarray(plate) for plate in plates])
     data = encoded(stored, format, quality=95, subsampling=0)
-    assert (b"Adobe" in data) == (format == "JPEG")  # in a JPEG the plates are stored inverted, as Adobe does
+    assert (b"Adobe" in data) == (
+        format == "JPEG"
+    )  # in a JPEG the plates are stored inverted, as Adobe does
     image, decisions = decode(data)
     assert decisions == ("cmyk-to-rgb",) and near(image, corners(), tolerance=12)
 
@@ -188,16 +233,26 @@ def test_cmyk(format):
 def test_one_bit():
     pixels = np.array([[0, 1, 1], [1, 0, 1]], bool)
     image, decisions = decode(encoded(pixels, "PNG"))
-    assert decisions == ("1bit-to-rgb",) and near(image, pixels[..., None] * np.array(WHITE), tolerance=0)
+    assert decisions == ("1bit-to-rgb",) and near(
+        image, pixels[..., None] * np.array(WHITE), tolerance=0
+    )
 
 
 GRADIENT = np.arange(65536, dtype=np.uint16).reshape(256, 256)
 
 
-@pytest.mark.parametrize("pixels, format, mode", [
-    (GRADIENT, "PNG", "I;16"), (GRADIENT.astype(">u2"), "TIFF", "I;16B"), (GRADIENT.astype(np.int32), "TIFF", "I"),
-    (GRADIENT.astype(np.int32) << 15, "TIFF", "I"), ((GRADIENT >> 8) / np.float32(255), "TIFF", "F"),
-    ((GRADIENT >> 8).astype(np.float32), "TIFF", "F"), ((GRADIENT >> 8) * np.float32(257), "TIFF", "F")])
+@pytest.mark.parametrize(
+    "pixels, format, mode",
+    [
+        (GRADIENT, "PNG", "I;16"),
+        (GRADIENT.astype(">u2"), "TIFF", "I;16B"),
+        (GRADIENT.astype(np.int32), "TIFF", "I"),
+        (GRADIENT.astype(np.int32) << 15, "TIFF", "I"),
+        ((GRADIENT >> 8) / np.float32(255), "TIFF", "F"),
+        ((GRADIENT >> 8).astype(np.float32), "TIFF", "F"),
+        ((GRADIENT >> 8) * np.float32(257), "TIFF", "F"),
+    ],
+)
 def test_deep_grey_is_scaled_and_not_clipped(pixels, format, mode):
     data = encoded(pixels, format)
     with Image.open(io.BytesIO(data)) as stored:
@@ -221,15 +276,20 @@ def test_transparent_level_of_deep_grey():
 
 # --- several frames
 
+
 def mpo():
     """Two views in a file that calls itself JPEG: quarters first, then black."""
     black = Image.new("RGB", (48, 32))
-    return encoded(corners(), "MPO", save_all=True, append_images=[black], quality=95, subsampling=0)
+    return encoded(
+        corners(), "MPO", save_all=True, append_images=[black], quality=95, subsampling=0
+    )
 
 
 def animation(format):
     """Quarters first, then black."""
-    return encoded(corners(), format, save_all=True, append_images=[Image.new("RGB", (48, 32))], lossless=True)
+    return encoded(
+        corners(), format, save_all=True, append_images=[Image.new("RGB", (48, 32))], lossless=True
+    )
 
 
 def test_mpo_gives_its_first_view(tmp_path):
@@ -247,11 +307,12 @@ def test_animation_gives_its_first_frame(format):
 
 # --- damage
 
+
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])
 def test_truncated_file_keeps_its_upper_rows(format):
     whole = encoded(noise(), format)
     assert decode(whole)[1] == ()
-    image, decisions = decode(whole[:len(whole) * 2 // 3])
+    image, decisions = decode(whole[: len(whole) * 2 // 3])
     assert decisions == ("truncated",) and image.size == (160, 120)
     upper, lower = np.asarray(image)[:32].astype(int), np.asarray(image)[-8:].astype(int)
     assert np.abs(upper - noise()[:32]).max() <= 12
@@ -260,23 +321,37 @@ def test_truncated_file_keeps_its_upper_rows(format):
 
 def test_truncated_file_is_turned_and_converted_all_the_same():
     whole = encoded(noise()[..., 1], "JPEG", exif=exif(6))
-    image, decisions = decode(whole[:len(whole) * 2 // 3])
+    image, decisions = decode(whole[: len(whole) * 2 // 3])
     assert decisions == ("truncated", "exif-rotated", "grey-to-rgb") and image.size == (120, 160)
 
 
 def cut_after(data, marker, length):
     """A file's bytes up to `length` bytes after a marker begins."""
-    return data[:data.index(marker) + length]
+    return data[: data.index(marker) + length]
 
 
 JPEG, PNG = encoded(noise(), "JPEG"), encoded(noise(), "PNG")
-PROGRESSIVE, TURNED = encoded(noise(), "JPEG", progressive=True, quality=90), encoded(noise(), "JPEG", exif=exif(3))
+PROGRESSIVE, TURNED = (
+    encoded(noise(), "JPEG", progressive=True, quality=90),
+    encoded(noise(), "JPEG", exif=exif(3)),
+)
 
 
-@pytest.mark.parametrize("data, complaint", [
-    *((cut_after(data, b"\xff\xda", 14), "little more than its header") for data in (JPEG, PROGRESSIVE, TURNED)),
-    (cut_after(PNG, b"IDAT", 4), "little more than its header"), (JPEG[:20], "picture"), (PNG[:20], "picture"),
-    (b"<html>404 not found</html>", "not a picture"), (encoded(corners(), "EPS"), "not a picture"), (b"", "empty")])
+@pytest.mark.parametrize(
+    "data, complaint",
+    [
+        *(
+            (cut_after(data, b"\xff\xda", 14), "little more than its header")
+            for data in (JPEG, PROGRESSIVE, TURNED)
+        ),
+        (cut_after(PNG, b"IDAT", 4), "little more than its header"),
+        (JPEG[:20], "picture"),
+        (PNG[:20], "picture"),
+        (b"<html>404 not found</html>", "not a picture"),
+        (encoded(corners(), "EPS"), "not a picture"),
+        (b"", "empty"),
+    ],
+)
 def test_nothing_to_decode_is_an_error(data, complaint):
     assert complaint in failure(data)
 
@@ -291,43 +366,78 @@ def test_bomb_is_refused_by_its_header(monkeypatch):
     decoded = []
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: decoded.append(self))
     assert "larger than 178,956,970 pixels" in failure(png_header(30_000, 30_000))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # the limit is ours, also where somebody lifted Pillow's
+    monkeypatch.setattr(
+        Image, "MAX_IMAGE_PIXELS", None
+    )  # the limit is ours, also where somebody lifted Pillow's
     assert "larger than" in failure(png_header(13_378, 13_378))
     assert decoded == []
 
 
 # --- whole pictures with large texts, thin and large ones
 
+
 def png_with(*chunks):
     """A whole PNG with further chunks (name, body) before its pixels."""
     data = encoded(noise(), "PNG")
-    made = b"".join(struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks)
+    made = b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in chunks
+    )
     return data[:33] + made + data[33:]
 
 
 LARGE = zlib.compress(bytes(3 << 20))
-XMP_TURNED = (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:Description tiff:Orientation=\"3\"/></x:xmpmeta>")
+XMP_TURNED = (
+    b"iTXt",
+    (
+        b"XML:com.adobe.xmp\0\0\0\0\0<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:Description"
+        b' tiff:Orientation="3"/></x:xmpmeta>'
+    ),
+)
 
 
-@pytest.mark.parametrize("chunk", [(b"iCCP", b"profile\0\0" + LARGE), (b"zTXt", b"words\0\0" + LARGE), (b"iTXt", b"words\0\1\0\0\0" + LARGE),
-                                   (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + LARGE)], ids=["profile", "text", "international text", "xmp"])
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        (b"iCCP", b"profile\0\0" + LARGE),
+        (b"zTXt", b"words\0\0" + LARGE),
+        (b"iTXt", b"words\0\1\0\0\0" + LARGE),
+        (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + LARGE),
+    ],
+    ids=["profile", "text", "international text", "xmp"],
+)
 def test_a_large_profile_or_text_takes_nothing_from_the_pixels(chunk):
     image, decisions = decode(png_with(chunk))
     assert decisions == () and near(image, noise(), tolerance=0)
-    turned, decisions = decode(png_with(chunk, XMP_TURNED))                   # the orientation beside it still counts
-    assert decisions == decode(png_with(XMP_TURNED))[1] and near(turned, np.asarray(decode(png_with(XMP_TURNED))[0]), tolerance=0)
-    assert decode(png_with(chunk)[:-40])[1] == ("truncated",)                 # and what is cut short is still told
+    turned, decisions = decode(
+        png_with(chunk, XMP_TURNED)
+    )  # the orientation beside it still counts
+    assert decisions == decode(png_with(XMP_TURNED))[1] and near(
+        turned, np.asarray(decode(png_with(XMP_TURNED))[0]), tolerance=0
+    )
+    assert decode(png_with(chunk)[:-40])[1] == ("truncated",)  # and what is cut short is still told
 
 
-@pytest.mark.parametrize("data, said", [
-    (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIF"), (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"), (b"%PDF-1.7", "PDF"),
-    (b"\x1f\x8b\x08\0", "gzip"), (b"<!doctype html>", "a web page"), (b"\xff\x0a\0\0", "JPEG XL")])
+@pytest.mark.parametrize(
+    "data, said",
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIF"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
+        (b"%PDF-1.7", "PDF"),
+        (b"\x1f\x8b\x08\0", "gzip"),
+        (b"<!doctype html>", "a web page"),
+        (b"\xff\x0a\0\0", "JPEG XL"),
+    ],
+)
 def test_what_is_no_picture_is_told_for_what_it_is(data, said):
     assert failure(data).startswith("not a picture (none of JPEG,") and said in failure(data)
 
 
 def test_a_picture_cut_within_its_header_is_no_web_page():
-    assert failure(encoded(noise(), "WEBP")[:12]) == "not a whole picture: it begins as WebP and cannot be read on"
+    assert (
+        failure(encoded(noise(), "WEBP")[:12])
+        == "not a whole picture: it begins as WebP and cannot be read on"
+    )
 
 
 def test_thin_pictures_are_cut_before_they_are_resized(monkeypatch):
@@ -337,20 +447,28 @@ def test_thin_pictures_are_cut_before_they_are_resized(monkeypatch):
     usual = square(some)
     sizes = []
     real = Image.Image.resize
-    monkeypatch.setattr(Image.Image, "resize", lambda self, size, *rest: sizes.append(size) or real(self, size, *rest))
+    monkeypatch.setattr(
+        Image.Image,
+        "resize",
+        lambda self, size, *rest: sizes.append(size) or real(self, size, *rest),
+    )
     monkeypatch.setattr(pictures, "WIDE", 10_000)
-    assert np.array_equal(square(thin), whole) and sizes == [(24, 24)]        # not 24 x 21,600
+    assert np.array_equal(square(thin), whole) and sizes == [(24, 24)]  # not 24 x 21,600
     monkeypatch.setattr(pictures, "WIDE", 0)
-    assert np.abs(square(some).astype(int) - usual).max() <= 2                # the same place at the same scale
+    assert np.abs(square(some).astype(int) - usual).max() <= 2  # the same place at the same scale
 
 
 @pytest.mark.parametrize("height", [1, 7, 32])
 def test_transparent_pictures_are_laid_over_white_strip_by_strip(monkeypatch, height):
     pixels = np.random.default_rng(0).integers(0, 256, (32, 40, 4), dtype=np.uint8)
     whole = decode(encoded(pixels, "PNG"))[0]
-    plain = Image.alpha_composite(Image.new("RGBA", (40, 32), "white"), Image.fromarray(pixels)).convert("RGB")
+    plain = Image.alpha_composite(
+        Image.new("RGBA", (40, 32), "white"), Image.fromarray(pixels)
+    ).convert("RGB")
     monkeypatch.setattr(pictures, "STRIP", 40 * height)
-    assert near(decode(encoded(pixels, "PNG"))[0], np.asarray(plain), tolerance=0) and near(whole, np.asarray(plain), tolerance=0)
+    assert near(decode(encoded(pixels, "PNG"))[0], np.asarray(plain), tolerance=0) and near(
+        whole, np.asarray(plain), tolerance=0
+    )
 
 
 def test_limit_counts_pixels(monkeypatch):
@@ -361,6 +479,7 @@ def test_limit_counts_pixels(monkeypatch):
 
 
 # --- files that cannot be read
+
 
 def test_missing_file(tmp_path):
     with pytest.raises(VwsdError, match="no such picture") as caught:
@@ -387,6 +506,7 @@ def test_folder_and_forbidden_file(tmp_path, monkeypatch):
 
     def forbidden(self):
         raise PermissionError(13, "Permission denied")
+
     (tmp_path / "a.jpg").write_bytes(JPEG)
     monkeypatch.setattr(Path, "read_bytes", forbidden)  # chmod stops nobody who is root
     with pytest.raises(VwsdError, match="Permission denied") as caught:
@@ -396,16 +516,21 @@ def test_folder_and_forbidden_file(tmp_path, monkeypatch):
 
 # --- what must not leak
 
+
 @pytest.mark.parametrize("flag", [False, True])
 def test_switches_of_pillow_and_warnings_are_put_back(flag, monkeypatch, capfd):
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", flag)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 12_000)  # by itself Pillow warns of 160 x 120 pixels
+    monkeypatch.setattr(
+        Image, "MAX_IMAGE_PIXELS", 12_000
+    )  # by itself Pillow warns of 160 x 120 pixels
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
         before = list(warnings.filters)
         whole = encoded(noise(), "JPEG", exif=CUT_EXIF)
         assert "truncated" not in decode(whole)[1]
-        assert "truncated" in decode(whole[:-300])[1]  # also when somebody has set the flag for the whole process
+        assert (
+            "truncated" in decode(whole[:-300])[1]
+        )  # also when somebody has set the flag for the whole process
         failure(b"text")
         assert warnings.filters == before and ImageFile.LOAD_TRUNCATED_IMAGES is flag
         assert heard == [] and capfd.readouterr().err == ""
@@ -424,6 +549,7 @@ def test_threads_never_take_half_a_picture_for_a_whole_one():
 
 # --- real files
 
+
 def test_all_trial_pictures_load():
     if not TRIAL.is_dir():
         reason = f"no trial pictures in {TRIAL} (set VWSD_SHARED)"
@@ -434,4 +560,6 @@ def test_all_trial_pictures_load():
     print(f"{len(loaded)} trial pictures: {dict(counts)}")
     assert len(loaded) == 146 and counts == {"exif-ignored": 1, "alpha-over-white": 1}
     assert len({picture.sha256 for picture in loaded}) == 140  # six are in the folder twice
-    assert all(picture.image.mode == "RGB" and np.asarray(picture.image).std() > 1 for picture in loaded)
+    assert all(
+        picture.image.mode == "RGB" and np.asarray(picture.image).std() > 1 for picture in loaded
+    )

@@ -1,4 +1,6 @@
-"""PolCLIP's scores at test against loops, ties and rankings; states of pictures; the lite backbone gives the lite encoder's own cosines."""
+"""PolCLIP's scores at test against loops, ties and rankings; states of pictures; the lite backbone
+gives the lite encoder's own cosines.
+"""
 
 import numpy as np
 import polclip_tiny
@@ -13,7 +15,14 @@ from vwsdlib.polclip import evaluate, lite_backbone
 from vwsdlib.polclip.backbone import load_backbone
 from vwsdlib.polclip.batches import Coder, photo_text
 from vwsdlib.polclip.config import make_config
-from vwsdlib.polclip.evaluate import SCORES, look_at, multimodal, multimodal_record, textual_scores, visual_scores
+from vwsdlib.polclip.evaluate import (
+    SCORES,
+    look_at,
+    multimodal,
+    multimodal_record,
+    textual_scores,
+    visual_scores,
+)
 from vwsdlib.polclip.model import PolClip
 from vwsdlib.polclip.pictures import PictureStates
 from vwsdlib.polclip.records import Candidate, Record
@@ -60,7 +69,7 @@ def check_ranges(scores):
 
 
 def test_textual_scores_are_loops_over_single_vectors(model):
-    records = [record(i) for i in range(20)]                                          # more than one batch of senses and of contexts
+    records = [record(i) for i in range(20)]  # more than one batch of senses and of contexts
     scores = textual_scores(model, records)
     assert list(scores) == list(SCORES) and all(len(scores[name]) == 20 for name in SCORES)
     check_ranges(scores)
@@ -68,22 +77,50 @@ def test_textual_scores_are_loops_over_single_vectors(model):
         u = one_context(model, records[i])
         for k, candidate in enumerate(records[i].candidates):
             s, m = one_sense(model, candidate.gloss)
-            assert scores["plain"][i][k] == pytest.approx(u @ s, abs=1e-5) and scores["fused"][i][k] == pytest.approx(u @ m, abs=1e-5)
-    assert abs(scores["plain"][7][0] - scores["plain"][7][1]) > 1e-3 and abs(scores["plain"][7][0] - scores["fused"][7][0]) > 1e-3
+            assert scores["plain"][i][k] == pytest.approx(u @ s, abs=1e-5) and scores["fused"][i][
+                k
+            ] == pytest.approx(u @ m, abs=1e-5)
+    assert (
+        abs(scores["plain"][7][0] - scores["plain"][7][1]) > 1e-3
+        and abs(scores["plain"][7][0] - scores["fused"][7][0]) > 1e-3
+    )
 
 
 def test_an_id_with_two_glosses_is_scored_by_each_records_own(model):
     def asked(i, gloss):
-        return Record(f"r{i}", "en", ("the", "bat"), (1, 1), (Candidate("same", gloss), Candidate("else", "stick")), ("same",))
+        return Record(
+            f"r{i}",
+            "en",
+            ("the", "bat"),
+            (1, 1),
+            (Candidate("same", gloss), Candidate("else", "stick")),
+            ("same",),
+        )
+
     both = textual_scores(model, [asked(0, "small mammal"), asked(1, "piccolo mammifero")])
-    alone = [textual_scores(model, [asked(0, gloss)])["plain"][0][0] for gloss in ("small mammal", "piccolo mammifero")]
+    alone = [
+        textual_scores(model, [asked(0, gloss)])["plain"][0][0]
+        for gloss in ("small mammal", "piccolo mammifero")
+    ]
     assert [row[0] for row in both["plain"]] == pytest.approx(alone, abs=1e-5)
     assert abs(both["plain"][0][0] - both["plain"][1][0]) > 1e-3
 
 
 def test_equal_glosses_tie_exactly(model):
     glosses = ["small mammal", *(f"thing {i}" for i in range(17)), "small mammal"]
-    scores = textual_scores(model, [Record("r", "en", ("bat",), (0, 0), tuple(Candidate(str(i), g) for i, g in enumerate(glosses)), ("0",))])
+    scores = textual_scores(
+        model,
+        [
+            Record(
+                "r",
+                "en",
+                ("bat",),
+                (0, 0),
+                tuple(Candidate(str(i), g) for i, g in enumerate(glosses)),
+                ("0",),
+            )
+        ],
+    )
     for name in SCORES:
         row = scores[name][0]
         assert row[0] == row[18] and len(set(row.tolist())) == 18
@@ -96,22 +133,31 @@ def test_visual_scores_are_loops_over_single_vectors(model):
     rng = np.random.default_rng(0)
     candidates = [[f"p{k}" for k in rng.permutation(30)[:10]] for _ in TEXTS]
     scores = visual_scores(model, TEXTS, candidates, states)
-    assert all(scores[name].shape == (4, 10) and scores[name].dtype == np.float32 for name in SCORES)
+    assert all(
+        scores[name].shape == (4, 10) and scores[name].dtype == np.float32 for name in SCORES
+    )
     check_ranges(scores)
     for i, text in enumerate(TEXTS):
         t = one_text(model, text)
         for k, name in enumerate(candidates[i]):
             x, r = one_picture(model, name)
-            assert scores["plain"][i, k] == pytest.approx(t @ x, abs=1e-5) and scores["fused"][i, k] == pytest.approx(t @ r, abs=1e-5)
-    assert (scores["plain"].argmax(1) != scores["fused"].argmax(1)).any()             # the twin: the two are told apart
+            assert scores["plain"][i, k] == pytest.approx(t @ x, abs=1e-5) and scores["fused"][
+                i, k
+            ] == pytest.approx(t @ r, abs=1e-5)
+    assert (
+        scores["plain"].argmax(1) != scores["fused"].argmax(1)
+    ).any()  # the twin: the two are told apart
 
 
 def test_pictures_looked_at_before_score_the_same_and_are_not_looked_at_again(model):
     candidates, asked = [["a", "b", "c"], ["c", "b", "d"]], []
     seen = look_at(model, candidates, lambda names: asked.extend(names) or states(names))
     again = visual_scores(model, TEXTS[:2], candidates, None, seen)
-    assert asked == ["a", "b", "c", "d"] and all(np.array_equal(again[k], v) for k, v in visual_scores(model, TEXTS[:2], candidates, states).items())
-    assert again["sum"][0, 2] != again["sum"][1, 0]                                   # one picture under two texts
+    assert asked == ["a", "b", "c", "d"] and all(
+        np.array_equal(again[k], v)
+        for k, v in visual_scores(model, TEXTS[:2], candidates, states).items()
+    )
+    assert again["sum"][0, 2] != again["sum"][1, 0]  # one picture under two texts
 
 
 # ---------------------------------------------------------------- both at once
@@ -122,26 +168,50 @@ def test_senses_and_pictures_in_one_ranking(model, score):
     its = record(1)
     ranking = multimodal(model, its, states, score)
     u = one_context(model, its)
-    single = {"plain": lambda v: u @ v[0], "fused": lambda v: u @ v[1], "sum": lambda v: u @ v[0] + u @ v[1]}[score]
-    raw = {"sense": {c.id: single(one_sense(model, c.gloss)) for c in its.candidates},
-           "picture": {n: single(one_picture(model, n)) for n in ("a", "b1", "c1")}}
-    expected = {(kind, k): (v - np.mean(list(them.values()))) / np.std(list(them.values())) for kind, them in raw.items() for k, v in them.items()}
+    single = {
+        "plain": lambda v: u @ v[0],
+        "fused": lambda v: u @ v[1],
+        "sum": lambda v: u @ v[0] + u @ v[1],
+    }[score]
+    raw = {
+        "sense": {c.id: single(one_sense(model, c.gloss)) for c in its.candidates},
+        "picture": {n: single(one_picture(model, n)) for n in ("a", "b1", "c1")},
+    }
+    expected = {
+        (kind, k): (v - np.mean(list(them.values()))) / np.std(list(them.values()))
+        for kind, them in raw.items()
+        for k, v in them.items()
+    }
     assert {(e["kind"], e["id"]): e["score"] for e in ranking} == pytest.approx(expected, abs=1e-3)
     assert [e["score"] for e in ranking] == sorted((e["score"] for e in ranking), reverse=True)
-    assert {(e["id"], e["sense"]) for e in ranking if e["kind"] == "picture"} == {("a", "m1"), ("b1", "m1"), ("c1", "c1")}
+    assert {(e["id"], e["sense"]) for e in ranking if e["kind"] == "picture"} == {
+        ("a", "m1"),
+        ("b1", "m1"),
+        ("c1", "c1"),
+    }
 
 
 def test_one_candidate_and_no_pictures_rank_too(model):
     alone = Record("r", "en", ("bat",), (0, 0), (Candidate("m", "mammal"),), ("m",))
-    assert multimodal(model, alone, states) == [{"kind": "sense", "id": "m", "sense": "m", "score": 0.0}]
+    assert multimodal(model, alone, states) == [
+        {"kind": "sense", "id": "m", "sense": "m", "score": 0.0}
+    ]
 
 
 def test_a_joint_ranking_is_judged(model, monkeypatch):
-    entries = [{"kind": "picture", "id": "c1", "sense": "c1", "score": 2.0}, {"kind": "sense", "id": "m1", "sense": "m1", "score": 1.0},
-               {"kind": "picture", "id": "a", "sense": "m1", "score": 0.5}]
+    entries = [
+        {"kind": "picture", "id": "c1", "sense": "c1", "score": 2.0},
+        {"kind": "sense", "id": "m1", "sense": "m1", "score": 1.0},
+        {"kind": "picture", "id": "a", "sense": "m1", "score": 0.5},
+    ]
     monkeypatch.setattr(evaluate, "multimodal", lambda *args: entries)
     found = multimodal_record(model, record(1), states)
-    assert (found["sense_right"], found["picture_right"], found["first_right"], found["gold"]) == (True, False, False, "m1")
+    assert (found["sense_right"], found["picture_right"], found["first_right"], found["gold"]) == (
+        True,
+        False,
+        False,
+        "m1",
+    )
 
 
 # ---------------------------------------------------------------- states of pictures
@@ -153,7 +223,9 @@ def pictures(tmp_path):
     rng, paths = np.random.default_rng(1), []
     for i in range(5):
         paths.append(str(tmp_path / f"{i}.png"))
-        Image.fromarray(rng.integers(0, 255, (40 + 9 * i, 60, 3), dtype=np.uint8)).resize((90, 70)).save(paths[-1])
+        Image.fromarray(rng.integers(0, 255, (40 + 9 * i, 60, 3), dtype=np.uint8)).resize(
+            (90, 70)
+        ).save(paths[-1])
     return paths
 
 
@@ -161,7 +233,16 @@ class Small:
     """A processor: 28 px, squashed."""
 
     def __call__(self, images, return_tensors):
-        return {"pixel_values": torch.stack([torch.tensor(np.asarray(i.resize((28, 28)), np.float32) / 128 - 1).permute(2, 0, 1) for i in images])}
+        return {
+            "pixel_values": torch.stack(
+                [
+                    torch.tensor(np.asarray(i.resize((28, 28)), np.float32) / 128 - 1).permute(
+                        2, 0, 1
+                    )
+                    for i in images
+                ]
+            )
+        }
 
 
 def test_states_are_computed_once_and_kept_in_half_precision(tmp_path, pictures):
@@ -174,8 +255,17 @@ def test_states_are_computed_once_and_kept_in_half_precision(tmp_path, pictures)
     first = keeps([*pictures, pictures[0]])
     again = PictureStates(its, folder=tmp_path / "store")(pictures[::-1])
     passing = PictureStates(its, keep=False, folder=tmp_path / "none")(pictures)
-    assert sum(calls) == 10 and first.shape == (6, 5, 48) and first.dtype == torch.float32 and not (tmp_path / "none").exists()
-    assert torch.equal(first[0], first[5]) and torch.equal(again.flip(0), first[:5]) and torch.equal(passing, first[:5])
+    assert (
+        sum(calls) == 10
+        and first.shape == (6, 5, 48)
+        and first.dtype == torch.float32
+        and not (tmp_path / "none").exists()
+    )
+    assert (
+        torch.equal(first[0], first[5])
+        and torch.equal(again.flip(0), first[:5])
+        and torch.equal(passing, first[:5])
+    )
     exact = look(its.pixels([Image.open(p).convert("RGB") for p in pictures]))
     assert torch.equal(first[:5], exact.half().float()) and not torch.equal(first[:5], exact)
     held = keeps(pictures[:2], {p: Path(p).read_bytes() for p in pictures})
@@ -185,7 +275,12 @@ def test_states_are_computed_once_and_kept_in_half_precision(tmp_path, pictures)
 
 
 def test_states_of_another_frozen_part_are_other_states(tmp_path):
-    closed, opened = (PictureStates(polclip_tiny.backbone(make_config(borrowed=1, open_vision=n)), folder=tmp_path) for n in (0, 1))
+    closed, opened = (
+        PictureStates(
+            polclip_tiny.backbone(make_config(borrowed=1, open_vision=n)), folder=tmp_path
+        )
+        for n in (0, 1)
+    )
     assert closed._store.path != opened._store.path
 
 
@@ -198,7 +293,9 @@ def encoder():
     towers, g = lite.Towers(), torch.Generator().manual_seed(0)
     features = torch.rand(80, lite.FEATURES, generator=g)
     texts = torch.nn.functional.normalize(torch.randn(80, lite.DIM, generator=g), dim=-1)
-    pairs = lite.Pairs(features, towers.conse(features), texts, torch.arange(80) // 2, texts.mean(0))
+    pairs = lite.Pairs(
+        features, towers.conse(features), texts, torch.arange(80) // 2, texts.mean(0)
+    )
     return lite.LiteEncoder(towers, lite.train_head(pairs, lite.Recipe(steps=5, batch=64)))
 
 
@@ -213,12 +310,26 @@ def asked():
     return [photo_text("fruit bat"), photo_text("baseball bat", "A club for hitting a ball"), "x"]
 
 
-def test_plain_scores_of_an_untrained_model_are_the_lite_encoders_cosines(on_lite, encoder, pictures, tmp_path):
+def test_plain_scores_of_an_untrained_model_are_the_lite_encoders_cosines(
+    on_lite, encoder, pictures, tmp_path
+):
     model = on_lite().eval()
-    its, shown = PictureStates(model.backbone, folder=tmp_path), [pictures, pictures[::-1], pictures]
+    its, shown = (
+        PictureStates(model.backbone, folder=tmp_path),
+        [
+            pictures,
+            pictures[::-1],
+            pictures,
+        ],
+    )
     scores = visual_scores(model, asked(), shown, its)
-    cosines = encoder.encode_texts(asked()) @ encoder.encode_images([Image.open(p).convert("RGB") for p in pictures]).T
-    assert scores["plain"][[0, 2]] == pytest.approx(cosines[[0, 2]], abs=1e-3) and scores["plain"][1][::-1] == pytest.approx(cosines[1], abs=1e-3)
+    cosines = (
+        encoder.encode_texts(asked())
+        @ encoder.encode_images([Image.open(p).convert("RGB") for p in pictures]).T
+    )
+    assert scores["plain"][[0, 2]] == pytest.approx(cosines[[0, 2]], abs=1e-3) and scores["plain"][
+        1
+    ][::-1] == pytest.approx(cosines[1], abs=1e-3)
     assert np.ptp(cosines) > 0.02 and np.abs(scores["fused"] - scores["plain"]).max() > 0.02
 
 
@@ -227,29 +338,63 @@ def test_textual_plain_scores_of_whole_sentences_are_the_lite_encoders_cosines(o
     records = [record(i, pictures=False) for i in range(3)]
     scores = textual_scores(model, records)["plain"]
     for its, row in zip(records, scores):
-        assert row == pytest.approx((encoder.encode_texts([c.gloss for c in its.candidates]) @ encoder.encode_texts([its.sentence])[0]), abs=1e-4)
+        assert row == pytest.approx(
+            (
+                encoder.encode_texts([c.gloss for c in its.candidates])
+                @ encoder.encode_texts([its.sentence])[0]
+            ),
+            abs=1e-4,
+        )
     spans = textual_scores(on_lite(context="span").eval(), records)["plain"]
     assert max(np.abs(a - b).max() for a, b in zip(spans, scores)) > 1e-3
 
 
 def lite_data(count=2):
     """Batches of records whose pictures' states are noise."""
+
     def noise(names):
-        rows = [torch.rand(50, lite.FEATURES + lite.DIM, generator=torch.Generator().manual_seed(sum(map(ord, name)))) for name in names]
+        rows = [
+            torch.rand(
+                50,
+                lite.FEATURES + lite.DIM,
+                generator=torch.Generator().manual_seed(sum(map(ord, name))),
+            )
+            for name in names
+        ]
         return torch.stack(rows)
+
     its = data()
     return type(its)(lambda epoch: polclip_tiny.BATCHES[:count], count, noise, {})
 
 
 def test_training_changes_the_model_and_not_the_lite_encoder(on_lite, encoder, tmp_path):
-    before = encoder.encode_texts(TEXTS).tobytes(), encoder.head["gate"].item(), encoder.head["linear.weight"].sum().item()
+    before = (
+        encoder.encode_texts(TEXTS).tobytes(),
+        encoder.head["gate"].item(),
+        encoder.head["linear.weight"].sum().item(),
+    )
     model = on_lite(epochs=1, hidden=64)
     old = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
     train(model, lite_data(), tmp_path, save_every=0)
-    assert (encoder.encode_texts(TEXTS).tobytes(), encoder.head["gate"].item(), encoder.head["linear.weight"].sum().item()) == before
-    unmoved = {name for name, p in model.named_parameters() if p.requires_grad and torch.equal(p, old[name])}
-    assert not unmoved and {name.split(".")[1] for name in old if name.startswith("backbone")} == {"text_blocks", "ln_post", "head", "gate"}
-    assert len(read_log(tmp_path)[0]) == 2 and not any("_towers" in name for name, _ in model.named_parameters())
+    assert (
+        encoder.encode_texts(TEXTS).tobytes(),
+        encoder.head["gate"].item(),
+        encoder.head["linear.weight"].sum().item(),
+    ) == before
+    unmoved = {
+        name
+        for name, p in model.named_parameters()
+        if p.requires_grad and torch.equal(p, old[name])
+    }
+    assert not unmoved and {name.split(".")[1] for name in old if name.startswith("backbone")} == {
+        "text_blocks",
+        "ln_post",
+        "head",
+        "gate",
+    }
+    assert len(read_log(tmp_path)[0]) == 2 and not any(
+        "_towers" in name for name, _ in model.named_parameters()
+    )
 
 
 def test_lite_targets_share_towers_and_what_is_known(on_lite):
@@ -262,8 +407,13 @@ def test_lite_targets_share_towers_and_what_is_known(on_lite):
 def test_there_is_no_dropout_on_the_lite_backbone(on_lite):
     model, found = on_lite(hidden=64), []
     from vwsdlib.polclip.batches import collate, picture_names
+
     its = lite_data()
-    batch = collate(its.batches(0)[0], Coder(model.backbone, model.config), its.states(picture_names(its.batches(0)[0])))
+    batch = collate(
+        its.batches(0)[0],
+        Coder(model.backbone, model.config),
+        its.states(picture_names(its.batches(0)[0])),
+    )
     for mode in (model.train, model.eval, model.train):
         mode()
         with torch.no_grad():
@@ -282,7 +432,7 @@ def test_frozen_parts_of_lite_give_the_same_bits_in_any_company(on_lite, picture
     for row, text in zip(together, TEXTS):
         its._known.clear()
         one = coder.texts([text])
-        assert torch.equal(its._through_prefix(one.ids, one.pads)[0], row[:one.ids.shape[1]])
+        assert torch.equal(its._through_prefix(one.ids, one.pads)[0], row[: one.ids.shape[1]])
 
 
 def test_lite_is_found_by_its_name(on_lite):

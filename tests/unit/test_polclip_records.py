@@ -1,4 +1,6 @@
-"""PolCLIP's records: from textual WSD, as the project's own JSONL, and what is wrong in a file named with its line."""
+"""PolCLIP's records: from textual WSD, as the project's own JSONL, and what is wrong in a file
+named with its line.
+"""
 
 import json
 import tracemalloc
@@ -12,17 +14,48 @@ from vwsdlib.data.wsd import WsdItem
 from vwsdlib.errors import VwsdError
 from vwsdlib.polclip.records import Candidate, Record, from_wsd, read_records, write_records
 
-ITEM = WsdItem("senseval2.d0.s0.t0", "en", "bat", "NOUN", ("the", "bat", "flew"), (1, 1), ("b1", "b2"), ("a mammal", "a club"), ("b1", "b9"))
-BAT = Record("r1", "en", ("the", "bät", "\u2028flew"), (1, 1), (Candidate("b1", "a mammal"), Candidate("b2", "a \"club\"\n")),
-             ("b2",), "NOUN", "SE2", "it flies")
+ITEM = WsdItem(
+    "senseval2.d0.s0.t0",
+    "en",
+    "bat",
+    "NOUN",
+    ("the", "bat", "flew"),
+    (1, 1),
+    ("b1", "b2"),
+    ("a mammal", "a club"),
+    ("b1", "b9"),
+)
+BAT = Record(
+    "r1",
+    "en",
+    ("the", "bät", "\u2028flew"),
+    (1, 1),
+    (Candidate("b1", "a mammal"), Candidate("b2", 'a "club"\n')),
+    ("b2",),
+    "NOUN",
+    "SE2",
+    "it flies",
+)
 
 
 def test_records_of_wsd_items():
     [record] = from_wsd([ITEM], {"b2": ["x/1.jpg", "x/2.jpg"], "b7": ["no.jpg"]})
-    assert (record.target, record.sentence, record.set, record.pos, record.language) == ("bat", "the bat flew", "SE2", "NOUN", "en")
-    assert record.candidates == (Candidate("b1", "a mammal"), Candidate("b2", "a club", ("x/1.jpg", "x/2.jpg")))
-    assert record.golds == ("b1",) and record.definition == ""                      # b9 is no candidate
-    assert [c.gloss for r in from_wsd([replace(ITEM, glosses=())]) for c in r.candidates] == ["", ""]
+    assert (record.target, record.sentence, record.set, record.pos, record.language) == (
+        "bat",
+        "the bat flew",
+        "SE2",
+        "NOUN",
+        "en",
+    )
+    assert record.candidates == (
+        Candidate("b1", "a mammal"),
+        Candidate("b2", "a club", ("x/1.jpg", "x/2.jpg")),
+    )
+    assert record.golds == ("b1",) and record.definition == ""  # b9 is no candidate
+    assert [c.gloss for r in from_wsd([replace(ITEM, glosses=())]) for c in r.candidates] == [
+        "",
+        "",
+    ]
     assert next(from_wsd([replace(ITEM, golds=())])).golds == ()
     with pytest.raises(VwsdError, match="none of the golds"):
         list(from_wsd([replace(ITEM, golds=("b9",))]))
@@ -39,15 +72,24 @@ def test_pictures_below_the_folder_move_with_it(tmp_path):
     inside, outside = str(tmp_path / "a" / "p" / "1.jpg"), str(tmp_path / "ab.jpg")
     record = replace(BAT, candidates=(Candidate("b1", "", (inside, outside)), Candidate("b2", "")))
     write_records(tmp_path / "a" / "r.jsonl", [record])
-    assert json.loads((tmp_path / "a" / "r.jsonl").read_text())["candidates"][0]["pictures"] == ["p/1.jpg", outside]
+    assert json.loads((tmp_path / "a" / "r.jsonl").read_text())["candidates"][0]["pictures"] == [
+        "p/1.jpg",
+        outside,
+    ]
     (tmp_path / "a").rename(tmp_path / "b")
     [read] = read_records(tmp_path / "b" / "r.jsonl")
     assert read.candidates[0].pictures == (str(tmp_path / "b" / "p" / "1.jpg"), outside)
 
 
 def line(**change) -> str:
-    good = {"id": "r", "language": "en", "words": ["a", "bat"], "span": [1, 1],
-            "candidates": [{"id": "b", "gloss": "g", "pictures": []}], "golds": ["b"]}
+    good = {
+        "id": "r",
+        "language": "en",
+        "words": ["a", "bat"],
+        "span": [1, 1],
+        "candidates": [{"id": "b", "gloss": "g", "pictures": []}],
+        "golds": ["b"],
+    }
     return json.dumps(good | change)
 
 
@@ -59,11 +101,17 @@ FAULTS = {
     "span of truth": (line(span=[True, True]), "whole numbers"),
     "span of three": (line(span=[0, 1, 1]), "whole numbers"),
     "strange gold": (line(golds=["c"]), "'c' is not among the candidates"),
-    "candidate twice": (line(candidates=[{"id": "b", "gloss": "", "pictures": []}] * 2), "'b' stands twice"),
+    "candidate twice": (
+        line(candidates=[{"id": "b", "gloss": "", "pictures": []}] * 2),
+        "'b' stands twice",
+    ),
     "words as text": (line(words="a bat"), "words has a wrong type: str"),
     "a number among words": (line(words=["a", 1]), "a wrong type"),
     "a number as id": (line(id=7), "id has a wrong type: int"),
-    "gloss is null": (line(candidates=[{"id": "b", "gloss": None, "pictures": []}]), "gloss has a wrong type: NoneType"),
+    "gloss is null": (
+        line(candidates=[{"id": "b", "gloss": None, "pictures": []}]),
+        "gloss has a wrong type: NoneType",
+    ),
     "candidate as text": (line(candidates=["b"]), "fields"),
     "pos is null": (line(pos=None), "pos has a wrong type"),
     "a field misspelt": (line(defintion="x"), "fields"),
@@ -74,7 +122,10 @@ FAULTS = {
     "nested": ("[" * 100_000, "not JSON"),
     "a huge number": (line().replace("[1, 1]", "[1, " + "9" * 5000 + "]"), "not JSON"),
     "half a character": (line().replace('"g"', '"\\ud83d"'), "half a character"),
-    "a zero in a name": (line(candidates=[{"id": "b", "gloss": "", "pictures": ["a\0b"]}]), "a zero"),
+    "a zero in a name": (
+        line(candidates=[{"id": "b", "gloss": "", "pictures": ["a\0b"]}]),
+        "a zero",
+    ),
 }
 
 
@@ -95,12 +146,14 @@ def test_a_last_line_that_is_cut_off(tmp_path):
         with pytest.raises(VwsdError, match="last line is cut off") as e:
             list(read_records(tmp_path / "r.jsonl"))
         assert e.value.where.endswith(":2")
-    (tmp_path / "r.jsonl").write_text(whole)                                       # only the line end is missing
+    (tmp_path / "r.jsonl").write_text(whole)  # only the line end is missing
     assert len(list(read_records(tmp_path / "r.jsonl"))) == 2
 
 
 def test_files_that_cannot_be_read(tmp_path):
-    (tmp_path / "latin.jsonl").write_bytes(line(id="b\u00e4").encode().replace(b"\\u00e4", b"\xe4") + b"\n")
+    (tmp_path / "latin.jsonl").write_bytes(
+        line(id="b\u00e4").encode().replace(b"\\u00e4", b"\xe4") + b"\n"
+    )
     for path in (tmp_path / "no.jsonl", tmp_path / "latin.jsonl"):
         with pytest.raises(VwsdError, match="cannot be read"):
             list(read_records(path))
@@ -110,7 +163,9 @@ def test_a_fault_while_writing_leaves_what_was_there(tmp_path):
     write_records(tmp_path / "r.jsonl", [BAT])
     with pytest.raises(VwsdError, match="'no' is not among"):
         write_records(tmp_path / "r.jsonl", [BAT, BAT, replace(BAT, golds=("no",))])
-    assert list(read_records(tmp_path / "r.jsonl")) == [BAT] and [p.name for p in tmp_path.iterdir()] == ["r.jsonl"]
+    assert list(read_records(tmp_path / "r.jsonl")) == [BAT] and [
+        p.name for p in tmp_path.iterdir()
+    ] == ["r.jsonl"]
 
 
 def test_reading_and_writing_stream(tmp_path):
@@ -119,17 +174,34 @@ def test_reading_and_writing_stream(tmp_path):
         write_records(tmp_path / "r.jsonl", (replace(BAT, definition="x" * 1000) for _ in range(n)))
         assert sum(1 for _ in read_records(tmp_path / "r.jsonl")) == n
         return (tracemalloc.get_traced_memory()[1], tracemalloc.stop())[0]
+
     peak(10)
-    assert peak(2000) < peak(100) + 200_000                                        # 2000 at once would be 2,000,000
+    assert peak(2000) < peak(100) + 200_000  # 2000 at once would be 2,000,000
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.integers(0, 400), st.sampled_from([b"", b"0", b"\"", b"[", b"{", b"}", b",", b"\xff", b"null", b"-1", b"\n", b"\\"])), min_size=1, max_size=4))
+@settings(
+    max_examples=200,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 400),
+            st.sampled_from(
+                [b"", b"0", b'"', b"[", b"{", b"}", b",", b"\xff", b"null", b"-1", b"\n", b"\\"]
+            ),
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
 def test_mutated_records_give_records_or_a_sentence(tmp_path, changes):
     data = f"{line()}\n{line()}\n".encode()
     for place, new in changes:
         at = place % len(data)
-        data = data[:at] + new + data[at + 1:]
+        data = data[:at] + new + data[at + 1 :]
     (tmp_path / "m.jsonl").write_bytes(data)
     try:
         for record in read_records(tmp_path / "m.jsonl"):

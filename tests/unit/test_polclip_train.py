@@ -1,4 +1,6 @@
-"""PolCLIP's training loop: rates, groups, resuming to the bit (stopped, killed), two processes, selection on dev, refusals, overfitting."""
+"""PolCLIP's training loop: rates, groups, resuming to the bit (stopped, killed), two processes,
+selection on dev, refusals, overfitting.
+"""
 
 import json
 import os
@@ -27,18 +29,23 @@ FILES = ("state.safetensors", "last.safetensors", "best.safetensors")
 
 
 def dev_scores(scores):
-    """A test on dev that gives one score after another, and the list of models it was given, as digests."""
+    """A test on dev that gives one score after another, and the list of models it was given, as
+    digests.
+    """
     given = []
 
     def dev(model):
         given.append(digest(model))
         assert not model.training
         return {"textual": float(scores[len(given) - 1]), "visual": 1.0}
+
     return dev, given
 
 
 def run(folder, stops=(0,), dev=None, batches=BATCHES, save_every=1, **changes):
-    """A run stopped as if killed after so many steps of each call (0: to the end), the last one not saved; each call has a new model; the last."""
+    """A run stopped as if killed after so many steps of each call (0: to the end), the last one not
+    saved; each call has a new model; the last.
+    """
     for stop in stops:
         model = make(**{"epochs": 2, **changes})
         train(model, data(batches), folder, dev, save_every=save_every, stop_after=stop)
@@ -48,25 +55,61 @@ def run(folder, stops=(0,), dev=None, batches=BATCHES, save_every=1, **changes):
 def files(folder):
     """What a run leaves: names and tensors of its checkpoints, what they say, its log."""
     found = {name: read_checkpoint(folder / name) for name in FILES if (folder / name).exists()}
-    tensors = {(name, key): value.numpy().tobytes() for name, (_, _, its) in found.items() for key, value in its.items()}
-    return tensors, {name: (config, about) for name, (config, about, _) in found.items()}, (folder / "log.jsonl").read_text()
+    tensors = {
+        (name, key): value.numpy().tobytes()
+        for name, (_, _, its) in found.items()
+        for key, value in its.items()
+    }
+    return (
+        tensors,
+        {name: (config, about) for name, (config, about, _) in found.items()},
+        (folder / "log.jsonl").read_text(),
+    )
 
 
 # ---------------------------------------------------------------- rates and groups
 
 
 def test_the_twenty_rates_of_the_released_schedule():
-    expected = [6.70e-6, 2.5e-5, 5e-5, 7.5e-5, 9.33e-5, 1e-4, 9.33e-5, 7.5e-5, 5e-5, 2.5e-5, 6.70e-6, 0,
-                6.70e-6, 2.5e-5, 5e-5, 7.5e-5, 9.33e-5, 1e-4, 9.33e-5, 7.5e-5]
+    expected = [
+        6.70e-6,
+        2.5e-5,
+        5e-5,
+        7.5e-5,
+        9.33e-5,
+        1e-4,
+        9.33e-5,
+        7.5e-5,
+        5e-5,
+        2.5e-5,
+        6.70e-6,
+        0,
+        6.70e-6,
+        2.5e-5,
+        5e-5,
+        7.5e-5,
+        9.33e-5,
+        1e-4,
+        9.33e-5,
+        7.5e-5,
+    ]
     config = make_config("code")
-    assert config.epochs == 20 and [rate(config, e) for e in range(20)] == pytest.approx(expected, rel=1e-3, abs=1e-12)
+    assert config.epochs == 20 and [rate(config, e) for e in range(20)] == pytest.approx(
+        expected, rel=1e-3, abs=1e-12
+    )
     assert rate(config, 3, 0.9) == rate(config, 3)
 
 
 def test_the_clean_schedule_is_half_a_cosine_over_all_steps():
     config = make_config(epochs=4, rate=2e-4)
-    assert rate(config, 0) == 2e-4 and rate(config, 2) == pytest.approx(1e-4) and rate(config, 4) == pytest.approx(0, abs=1e-15)
-    assert rate(config, 1, 0.5) == pytest.approx(2e-4 * (1 + 0.3826834) / 2, rel=1e-6)   # cos(3 pi / 8)
+    assert (
+        rate(config, 0) == 2e-4
+        and rate(config, 2) == pytest.approx(1e-4)
+        and rate(config, 4) == pytest.approx(0, abs=1e-15)
+    )
+    assert rate(config, 1, 0.5) == pytest.approx(
+        2e-4 * (1 + 0.3826834) / 2, rel=1e-6
+    )  # cos(3 pi / 8)
     steps = [rate(config, e, k / 5) for e in range(4) for k in range(5)]
     assert all(a > b > 0 for a, b in zip(steps, steps[1:]))
 
@@ -76,21 +119,48 @@ def test_the_optimizer_has_each_trained_tensor_once(preset):
     model = make(preset, ema=0.9, open_vision=1, train_text_projection=True)
     optimizer = make_optimizer(model)
     ids = [id(p) for group in optimizer.param_groups for p in group["params"]]
-    assert len(ids) == len(set(ids)) and set(ids) == {id(p) for p in model.parameters() if p.requires_grad}
+    assert len(ids) == len(set(ids)) and set(ids) == {
+        id(p) for p in model.parameters() if p.requires_grad
+    }
     name = {id(p): n for n, p in model.named_parameters()}
-    starts = [{name[id(p)].split(".")[0] for p in group["params"]} for group in optimizer.param_groups]
-    text, vision = ({name[id(p)].split(".")[1] for p in group["params"]} for group in optimizer.param_groups[:2])
-    assert starts == [{"backbone"}, {"backbone"}, {"former", "to_vision", "to_text", "transfer", "fusion"}]
-    assert text == {"text_blocks", "ln_final", "text_projection"} and vision == {"vision_blocks", "ln_post", "vision_projection"}
-    assert [group["scale"] for group in optimizer.param_groups] == ([1, 0.5, 0.5] if preset == "paper" else [1, 1, 1])
-    assert all((g["betas"], g["eps"], g["weight_decay"]) == ((0.9, 0.999), 1e-6, 0.05) for g in optimizer.param_groups)
+    starts = [
+        {name[id(p)].split(".")[0] for p in group["params"]} for group in optimizer.param_groups
+    ]
+    text, vision = (
+        {name[id(p)].split(".")[1] for p in group["params"]} for group in optimizer.param_groups[:2]
+    )
+    assert starts == [
+        {"backbone"},
+        {"backbone"},
+        {"former", "to_vision", "to_text", "transfer", "fusion"},
+    ]
+    assert text == {"text_blocks", "ln_final", "text_projection"} and vision == {
+        "vision_blocks",
+        "ln_post",
+        "vision_projection",
+    }
+    assert [group["scale"] for group in optimizer.param_groups] == (
+        [1, 0.5, 0.5] if preset == "paper" else [1, 1, 1]
+    )
+    assert all(
+        (g["betas"], g["eps"], g["weight_decay"]) == ((0.9, 0.999), 1e-6, 0.05)
+        for g in optimizer.param_groups
+    )
 
 
 def test_rates_reach_the_optimizer(tmp_path, monkeypatch):
     seen, step = [], torch.optim.AdamW.step
-    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, *a, **k: seen.append([g["lr"] for g in self.param_groups]) or step(self, *a, **k))
+    monkeypatch.setattr(
+        torch.optim.AdamW,
+        "step",
+        lambda self, *a, **k: (
+            seen.append([g["lr"] for g in self.param_groups]) or step(self, *a, **k)
+        ),
+    )
     run(tmp_path)
-    expected = [rate(make_config(epochs=2, rate=1e-3), e, k / 5) for e in range(2) for k in range(5)]
+    expected = [
+        rate(make_config(epochs=2, rate=1e-3), e, k / 5) for e in range(2) for k in range(5)
+    ]
     assert seen == [pytest.approx([r, r / 2, r / 2]) for r in expected]
     assert [line["rate"] for line in read_log(tmp_path)[0]] == pytest.approx(expected)
 
@@ -101,17 +171,30 @@ def test_a_step_is_adamw_on_the_clipped_mean_gradient(tmp_path):
     train(model, data(), tmp_path, save_every=0, stop_after=1)
     optimizer = make_optimizer(twin)
     from vwsdlib.polclip.batches import Coder, collate, picture_names
+
     found = []
     for records in BATCHES[:2]:
-        found.append(twin(collate(records, Coder(twin.backbone, twin.config), polclip_tiny.states(picture_names(records)))))
+        found.append(
+            twin(
+                collate(
+                    records,
+                    Coder(twin.backbone, twin.config),
+                    polclip_tiny.states(picture_names(records)),
+                )
+            )
+        )
         (found[-1]["loss"] / 2).backward()
     norm = torch.nn.utils.clip_grad_norm_(twin.parameters(), 0.5)
     for group in optimizer.param_groups:
         group["lr"] = group["scale"] * 1e-3
     optimizer.step()
-    line, = read_log(tmp_path)[0]
-    assert digest(model) == digest(twin) and norm > 0.5 and line["norm"] == pytest.approx(norm.item())
-    assert {k: line[k] for k in found[0]} == pytest.approx({k: (found[0][k] + found[1][k]).item() / 2 for k in found[0]}, abs=1e-6)
+    (line,) = read_log(tmp_path)[0]
+    assert (
+        digest(model) == digest(twin) and norm > 0.5 and line["norm"] == pytest.approx(norm.item())
+    )
+    assert {k: line[k] for k in found[0]} == pytest.approx(
+        {k: (found[0][k] + found[1][k]).item() / 2 for k in found[0]}, abs=1e-6
+    )
 
 
 # ---------------------------------------------------------------- groups of batches
@@ -129,7 +212,14 @@ def test_groups_lose_no_batch_and_are_full(count, size):
 def test_an_odd_number_of_batches_is_accumulated_too(tmp_path):
     run(tmp_path, accumulate=2)
     steps, _ = read_log(tmp_path)
-    assert [(line["step"], line["epoch"]) for line in steps] == [(1, 0), (2, 0), (3, 0), (4, 1), (5, 1), (6, 1)]
+    assert [(line["step"], line["epoch"]) for line in steps] == [
+        (1, 0),
+        (2, 0),
+        (3, 0),
+        (4, 1),
+        (5, 1),
+        (6, 1),
+    ]
 
 
 def test_training_on_nothing_is_refused(tmp_path):
@@ -143,33 +233,53 @@ def test_training_on_nothing_is_refused(tmp_path):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """(files, digest) of a run of six steps, accumulated, with a pictureless batch, and a dev score that falls."""
+    """(files, digest) of a run of six steps, accumulated, with a pictureless batch, and a dev score
+    that falls.
+    """
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("run")
     model = run(folder, dev=lambda model: {"textual": 50.0}, batches=PARTLY, accumulate=2)
     return files(folder), digest(model)
 
 
-@pytest.mark.parametrize(("stop", "save_every"), [*((stop, 1) for stop in range(1, 7)), (2, 2), (6, 2), (5, 0)])
-def test_stopped_at_any_step_and_resumed_it_is_the_same_run(tmp_path, undisturbed, stop, save_every):
-    model = run(tmp_path, (stop, 0), lambda model: {"textual": 50.0}, PARTLY, save_every, accumulate=2)
+@pytest.mark.parametrize(
+    ("stop", "save_every"), [*((stop, 1) for stop in range(1, 7)), (2, 2), (6, 2), (5, 0)]
+)
+def test_stopped_at_any_step_and_resumed_it_is_the_same_run(
+    tmp_path, undisturbed, stop, save_every
+):
+    model = run(
+        tmp_path, (stop, 0), lambda model: {"textual": 50.0}, PARTLY, save_every, accumulate=2
+    )
     assert digest(model) == undisturbed[1] and files(tmp_path) == undisturbed[0]
 
 
 def test_stopped_at_every_step(tmp_path, undisturbed):
-    assert digest(run(tmp_path, (2,) * 5 + (0,), lambda model: {"textual": 50.0}, PARTLY, accumulate=2)) == undisturbed[1]
+    assert (
+        digest(
+            run(tmp_path, (2,) * 5 + (0,), lambda model: {"textual": 50.0}, PARTLY, accumulate=2)
+        )
+        == undisturbed[1]
+    )
     assert files(tmp_path) == undisturbed[0]
 
 
 def test_a_lost_moment_is_seen(tmp_path, undisturbed, monkeypatch):
     """The twin: without the optimizer's moments the resumed run is another one."""
     monkeypatch.setattr("vwsdlib.polclip.train.MOMENTS", ())
-    assert digest(run(tmp_path, (3, 0), lambda model: {"textual": 50.0}, PARTLY, accumulate=2)) != undisturbed[1]
+    assert (
+        digest(run(tmp_path, (3, 0), lambda model: {"textual": 50.0}, PARTLY, accumulate=2))
+        != undisturbed[1]
+    )
 
 
 @pytest.mark.parametrize("moment", ["dev", "last", "state"])
-def test_killed_at_the_end_of_an_epoch_it_tests_on_dev_once(tmp_path, undisturbed, moment, monkeypatch):
-    """The last step's state is there, but its epoch has not ended: it ends again, and the log says so once."""
+def test_killed_at_the_end_of_an_epoch_it_tests_on_dev_once(
+    tmp_path, undisturbed, moment, monkeypatch
+):
+    """The last step's state is there, but its epoch has not ended: it ends again, and the log says
+    so once.
+    """
     save, calls = _Run.save, []
 
     def cut(self, name):
@@ -192,7 +302,14 @@ def test_killed_at_the_end_of_an_epoch_it_tests_on_dev_once(tmp_path, undisturbe
     assert digest(model) == undisturbed[1] and files(tmp_path) == undisturbed[0]
 
 
-@pytest.mark.parametrize("tail", ['{"step": 3, "epo', '{"step": 3, "epoch": 0, "loss": 1.0}\n{"st', '{"step": 9, "epoch": 0, "dev": {}}\n'])
+@pytest.mark.parametrize(
+    "tail",
+    [
+        '{"step": 3, "epo',
+        '{"step": 3, "epoch": 0, "loss": 1.0}\n{"st',
+        '{"step": 9, "epoch": 0, "dev": {}}\n',
+    ],
+)
 def test_a_log_cut_off_by_a_kill_is_mended(tmp_path, undisturbed, tail):
     run(tmp_path, (2,), lambda model: {"textual": 50.0}, PARTLY, accumulate=2, save_every=2)
     with open(tmp_path / "log.jsonl", "a") as log:
@@ -209,11 +326,16 @@ def test_a_finished_run_stays_as_it_is(tmp_path, undisturbed):
 @pytest.mark.parametrize("change", ["config", "data", "backbone", "processes"])
 def test_another_run_in_the_folder_is_refused(tmp_path, change, monkeypatch):
     run(tmp_path, (2,))
-    model, its = make(epochs=2, **({"temperature": 0.5} if change == "config" else {})), data(**({"set": "other"} if change == "data" else {}))
+    model, its = (
+        make(epochs=2, **({"temperature": 0.5} if change == "config" else {})),
+        data(**({"set": "other"} if change == "data" else {})),
+    )
     if change == "backbone":
         model.backbone._identity = {"model": "another"}
     if change == "processes":
-        monkeypatch.setattr(_Run, "facts", lambda self, facts=_Run.facts: facts(self) | {"batches_a_step": 2})
+        monkeypatch.setattr(
+            _Run, "facts", lambda self, facts=_Run.facts: facts(self) | {"batches_a_step": 2}
+        )
     before = files(tmp_path)
     with pytest.raises(VwsdError, match="another configuration, backbone or data"):
         train(model, its, tmp_path)
@@ -227,7 +349,14 @@ def start(folder, *changes, launcher=()):
     """One run of the tiny model in processes of their own."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CI": "1"}
     command = [sys.executable, *launcher, str(Path(polclip_tiny.__file__)), str(folder), *changes]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, text=True)
+    return subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        text=True,
+    )
 
 
 def lines_of(folder):
@@ -238,18 +367,27 @@ def lines_of(folder):
 def test_killed_for_real_and_resumed_it_is_the_same_run(tmp_path):
     """SIGKILL at random moments between first and last step, twice; then to the end here."""
     its, steps = {"epochs": 12, "accumulate": 2}, 36
-    expected, dice = run(tmp_path / "undisturbed", dev=lambda model: {"textual": 50.0}, **its), random.Random()
+    expected, dice = (
+        run(tmp_path / "undisturbed", dev=lambda model: {"textual": 50.0}, **its),
+        random.Random(),
+    )
     for least in (3, 15):
         killed = start(tmp_path / "killed", *(f"{k}={v}" for k, v in its.items()))
         deadline = time.monotonic() + 120
-        while lines_of(tmp_path / "killed") < least and killed.poll() is None and time.monotonic() < deadline:
+        while (
+            lines_of(tmp_path / "killed") < least
+            and killed.poll() is None
+            and time.monotonic() < deadline
+        ):
             time.sleep(0.005)
         time.sleep(dice.uniform(0, 0.1))
         os.killpg(killed.pid, signal.SIGKILL)
         assert killed.wait() == -signal.SIGKILL, killed.stdout.read()
         assert least <= lines_of(tmp_path / "killed") < steps + 12
     model = run(tmp_path / "killed", dev=lambda model: {"textual": 50.0}, **its)
-    assert digest(model) == digest(expected) and files(tmp_path / "killed") == files(tmp_path / "undisturbed")
+    assert digest(model) == digest(expected) and files(tmp_path / "killed") == files(
+        tmp_path / "undisturbed"
+    )
 
 
 def free_port():
@@ -259,29 +397,56 @@ def free_port():
 
 
 def test_two_processes_do_what_one_does_that_accumulates_two(tmp_path):
-    """Also where one of the two has no pictures, and where losses are left out so that some parameters get no gradient."""
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1", "--master-port", str(free_port())]
-    two = start(tmp_path / "two", "epochs=2", 'losses=["w2s","isg"]', "partly=true", launcher=launcher)
-    one = run(tmp_path / "one", dev=lambda model: {"textual": 50.0}, batches=PARTLY, accumulate=2, losses=["w2s", "isg"])
+    """Also where one of the two has no pictures, and where losses are left out so that some
+    parameters get no gradient.
+    """
+    launcher = [
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-addr",
+        "127.0.0.1",
+        "--master-port",
+        str(free_port()),
+    ]
+    two = start(
+        tmp_path / "two", "epochs=2", 'losses=["w2s","isg"]', "partly=true", launcher=launcher
+    )
+    one = run(
+        tmp_path / "one",
+        dev=lambda model: {"textual": 50.0},
+        batches=PARTLY,
+        accumulate=2,
+        losses=["w2s", "isg"],
+    )
     said, _ = two.communicate(timeout=120)
     assert two.returncode == 0, said[-3000:]
     ours, theirs = read_log(tmp_path / "one"), read_log(tmp_path / "two")
-    assert len(theirs[0]) == 6 and [line.keys() for line in ours[0]] == [line.keys() for line in theirs[0]]
+    assert len(theirs[0]) == 6 and [line.keys() for line in ours[0]] == [
+        line.keys() for line in theirs[0]
+    ]
     for a, b in zip(ours[0] + ours[1], theirs[0] + theirs[1]):
-        assert {k: v for k, v in b.items() if k != "dev"} == pytest.approx({k: v for k, v in a.items() if k != "dev"}, abs=1e-5)
+        assert {k: v for k, v in b.items() if k != "dev"} == pytest.approx(
+            {k: v for k, v in a.items() if k != "dev"}, abs=1e-5
+        )
     _, about, tensors = read_checkpoint(tmp_path / "two" / "last.safetensors")
     mine = own_tensors(one)
-    assert tensors.keys() == {f"model/{name}" for name in mine} and about["facts"]["batches_a_step"] == 2
+    assert (
+        tensors.keys() == {f"model/{name}" for name in mine}
+        and about["facts"]["batches_a_step"] == 2
+    )
     assert max((tensors[f"model/{name}"] - p).abs().max().item() for name, p in mine.items()) < 1e-5
 
 
-# ---------------------------------------------------------------- losses that are no numbers, overfitting, precision
+# ---------------------------------------------------------------- losses that are no numbers,
+# overfitting, precision
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])
 def test_no_number_is_refused_before_the_step_and_the_last_state_kept(tmp_path, where):
     model = make(epochs=2)
-    run(tmp_path, (4,))                                                               # stopped before the fourth is saved
+    run(tmp_path, (4,))  # stopped before the fourth is saved
     before, good = files(tmp_path), digest(run(tmp_path / "same", (3,)))
 
     def poisoned(names):
@@ -299,7 +464,9 @@ def test_no_number_is_refused_before_the_step_and_the_last_state_kept(tmp_path, 
 
 
 def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
-    """A step may leave such weights behind although its loss and gradient were numbers; the last good files stay."""
+    """A step may leave such weights behind although its loss and gradient were numbers; the last
+    good files stay.
+    """
     run(tmp_path, (3,))
     before = files(tmp_path)
     model = make(epochs=2)
@@ -329,19 +496,40 @@ def test_a_state_that_cannot_be_gone_on_from_is_named(tmp_path, harm):
         del about["in_epoch"]
         header["about"] = json.dumps(about)
     save_file(tensors, path, header)
-    with pytest.raises(VwsdError, match={"nan": "weights are not numbers", "moment": "lacks numbers of to_text.bias", "where": "does not say where the run stands"}[harm]):
+    with pytest.raises(
+        VwsdError,
+        match={
+            "nan": "weights are not numbers",
+            "moment": "lacks numbers of to_text.bias",
+            "where": "does not say where the run stands",
+        }[harm],
+    ):
         run(tmp_path)
 
 
 def test_a_tiny_run_overfits_to_the_floor(tmp_path):
-    """Four senses with a picture each: at a low temperature the floor can be reached in any geometry."""
-    records = [Record(f"r{i}", "en", ("the", word, "bat"), (2, 2), tuple(Candidate(w, f"{w} thing", (w,)) for w in (word, other)), (word,))
-               for i, (word, other) in enumerate([("mammal", "club"), ("fly", "hit")])]
+    """Four senses with a picture each: at a low temperature the floor can be reached in any
+    geometry.
+    """
+    records = [
+        Record(
+            f"r{i}",
+            "en",
+            ("the", word, "bat"),
+            (2, 2),
+            tuple(Candidate(w, f"{w} thing", (w,)) for w in (word, other)),
+            (word,),
+        )
+        for i, (word, other) in enumerate([("mammal", "club"), ("fly", "hit")])
+    ]
     model = make(epochs=40, rate=3e-3, temperature=0.05, ema=0.5, open_text=2, weight_decay=0.0)
     train(model, data([records]), tmp_path, save_every=0)
     steps, floor = read_log(tmp_path)[0], losses.floor(4, 1, 0.05)
     assert {name: steps[-1][name] for name in LOSSES} == pytest.approx(floor, abs=0.02)
-    assert all(steps[0][name] > floor[name] + 0.5 for name in LOSSES) and steps[-1]["textual"] == steps[-1]["visual"] == 1
+    assert (
+        all(steps[0][name] > floor[name] + 0.5 for name in LOSSES)
+        and steps[-1]["textual"] == steps[-1]["visual"] == 1
+    )
 
 
 @pytest.fixture
@@ -359,10 +547,13 @@ def test_bf16_trains_and_keeps_single_precision_weights(tmp_path, fresh_accelera
     rough, exact = read_log(tmp_path)[0], None
     assert all(p.dtype == torch.float32 for p in model.parameters()) and len(rough) == 10
     from accelerate.state import AcceleratorState
+
     AcceleratorState._reset_state(reset_partial_state=True)
     run(tmp_path / "exact")
     exact = read_log(tmp_path / "exact")[0]
-    assert [a["loss"] for a in rough] == pytest.approx([b["loss"] for b in exact], rel=0.05) and rough[0]["loss"] != exact[0]["loss"]
+    assert [a["loss"] for a in rough] == pytest.approx(
+        [b["loss"] for b in exact], rel=0.05
+    ) and rough[0]["loss"] != exact[0]["loss"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="half precision is there on a GPU")
@@ -379,7 +570,10 @@ def test_the_best_epoch_on_dev_is_kept(tmp_path, scores, best):
     dev, given = dev_scores(scores)
     model = run(tmp_path, dev=dev, epochs=3)
     config, about, tensors = read_checkpoint(tmp_path / "best.safetensors")
-    assert about["best"] == {"epoch": best, "dev": {"textual": float(scores[best]), "visual": 1.0}} and about["step"] == 5 * (best + 1)
+    assert about["best"] == {
+        "epoch": best,
+        "dev": {"textual": float(scores[best]), "visual": 1.0},
+    } and about["step"] == 5 * (best + 1)
     assert digest(model) == given[-1] and model.training
     kept = make(epochs=3)
     put(kept, tensors, "best")
@@ -401,7 +595,11 @@ def test_damaged_checkpoints_are_refused(tmp_path, harm):
     elif harm == "header":
         save_file({"x": torch.zeros(1)}, path, {"config": json.dumps({"colour": 1}), "about": "{}"})
     else:
-        path.write_bytes({"cut": whole[:len(whole) // 2], "noise": b"\xff" * 64 + whole[64:], "empty": b""}[harm])
+        path.write_bytes(
+            {"cut": whole[: len(whole) // 2], "noise": b"\xff" * 64 + whole[64:], "empty": b""}[
+                harm
+            ]
+        )
     with pytest.raises(VwsdError, match="not a whole checkpoint") as e:
         run(tmp_path)
     assert "Copy it again" in e.value.remedy and str(path) in str(e.value)
@@ -409,12 +607,20 @@ def test_damaged_checkpoints_are_refused(tmp_path, harm):
 
 def test_a_checkpoint_goes_back_into_its_own_model_alone(tmp_path, monkeypatch):
     weights = {"seed": 1}
-    monkeypatch.setattr("vwsdlib.polclip.model.load_backbone", lambda config: polclip_tiny.backbone(config, **weights))
+    monkeypatch.setattr(
+        "vwsdlib.polclip.model.load_backbone",
+        lambda config: polclip_tiny.backbone(config, **weights),
+    )
     config = make_config("paper", **polclip_tiny.SMALL, epochs=1)
     model = polclip_tiny.PolClip(config)
     train(model, data(), tmp_path, save_every=0)
     loaded, about = load_polclip(tmp_path / "last.safetensors")
-    assert digest(loaded) == digest(model) and loaded.config == config and not loaded.training and about["step"] == 5
+    assert (
+        digest(loaded) == digest(model)
+        and loaded.config == config
+        and not loaded.training
+        and about["step"] == 5
+    )
     with pytest.raises(VwsdError, match="made for another model"):
         put(make(former_layers=2), read_checkpoint(tmp_path / "last.safetensors")[2])
     with pytest.raises(VwsdError, match="no such checkpoint"):

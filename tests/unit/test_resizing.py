@@ -8,7 +8,9 @@ from PIL.Image import Resampling
 from vwsdlib.data import pictures
 from vwsdlib.data.pictures import Square
 
-resizing = pytest.importorskip("vwsdlib.data.resizing", reason="numba is not installed: Pillow does all resizing")
+resizing = pytest.importorskip(
+    "vwsdlib.data.resizing", reason="numba is not installed: Pillow does all resizing"
+)
 FILTERS = (Resampling.BICUBIC, Resampling.BILINEAR)
 
 
@@ -19,9 +21,18 @@ def noise(seed, width, height):
 
 
 def pairs():
-    """(old size, new size) that suit: smaller and larger, one side kept, single pixels, more rows than are summed at once."""
+    """(old size, new size) that suit: smaller and larger, one side kept, single pixels, more rows
+    than are summed at once.
+    """
     rng = np.random.default_rng(0)
-    yield from [((1, 1), (7, 7)), ((64, 64), (64, 64)), ((65, 64), (65, 31)), ((999, 130), (224, 224)), ((129, 129), (224, 224)), ((480, 480), (1, 1))]
+    yield from [
+        ((1, 1), (7, 7)),
+        ((64, 64), (64, 64)),
+        ((65, 64), (65, 31)),
+        ((999, 130), (224, 224)),
+        ((129, 129), (224, 224)),
+        ((480, 480), (1, 1)),
+    ]
     for _ in range(120):
         height, width = sorted(rng.integers(1, 700, 2).tolist())
         side = int(rng.integers(1, 400))
@@ -35,7 +46,10 @@ def test_pixels_are_those_of_pillow(resample):
     for seed, (old, new) in enumerate(pairs()):
         if resizing.suits(old, new, resample):
             pixels, done = noise(seed, *old), done + 1
-            assert np.array_equal(resizing.resize(pixels, new, resample), np.asarray(Image.fromarray(pixels).resize(new, resample))), (old, new)
+            assert np.array_equal(
+                resizing.resize(pixels, new, resample),
+                np.asarray(Image.fromarray(pixels).resize(new, resample)),
+            ), (old, new)
     assert done > 150
 
 
@@ -54,18 +68,30 @@ def test_fewer_bits_are_other_pixels(monkeypatch):
 
 
 def test_what_pillow_may_do_in_another_order_is_left_to_it():
-    assert resizing.suits((300, 200), (224, 224), Resampling.BICUBIC) and resizing.suits((300, 300), (224, 224), Resampling.BILINEAR)
+    assert resizing.suits((300, 200), (224, 224), Resampling.BICUBIC) and resizing.suits(
+        (300, 300), (224, 224), Resampling.BILINEAR
+    )
     for old, new in (((200, 300), (224, 224)), ((300, 200), (300, 20)), ((4000, 3000), (224, 224))):
         assert not resizing.suits(old, new, Resampling.BICUBIC)
     assert not resizing.suits((300, 200), (224, 224), Resampling.LANCZOS)
 
 
-@pytest.mark.parametrize("square", [Square(224), Square(224, 224), Square(64, 96), Square(352, 0, Resampling.BILINEAR)])
+@pytest.mark.parametrize(
+    "square", [Square(224), Square(224, 224), Square(64, 96), Square(352, 0, Resampling.BILINEAR)]
+)
 def test_squares_are_the_same_without_numba(square, monkeypatch):
-    images = [Image.fromarray(noise(seed, *size)) for seed, size in enumerate([(500, 400), (400, 500), (97, 97), (1300, 200), (224, 224), (64, 64)])]
+    images = [
+        Image.fromarray(noise(seed, *size))
+        for seed, size in enumerate(
+            [(500, 400), (400, 500), (97, 97), (1300, 200), (224, 224), (64, 64)]
+        )
+    ]
     found = [square(image) for image in images]
     monkeypatch.setattr(pictures, "resizing", lambda: None)
-    assert all(made.shape == (square.side, square.side, 3) and np.array_equal(made, square(image)) for made, image in zip(found, images))
+    assert all(
+        made.shape == (square.side, square.side, 3) and np.array_equal(made, square(image))
+        for made, image in zip(found, images)
+    )
 
 
 def test_a_pillow_that_counts_otherwise_does_it_itself(monkeypatch):

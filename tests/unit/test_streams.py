@@ -1,4 +1,6 @@
-"""Encoding spread over threads, processes and machines gives the vectors of one process, bit for bit."""
+"""Encoding spread over threads, processes and machines gives the vectors of one process, bit for
+bit.
+"""
 
 import json
 import os
@@ -35,14 +37,21 @@ def place(tmp_path_factory):
     rng = np.random.default_rng(0)
     for i in range(90):
         pixels = rng.integers(0, 256, (*rng.integers(8, 30, 2), 3), dtype=np.uint8)
-        Image.fromarray(pixels).resize(tuple(rng.integers(60, 700, 2).tolist())).save(folder / "images" / f"{i}.{'png' if i % 10 == 0 else 'jpg'}")
+        Image.fromarray(pixels).resize(tuple(rng.integers(60, 700, 2).tolist())).save(
+            folder / "images" / f"{i}.{'png' if i % 10 == 0 else 'jpg'}"
+        )
     return folder
 
 
 @pytest.fixture
 def environment(place, tmp_path, monkeypatch):
     """As `vwsd encode` finds it, with a cache of its own."""
-    for name, value in (("VWSD_MODELS", place / "models"), ("VWSD_CACHE", tmp_path / "cache"), ("CI", "1"), ("PYTHONPATH", PACKAGE.parent)):
+    for name, value in (
+        ("VWSD_MODELS", place / "models"),
+        ("VWSD_CACHE", tmp_path / "cache"),
+        ("CI", "1"),
+        ("PYTHONPATH", PACKAGE.parent),
+    ):
         monkeypatch.setenv(name, str(value))
     return tmp_path
 
@@ -56,25 +65,50 @@ def rows_of(place, folder=None):
 
 def store_key(path):
     from vwsdlib.encoders.store import _file_key
+
     return _file_key(path).key
 
 
 def torchrun(place, processes):
-    return subprocess.Popen([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m", "vwsdlib.cli", "encode",
-                             str(place / "images"), "--encoder", "clip-vit-b32"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            str(processes),
+            "-m",
+            "vwsdlib.cli",
+            "encode",
+            str(place / "images"),
+            "--encoder",
+            "clip-vit-b32",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def test_two_processes_of_torchrun_write_what_one_would(place, environment):
     run = torchrun(place, 2)
     said = run.communicate(timeout=120)[0]
-    assert run.returncode == 0 and "process 1 of 2: 45 pictures, 45 of them encoded now" in said and "process 2 of 2: 45 pictures" in said, said
+    assert (
+        run.returncode == 0
+        and "process 1 of 2: 45 pictures, 45 of them encoded now" in said
+        and "process 2 of 2: 45 pictures" in said
+    ), said
     rows, missing = rows_of(place)
     assert missing == 0 and np.array_equal(rows, rows_of(place, environment / "alone")[0])
     assert len(list((environment / "cache" / "vectors").glob("clip-vit-b32-*/*.keys"))) == 2
 
 
 def test_killed_processes_resume_whoever_goes_on(place, environment):
-    last = [place / "images" / name for name in ("44z.png", "99z.png")]       # the last of each process's share takes a second to decode
+    last = [
+        place / "images" / name for name in ("44z.png", "99z.png")
+    ]  # the last of each process's share takes a second to decode
     for path in last:
         Image.new("RGB", (9000, 9000), "navy").save(path)
     run = torchrun(place, 2)
@@ -83,16 +117,19 @@ def test_killed_processes_resume_whoever_goes_on(place, environment):
         if any(p.stat().st_size for p in shards.glob("clip-vit-b32-*/*.keys")):
             break
         time.sleep(0.05)
-    family = [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]       # the processes of torchrun would outlive it
+    family = [
+        psutil.Process(run.pid),
+        *psutil.Process(run.pid).children(recursive=True),
+    ]  # the processes of torchrun would outlive it
     for process in family:
         process.kill()
     psutil.wait_procs(family, timeout=30)
     kept = sum(len(np.fromfile(p, np.uint8)) // 36 for p in shards.glob("clip-vit-b32-*/*.keys"))
-    rows, _ = rows_of(place)                                                   # one process goes on
+    rows, _ = rows_of(place)  # one process goes on
     alone, _ = rows_of(place, environment / "alone")
     for path in last:
         path.unlink()
-    assert 0 < kept < 91 and np.array_equal(rows, alone)                       # 91: the two navy pictures are one
+    assert 0 < kept < 91 and np.array_equal(rows, alone)  # 91: the two navy pictures are one
 
 
 def test_batches_come_in_order_side_by_side_with_one_thread_each():
@@ -104,7 +141,11 @@ def test_batches_come_in_order_side_by_side_with_one_thread_each():
         return i
 
     assert list(side_by_side(work, range(20), 3)) == list(range(20))
-    assert len(seen) == 3 and {threads for _, threads in seen} == {1} and torch.get_num_threads() == before
+    assert (
+        len(seen) == 3
+        and {threads for _, threads in seen} == {1}
+        and torch.get_num_threads() == before
+    )
 
 
 def test_few_batches_wait_and_a_failure_reaches_the_caller():
@@ -124,7 +165,13 @@ def test_few_batches_wait_and_a_failure_reaches_the_caller():
 def test_things_on_demand_are_made_when_asked_for():
     asked = []
     things = OnDemand(lambda i: asked.append(i) or 10 * i, 5)
-    assert len(things) == 5 and asked == [] and things[1:3] == [10, 20] and things[-1] == 40 and asked == [1, 2, 4]
+    assert (
+        len(things) == 5
+        and asked == []
+        and things[1:3] == [10, 20]
+        and things[-1] == 40
+        and asked == [1, 2, 4]
+    )
     assert list(things) == [0, 10, 20, 30, 40]
     with pytest.raises(IndexError):
         things[5]
@@ -145,8 +192,17 @@ usual = (faults(), faults())[1]
 keep_memory(), keep_memory(), faults()
 print(usual, faults())
 """
-    usual, kept = map(int, subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent).stdout.split())
-    assert kept <= usual / 20     # both may be none, where something holds the top of the heap
+    usual, kept = map(
+        int,
+        subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=PACKAGE.parent,
+        ).stdout.split(),
+    )
+    assert kept <= usual / 20  # both may be none, where something holds the top of the heap
 
 
 def test_cores_are_shared_among_the_processes_of_a_machine(monkeypatch):
@@ -159,25 +215,47 @@ def test_rows_of_other_types_and_keys_of_no_row(tmp_path):
     rows, keys = Rows(tmp_path / "r", 3, np.float16), [bytes([i]) * 32 for i in range(5)]
     rows.append(keys[:4], np.arange(12).reshape(4, 3))
     assert rows.missing([*keys, keys[0]]) == keys[4:]
-    assert np.array_equal(rows.take([keys[2], keys[0], keys[2]]), np.array([[6, 7, 8], [0, 1, 2], [6, 7, 8]], np.float16))
+    assert np.array_equal(
+        rows.take([keys[2], keys[0], keys[2]]),
+        np.array([[6, 7, 8], [0, 1, 2], [6, 7, 8]], np.float16),
+    )
     assert rows.take([]).shape == (0, 3)
 
 
-def test_encode_measures_the_drift_of_a_variant_and_goes_on_where_it_was(place, environment, capsys):
-    arguments = ["encode", str(place / "images"), "--encoder", "clip-vit-b32@bf16-draft", "--drift", "8", "--json"]
+def test_encode_measures_the_drift_of_a_variant_and_goes_on_where_it_was(
+    place, environment, capsys
+):
+    arguments = [
+        "encode",
+        str(place / "images"),
+        "--encoder",
+        "clip-vit-b32@bf16-draft",
+        "--drift",
+        "8",
+        "--json",
+    ]
     assert main(arguments) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["pictures"] == found["encoded"] == 90 and found["drift"]["n"] == 8
-    assert 0.9 < found["drift"]["lowest_cosine"] <= found["drift"]["mean_cosine"] < 1 and 1e-4 < found["drift"]["largest_difference"] < 0.5
+    assert (
+        0.9 < found["drift"]["lowest_cosine"] <= found["drift"]["mean_cosine"] < 1
+        and 1e-4 < found["drift"]["largest_difference"] < 0.5
+    )
     assert main(arguments) == 0 and json.loads(capsys.readouterr().out)["encoded"] == 0
 
 
 def test_encode_names_what_it_cannot_take(environment, capsys):
     (environment / "empty").mkdir()
     (environment / "empty" / "notes.txt").write_text("no picture")
-    assert main(["encode", str(environment / "empty"), "--encoder", "clip-vit-b32"]) == 2 and "there are no pictures" in capsys.readouterr().err
+    assert (
+        main(["encode", str(environment / "empty"), "--encoder", "clip-vit-b32"]) == 2
+        and "there are no pictures" in capsys.readouterr().err
+    )
     (environment / "empty" / "a.jpg").write_text("no picture either")
-    assert main(["encode", str(environment / "empty"), "--encoder", "clip-vit-b32"]) == 2 and "a.jpg" in capsys.readouterr().err
+    assert (
+        main(["encode", str(environment / "empty"), "--encoder", "clip-vit-b32"]) == 2
+        and "a.jpg" in capsys.readouterr().err
+    )
 
 
 class Dying(Square):
@@ -217,11 +295,16 @@ for made in squares(paths, Square(700), 1):
 def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     path = tmp_path / "a.png"
     Image.new("RGB", (50, 50)).save(path)
-    run = subprocess.Popen([sys.executable, "-c", KILLED, *[str(path)] * 60], stdout=subprocess.PIPE, text=True, cwd=PACKAGE.parent)
+    run = subprocess.Popen(
+        [sys.executable, "-c", KILLED, *[str(path)] * 60],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=PACKAGE.parent,
+    )
     assert run.stdout.readline() == "one\n"
     workers = psutil.Process(run.pid).children(recursive=True)
     assert len(workers) >= 2
-    run.kill()                                                                 # the parent alone, as the system does it
+    run.kill()  # the parent alone, as the system does it
     run.wait()
     _, alive = psutil.wait_procs(workers, timeout=10)
     for process in alive:
@@ -229,9 +312,23 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     assert alive == []
 
 
-@pytest.mark.parametrize("rank, world, said", [
-    ("x", "2", "RANK is 'x'"), ("0", "0", "WORLD_SIZE is '0'"), ("-1", "2", "RANK is '-1'"), ("2", "2", "counted from 0"), ("1", "", "WORLD_SIZE is ''"), ("１", "2", "RANK is")])
-def test_odd_numbers_of_processes_are_named(place, environment, monkeypatch, capsys, rank, world, said):
+@pytest.mark.parametrize(
+    "rank, world, said",
+    [
+        ("x", "2", "RANK is 'x'"),
+        ("0", "0", "WORLD_SIZE is '0'"),
+        ("-1", "2", "RANK is '-1'"),
+        ("2", "2", "counted from 0"),
+        ("1", "", "WORLD_SIZE is ''"),
+        ("１", "2", "RANK is"),
+    ],
+)
+def test_odd_numbers_of_processes_are_named(
+    place, environment, monkeypatch, capsys, rank, world, said
+):
     monkeypatch.setenv("RANK", rank)
     monkeypatch.setenv("WORLD_SIZE", world)
-    assert main(["encode", str(place / "images"), "--encoder", "random"]) == 2 and said in capsys.readouterr().err
+    assert (
+        main(["encode", str(place / "images"), "--encoder", "random"]) == 2
+        and said in capsys.readouterr().err
+    )

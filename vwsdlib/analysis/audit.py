@@ -1,7 +1,9 @@
-"""The audit nobody publishes: how far one gets on a set without reading the text or looking at a pixel.
+"""The audit nobody publishes: how far one gets on a set without reading the text or looking at a
+pixel.
 
-Frequency is counted over the file's own candidate slots. Where a rule leaves ties, its hit@1 is the expected one under a
-uniform choice among them. A set at chance under every rule has no such shortcut; SemEval's silver train set has a large one.
+Frequency is counted over the file's own candidate slots. Where a rule leaves ties, its hit@1 is the
+expected one under a uniform choice among them. A set at chance under every rule has no such
+shortcut; SemEval's silver train set has a large one.
 """
 
 from __future__ import annotations
@@ -22,22 +24,23 @@ def slot_counts(items: Sequence[Item]) -> Counter[str]:
 
 
 def expected_hits(item: Item, values: Sequence[float]) -> float:
-    """Chance that a rule which takes the highest of `values` [c], guessing among ties, takes the gold: 0 to 1."""
+    """Chance that a rule which takes the highest of `values` [c], guessing among ties, takes the
+    gold: 0 to 1.
+    """
     best = max(values)
     tied = [v == best for v in values]
     return tied[item.gold_index] / sum(tied)
 
 
-RULES = {
-    "rarest": lambda count: -count,
-    "most_frequent": lambda count: count,
-}
+RULES = {"rarest": lambda count: -count, "most_frequent": lambda count: count}
 
 
 def rule_hits(items: Sequence[Item], rule: str) -> np.ndarray:
     """Expected hit of a no-text rule for each item: [n] floats in 0 to 1."""
     counts, value = slot_counts(items), RULES[rule]
-    return np.array([expected_hits(item, [value(counts[c]) for c in item.candidates]) for item in items])
+    return np.array(
+        [expected_hits(item, [value(counts[c]) for c in item.candidates]) for item in items]
+    )
 
 
 def gold_as_distractor(items: Sequence[Item]) -> int:
@@ -49,10 +52,11 @@ def gold_as_distractor(items: Sequence[Item]) -> int:
 def audit(items: Sequence[Item]) -> dict:
     """All no-text figures of a set with gold.
 
-    Returns `n`, `chance`, `rarest`, `most_frequent` (hit@1 in percent), `gold_as_distractor` (slots), `position_counts` (gold at
-    candidate 1 to 10), `images`, `targets` (distinct), `p_gold_once` / `p_gold_repeated` (share of golds, in percent, among slots
-    whose image occurs once / more often; None where there is none) and `intervals` (95 %, in percent). Raises VwsdError where
-    there is no item, or one without gold.
+    Returns `n`, `chance`, `rarest`, `most_frequent` (hit@1 in percent), `gold_as_distractor`
+    (slots), `position_counts` (gold at candidate 1 to 10), `images`, `targets` (distinct),
+    `p_gold_once` / `p_gold_repeated` (share of golds, in percent, among slots whose image occurs
+    once / more often; None where there is none) and `intervals` (95 %, in percent). Raises
+    VwsdError where there is no item, or one without gold.
     """
     if not items:
         raise VwsdError("there are no items to audit", remedy="Give a set with at least one item.")
@@ -68,8 +72,13 @@ def audit(items: Sequence[Item]) -> dict:
         "images": len(counts),
         "targets": len({item.target for item in items}),
         "p_gold_once": _share_of_gold(items, [counts[c] == 1 for i in items for c in i.candidates]),
-        "p_gold_repeated": _share_of_gold(items, [counts[c] > 1 for i in items for c in i.candidates]),
-        "intervals": {"chance": chance_interval(n, CANDIDATES), **{rule: wilson(k, n) for rule, k in hits.items()}},
+        "p_gold_repeated": _share_of_gold(
+            items, [counts[c] > 1 for i in items for c in i.candidates]
+        ),
+        "intervals": {
+            "chance": chance_interval(n, CANDIDATES),
+            **{rule: wilson(k, n) for rule, k in hits.items()},
+        },
     }
 
 

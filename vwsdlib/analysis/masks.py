@@ -1,7 +1,8 @@
 """Scores that do use the segmentation decoder, and the study's claim about masks as a measurement.
 
-A segmenter gives a mask of logits for a picture and a text. `STATISTICS` turn a mask into one number; ten numbers are a ranking.
-The study (Comito 2024) scored CLIPSeg without its decoder; whether the decoder helps is measured here.
+A segmenter gives a mask of logits for a picture and a text. `STATISTICS` turn a mask into one
+number; ten numbers are a ranking. The study (Comito 2024) scored CLIPSeg without its decoder;
+whether the decoder helps is measured here.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ BOOTSTRAP = 2_000
 
 STATISTICS = {
     "prob_mean": "mean of probabilities",
-    "prob_max": "largest probability",   # ranks like the largest logit
+    "prob_max": "largest probability",  # ranks like the largest logit
     "prob_top": "mean of the top 5 % (probabilities)",
     "prob_area": "share of places above 0.5",
     "logit_mean": "mean of logits",
@@ -38,12 +39,23 @@ STATISTICS = {
 
 
 def mask_statistics(logits: np.ndarray) -> list[float]:
-    """The numbers of STATISTICS, in order, of one mask of logits [s, s]; probabilities rise with logits, so one partition serves both tops."""
+    """The numbers of STATISTICS, in order, of one mask of logits [s, s]; probabilities rise with
+    logits, so one partition serves both tops.
+    """
     count = max(1, round(TOP * logits.size))
     top = np.partition(logits, -count, axis=None)[-count:]
     p = sigmoid(logits)
-    return [float(x) for x in (p.mean(dtype=np.float64), p.max(), sigmoid(top).mean(dtype=np.float64), (logits > 0).mean(),
-                               logits.mean(dtype=np.float64), top.mean(dtype=np.float64))]
+    return [
+        float(x)
+        for x in (
+            p.mean(dtype=np.float64),
+            p.max(),
+            sigmoid(top).mean(dtype=np.float64),
+            (logits > 0).mean(),
+            logits.mean(dtype=np.float64),
+            top.mean(dtype=np.float64),
+        )
+    ]
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -52,7 +64,9 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 class MaskStore(VectorStore):
-    """STATISTICS of masks on disk, by picture and text, computed where they are missing; a killed run resumes."""
+    """STATISTICS of masks on disk, by picture and text, computed where they are missing; a killed
+    run resumes.
+    """
 
     dim = len(STATISTICS)
 
@@ -61,9 +75,14 @@ class MaskStore(VectorStore):
         self.segmenter = segmenter
 
     def statistics(self, pairs: Sequence[tuple[Path, str]]) -> np.ndarray:
-        """(picture file, text) pairs -> [n, len(STATISTICS)] float32; each picture goes through the network once a call."""
+        """(picture file, text) pairs -> [n, len(STATISTICS)] float32; each picture goes through the
+        network once a call.
+        """
         hashes = self.digests([path for path, _ in pairs])
-        keys = [row_key("mask", f"{digest}:{sha256_bytes(text.encode())}") for digest, (_, text) in zip(hashes, pairs)]
+        keys = [
+            row_key("mask", f"{digest}:{sha256_bytes(text.encode())}")
+            for digest, (_, text) in zip(hashes, pairs)
+        ]
         return self._filled(keys, dict(zip(keys, pairs)), self._measured, "masks")
 
     def _measured(self, missing: dict[bytes, tuple[Path, str]]) -> Iterator[Batch]:
@@ -73,7 +92,9 @@ class MaskStore(VectorStore):
             its[path][text] = key
         if hasattr(self.segmenter, "read"):
             self.segmenter.read([text for _, text in missing.values()])
-        yield from side_by_side(self._measure_picture, its.items(), getattr(self.segmenter, "workers", 1))
+        yield from side_by_side(
+            self._measure_picture, its.items(), getattr(self.segmenter, "workers", 1)
+        )
 
     def _measure_picture(self, its: tuple[Path, dict[str, bytes]]) -> Batch:
         path, texts = its
@@ -93,10 +114,18 @@ class _AsEncoder:
         return {**self._segmenter.identity(), "statistics": [*STATISTICS], "top": TOP}
 
 
-def mask_scores(data: VwsdSet, store: MaskStore, texts: Sequence[str], further: Sequence[tuple[Path, str]] = ()) -> dict[str, np.ndarray]:
-    """STATISTICS name -> scores [n, 10] of each item's text over its ten pictures; `further` pairs are stored while their pictures are looked at."""
+def mask_scores(
+    data: VwsdSet, store: MaskStore, texts: Sequence[str], further: Sequence[tuple[Path, str]] = ()
+) -> dict[str, np.ndarray]:
+    """STATISTICS name -> scores [n, 10] of each item's text over its ten pictures; `further` pairs
+    are stored while their pictures are looked at.
+    """
     pairs = [(data.path(c), text) for item, text in zip(data.items, texts) for c in item.candidates]
-    found = store.statistics([*pairs, *further])[:len(pairs)].astype(np.float64).reshape(len(data.items), -1, len(STATISTICS))  # [n, 10, s]
+    found = (
+        store.statistics([*pairs, *further])[: len(pairs)]
+        .astype(np.float64)
+        .reshape(len(data.items), -1, len(STATISTICS))
+    )  # [n, 10, s]
     return {name: found[..., i] for i, name in enumerate(STATISTICS)}
 
 
@@ -109,13 +138,17 @@ def standardise(scores: np.ndarray) -> np.ndarray:
 
 
 def mix(cosine: np.ndarray, mask: np.ndarray, weight: float) -> np.ndarray:
-    """(1 - weight) * cosine + weight * mask, each standardised within the item: [n, 10]; VwsdError where one is no number."""
+    """(1 - weight) * cosine + weight * mask, each standardised within the item: [n, 10]; VwsdError
+    where one is no number.
+    """
     mixed = (1 - weight) * standardise(cosine) + weight * standardise(mask)
     return all_numbers(mixed, "mixture of cosine and mask")
 
 
 def choose_weight(cosine: np.ndarray, mask: np.ndarray, gold: Sequence[int]) -> tuple[float, float]:
-    """(weight of WEIGHTS with the best MRR on these items, that MRR in percent); the smaller of equals. For dev items only. cosine, mask: [n, 10]."""
+    """(weight of WEIGHTS with the best MRR on these items, that MRR in percent); the smaller of
+    equals. For dev items only. cosine, mask: [n, 10].
+    """
     found = [(mrr(gold_ranks(mix(cosine, mask, w), gold)), -w) for w in WEIGHTS]
     best, negative = max(found)
     return -negative, best
@@ -124,16 +157,21 @@ def choose_weight(cosine: np.ndarray, mask: np.ndarray, gold: Sequence[int]) -> 
 def shared_target_pairs(data: VwsdSet) -> list[tuple[Item, Item]]:
     """All ordered pairs (item, other) of one target whose phrases mean different things.
 
-    Phrases mean different things when their golds do: another sense where an answer key says (EmojiWSD), else another image and
-    another phrase.
+    Phrases mean different things when their golds do: another sense where an answer key says
+    (EmojiWSD), else another image and another phrase.
     """
     shown = key(data.images)
     meaning = {item.id: shown.get(item.gold, {}).get("sense", item.gold) for item in data.items}
     by_target = defaultdict(list)
     for item in data.items:
         by_target[normalise(item.target)].append(item)
-    return [(a, b) for group in by_target.values() for a in group for b in group
-            if meaning[a.id] != meaning[b.id] and normalise(a.phrase) != normalise(b.phrase)]
+    return [
+        (a, b)
+        for group in by_target.values()
+        for a in group
+        for b in group
+        if meaning[a.id] != meaning[b.id] and normalise(a.phrase) != normalise(b.phrase)
+    ]
 
 
 def foreign_pairs(data: VwsdSet) -> list[tuple[Path, str]]:
@@ -142,52 +180,99 @@ def foreign_pairs(data: VwsdSet) -> list[tuple[Path, str]]:
 
 
 def mask_contrasts(data: VwsdSet, store: MaskStore, vectors: VectorStore) -> list[dict]:
-    """A record a pair of `shared_target_pairs`: the item's gold picture under its own phrase and under the other's.
+    """A record a pair of `shared_target_pairs`: the item's gold picture under its own phrase and
+    under the other's.
 
-    `own`, `foreign`: mean of the mask's probabilities; `own_cosine`, `foreign_cosine`: cosines of the dual encoder, the control.
+    `own`, `foreign`: mean of the mask's probabilities; `own_cosine`, `foreign_cosine`: cosines of
+    the dual encoder, the control.
     """
     pairs = shared_target_pairs(data)
     if not pairs:
         return []
     golds = vectors.images([data.path(a.gold) for a, _ in pairs]).astype(np.float64)  # [p, d]
-    cosines = [(golds * vectors.texts([pair[i].phrase for pair in pairs])).sum(1) for i in (0, 1)]  # [p] each
+    cosines = [
+        (golds * vectors.texts([pair[i].phrase for pair in pairs])).sum(1) for i in (0, 1)
+    ]  # [p] each
     own = store.statistics([(data.path(a.gold), a.phrase) for a, _ in pairs])
     other = store.statistics(foreign_pairs(data))
-    return [{"id": a.id, "other": b.id, "target": normalise(a.target), "own": float(x[0]), "foreign": float(y[0]), "own_cosine": float(u), "foreign_cosine": float(v)}
-            for (a, b), x, y, u, v in zip(pairs, own, other, *cosines)]
+    return [
+        {
+            "id": a.id,
+            "other": b.id,
+            "target": normalise(a.target),
+            "own": float(x[0]),
+            "foreign": float(y[0]),
+            "own_cosine": float(u),
+            "foreign_cosine": float(v),
+        }
+        for (a, b), x, y, u, v in zip(pairs, own, other, *cosines)
+    ]
 
 
-def association(values: Sequence[float], right: Sequence[bool], groups: Sequence[str], seed: int = 0) -> dict:
-    """How far `values` [n] go with being right [n]: area under the ROC curve (0.5: not at all) and point-biserial correlation.
+def association(
+    values: Sequence[float], right: Sequence[bool], groups: Sequence[str], seed: int = 0
+) -> dict:
+    """How far `values` [n] go with being right [n]: area under the ROC curve (0.5: not at all) and
+    point-biserial correlation.
 
-    95 % intervals by bootstrap over groups (targets), because items of a target share pairs; p by 2,000 permutations of `right`. VwsdError
-    where a value is no number.
+    95 % intervals by bootstrap over groups (targets), because items of a target share pairs; p by
+    2,000 permutations of `right`. VwsdError where a value is no number.
     """
-    values, right, rng = all_numbers(np.asarray(values, np.float64), "association with being right"), np.asarray(right, bool), np.random.default_rng(seed)
+    values, right, rng = (
+        all_numbers(np.asarray(values, np.float64), "association with being right"),
+        np.asarray(right, bool),
+        np.random.default_rng(seed),
+    )
     number = {group: i for i, group in enumerate(dict.fromkeys(groups))}
     drawn = rng.integers(0, len(number), (BOOTSTRAP, len(number)))
-    times = np.stack([np.bincount(some, minlength=len(number)) for some in drawn])[:, [number[g] for g in groups]]   # [b, n]: how often an item is drawn
-    times = times[(0 < times @ right) & (times @ right < times.sum(1))]                                        # draws that hold both kinds
-    (auc,), (r,) = (found(values, right, np.ones((1, len(values)))) for found in (_auc, _correlation))
-    (auc_low, auc_high), (r_low, r_high) = (np.nanpercentile(found(values, right, times), [2.5, 97.5]) for found in (_auc, _correlation))
-    shuffled = np.stack([rng.permutation(right) for _ in range(BOOTSTRAP)])                                    # [b, n]
-    further = np.abs(_auc(values, shuffled, np.ones(shuffled.shape)) - 0.5) >= abs(auc - 0.5) - 1e-12
-    return {"n": len(values), "k": int(right.sum()), "targets": len(number), "auc": float(auc), "auc_low": float(auc_low), "auc_high": float(auc_high),
-            "r": float(r), "r_low": float(r_low), "r_high": float(r_high), "p": float((1 + further.sum()) / (BOOTSTRAP + 1))}
+    times = np.stack([np.bincount(some, minlength=len(number)) for some in drawn])[
+        :, [number[g] for g in groups]
+    ]  # [b, n]: how often an item is drawn
+    times = times[
+        (0 < times @ right) & (times @ right < times.sum(1))
+    ]  # draws that hold both kinds
+    (auc,), (r,) = (
+        found(values, right, np.ones((1, len(values)))) for found in (_auc, _correlation)
+    )
+    (auc_low, auc_high), (r_low, r_high) = (
+        np.nanpercentile(found(values, right, times), [2.5, 97.5]) for found in (_auc, _correlation)
+    )
+    shuffled = np.stack([rng.permutation(right) for _ in range(BOOTSTRAP)])  # [b, n]
+    further = (
+        np.abs(_auc(values, shuffled, np.ones(shuffled.shape)) - 0.5) >= abs(auc - 0.5) - 1e-12
+    )
+    return {
+        "n": len(values),
+        "k": int(right.sum()),
+        "targets": len(number),
+        "auc": float(auc),
+        "auc_low": float(auc_low),
+        "auc_high": float(auc_high),
+        "r": float(r),
+        "r_low": float(r_low),
+        "r_high": float(r_high),
+        "p": float((1 + further.sum()) / (BOOTSTRAP + 1)),
+    }
 
 
 def _auc(values: np.ndarray, right: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """[b]: chance that a right item's value lies above a wrong one's, ties half (Mann-Whitney), where items count `times` [b, n]."""
+    """[b]: chance that a right item's value lies above a wrong one's, ties half (Mann-Whitney),
+    where items count `times` [b, n].
+    """
     order = values.argsort()
-    levels = np.flatnonzero(np.diff(values[order], prepend=np.nan))                                            # where another value begins
-    above, below = (np.add.reduceat((times * some)[:, order], levels, axis=1) for some in (right, ~right))     # [b, levels]
-    with np.errstate(invalid="ignore"):                                                                        # one kind alone: no number
+    levels = np.flatnonzero(np.diff(values[order], prepend=np.nan))  # where another value begins
+    above, below = (
+        np.add.reduceat((times * some)[:, order], levels, axis=1) for some in (right, ~right)
+    )  # [b, levels]
+    with np.errstate(invalid="ignore"):  # one kind alone: no number
         return (above * (below.cumsum(1) - below / 2)).sum(1) / (above.sum(1) * below.sum(1))
 
 
 def _correlation(values: np.ndarray, right: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """[b]: Pearson's correlation where items count `times` [b, n]; no number where all values or all answers are alike."""
+    """[b]: Pearson's correlation where items count `times` [b, n]; no number where all values or
+    all answers are alike.
+    """
     share = times / times.sum(1, keepdims=True)
-    x, y = (some - (share @ some)[:, None] for some in (values, right))                                        # [b, n]
+    x, y = (some - (share @ some)[:, None] for some in (values, right))  # [b, n]
     with np.errstate(invalid="ignore"):
         return (share * x * y).sum(1) / np.sqrt((share * x**2).sum(1) * (share * y**2).sum(1))

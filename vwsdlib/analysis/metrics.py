@@ -1,7 +1,9 @@
-"""Metrics of the task, each with its uncertainty. Percentages are in percent; k and n are counts of items.
+"""Metrics of the task, each with its uncertainty. Percentages are in percent; k and n are counts of
+items.
 
-hit@1 (= HR@1 = accuracy) and MRR over all ten candidates, as in SemEval-2023 Task 1. **Ties go to the earlier candidate**:
-that rule alone reproduces the organisers' published Farsi MRR. A gold without a score (-inf, its picture is missing) ranks last, whatever else is missing.
+hit@1 (= HR@1 = accuracy) and MRR over all ten candidates, as in SemEval-2023 Task 1. **Ties go to
+the earlier candidate**: that rule alone reproduces the organisers' published Farsi MRR. A gold
+without a score (-inf, its picture is missing) ranks last, whatever else is missing.
 """
 
 from __future__ import annotations
@@ -13,13 +15,17 @@ import numpy as np
 
 Z95 = 1.959963984540054  # 97.5 % point of the standard normal
 BOOTSTRAP = 10_000  # resamples
-KEPT_BITS = 512  # of a term of the exact test, at least: each rounding costs 2^-512 of it, so that a double never notices
+# of a term of the exact test, at least: each rounding costs 2^-512 of it, so that a double never
+# notices
+KEPT_BITS = 512
 
 
 def gold_ranks(scores: np.ndarray, gold: Sequence[int]) -> np.ndarray:
-    """Rank of the gold candidate, 1 is best; c where the gold's own score is -inf, even if all others are.
+    """Rank of the gold candidate, 1 is best; c where the gold's own score is -inf, even if all
+    others are.
 
-    scores: [n, c] floats, higher is better, -inf allowed (a missing picture), NaN and +inf refused; gold: [n] positions. Returns [n] ints.
+    scores: [n, c] floats, higher is better, -inf allowed (a missing picture), NaN and +inf refused;
+    gold: [n] positions. Returns [n] ints.
     """
     scores = np.asarray(scores, dtype=np.float64)  # [n, c]
     gold = np.asarray(gold, dtype=np.int64)  # [n]
@@ -34,7 +40,8 @@ def gold_ranks(scores: np.ndarray, gold: Sequence[int]) -> np.ndarray:
 
 
 def tie_range(scores: np.ndarray, gold: Sequence[int]) -> tuple[int, int]:
-    """Fewest and most items whose gold could rank first, by the rule for ties: (k_low, k_high); a tie decides k_high - k_low items.
+    """Fewest and most items whose gold could rank first, by the rule for ties: (k_low, k_high); a
+    tie decides k_high - k_low items.
 
     scores: [n, c] as of `gold_ranks`; gold: [n] positions. A gold of -inf is never first.
     """
@@ -47,7 +54,9 @@ def tie_range(scores: np.ndarray, gold: Sequence[int]) -> tuple[int, int]:
 
 
 def margins(scores: np.ndarray) -> np.ndarray:
-    """Best less second-best score of each item: scores [n, c], c at least 2 -> [n] float64, in the scores' unit; 0 where two share the best, -inf included."""
+    """Best less second-best score of each item: scores [n, c], c at least 2 -> [n] float64, in the
+    scores' unit; 0 where two share the best, -inf included.
+    """
     ordered = np.sort(np.asarray(scores, np.float64), axis=1)  # [n, c]
     best, second = ordered[:, -1], ordered[:, -2]
     return np.subtract(best, second, out=np.zeros_like(best), where=best != second)
@@ -76,13 +85,16 @@ def wilson(k: float, n: int) -> tuple[float, float]:
     p, z2 = k / n, Z95**2
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = Z95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return 100 * min(p, max(0.0, centre - half)), 100 * max(p, min(1.0, centre + half))  # the last bits must not put k/n outside at 0 or n
+    return 100 * min(p, max(0.0, centre - half)), 100 * max(
+        p, min(1.0, centre + half)
+    )  # the last bits must not put k/n outside at 0 or n
 
 
 def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> tuple[int, int, float]:
     """Exact two-sided McNemar test of two systems on the same items (McNemar 1947).
 
-    a, b: [n] whether each system was right. Returns (only a right, only b right, p); p is 1 where they never differ.
+    a, b: [n] whether each system was right. Returns (only a right, only b right, p); p is 1 where
+    they never differ.
     """
     a, b = np.asarray(a, bool), np.asarray(b, bool)
     if a.shape != b.shape:
@@ -92,10 +104,12 @@ def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> tuple[int, int, float]:
 
 
 def sign_test(only_a: int, only_b: int) -> float:
-    """Exact two-sided p (0 to 1) of `only_a` against `only_b` under a fair coin: what McNemar's exact test is (McNemar 1947)."""
+    """Exact two-sided p (0 to 1) of `only_a` against `only_b` under a fair coin: what McNemar's
+    exact test is (McNemar 1947).
+    """
     n, low = only_a + only_b, min(only_a, only_b)
-    term = tail = 1              # of C(n, 0) + ... + C(n, low); integers, so that nothing underflows at any n
-    dropped = 0                  # bits that both have lost at their right end
+    term = tail = 1  # of C(n, 0) + ... + C(n, low); integers, so that nothing underflows at any n
+    dropped = 0  # bits that both have lost at their right end
     for i in range(1, low + 1):
         term = term * (n - i + 1) // i
         tail += term
@@ -107,7 +121,9 @@ def sign_test(only_a: int, only_b: int) -> float:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p values (0 to 1) adjusted for their number, in their order (Holm 1979): none is below its own p or above 1."""
+    """p values (0 to 1) adjusted for their number, in their order (Holm 1979): none is below its
+    own p or above 1.
+    """
     order = sorted(range(len(p)), key=lambda i: p[i])
     adjusted = [0.0] * len(p)
     largest = 0.0
@@ -118,20 +134,25 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def paired_interval(only_a: int, only_b: int, n: int) -> tuple[float, float]:
-    """95 % interval of hit@1 of b less that of a on the same n items, in points (Bonett & Price 2012, adjusted Wald)."""
+    """95 % interval of hit@1 of b less that of a on the same n items, in points (Bonett & Price
+    2012, adjusted Wald).
+    """
     a, b = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
     half = Z95 * math.sqrt((a + b - (b - a) ** 2) / (n + 2))
     return 100 * max(-1.0, b - a - half), 100 * min(1.0, b - a + half)
 
 
 def bootstrap_mrr(ranks: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of MRR over items, in percent (10,000 resamples, seeded; Efron and Tibshirani 1993). ranks: [n], from 1.
+    """95 % percentile bootstrap interval of MRR over items, in percent (10,000 resamples, seeded;
+    Efron and Tibshirani 1993). ranks: [n], from 1.
 
     Resamples the counts of the distinct ranks: the same distribution as resampling items, at any n.
     """
     values, counts = np.unique(np.asarray(ranks), return_counts=True)
     n = int(counts.sum())
-    draws = np.random.default_rng(seed).multinomial(n, counts / n, size=BOOTSTRAP)  # [BOOTSTRAP, distinct ranks]
+    draws = np.random.default_rng(seed).multinomial(
+        n, counts / n, size=BOOTSTRAP
+    )  # [BOOTSTRAP, distinct ranks]
     low, high = np.percentile(draws @ (1 / values) / n, [2.5, 97.5])
     return 100 * float(low), 100 * float(high)
 
@@ -147,5 +168,6 @@ def chance_interval(n: int, candidates: int = 10) -> tuple[float, float]:
 
 
 def chance_mrr(candidates: int = 10) -> float:
-    """Expected MRR of a uniform ranking in percent: the harmonic mean of the ranks (29.29 for ten)."""
+    """Expected MRR of a uniform ranking in percent: the harmonic mean of the ranks (29.29 for
+    ten)."""
     return 100 * sum(1 / r for r in range(1, candidates + 1)) / candidates

@@ -81,9 +81,7 @@ def read_predictions(
         _note(str(path), f"{PurePath(where).name} is read; the language of the set is {language!r}")
     names = {name.casefold() for item in items for name in item.candidates}
     most_lines = CANDIDATES * len(items) + SPARE_LINES
-    table = parse_table(
-        text, where, lambda name: _is_known(name) and name not in names, most_lines
-    )
+    table = parse_table(text, where, lambda name: _is_known(name) and name not in names, most_lines)
     _check_length(table, items, where)
     table = _checked_order(table, items, where)
     unknown = _checked_beside(table, items)
@@ -237,8 +235,10 @@ def _refuse_order(ids: Sequence[str], table: Table, name: str) -> None:
         raise VwsdError(
             f"{called} does not run in order: {ids[wrong]} where {start + wrong} is expected",
             where=table.places[wrong],
-            remedy="Sort the rows by it as numbers, into the data file's order; "
-            "leave the column out if the order is right.",
+            remedy=(
+                "Sort the rows by it as numbers, into the data file's order; "
+                "leave the column out if the order is right."
+            ),
         )
     seen: set[str] = set()
     for word, place in zip(ids, table.places):
@@ -344,8 +344,10 @@ def _check_language(table: Table, name: str, items: Sequence[Item]) -> None:
             raise VwsdError(
                 f"language is {cell!r} here and {item.language!r} is the data's",
                 where=place,
-                remedy="Give predictions of exactly this set; if the data are in it, "
-                f"say --language {language_code(str(cell))}.",
+                remedy=(
+                    "Give predictions of exactly this set; if the data are in it, "
+                    f"say --language {language_code(str(cell))}."
+                ),
             )
 
 
@@ -367,7 +369,8 @@ def _list_column(table: Table, words: Sequence[str] | frozenset[str]) -> str:
 
 
 def _score_source(table: Table) -> str:
-    """Where the scores stand: "columns", the name of a column of lists, or "" where there are none."""
+    """Where the scores stand: "columns", the name of a column of lists, or "" where there are
+    none."""
     if any(SCORE_COLUMN.fullmatch(name) for name in table.columns):
         return "columns"
     return _list_column(table, SCORE_LISTS)
@@ -413,8 +416,10 @@ def _no_scores(table: Table, where: str) -> VwsdError:
     return VwsdError(
         "column score_1 is missing",
         where=f"{where}:1",
-        remedy="Columns score_1 to score_10 are needed, in candidate order, "
-        "or one column of lists named scores.",
+        remedy=(
+            "Columns score_1 to score_10 are needed, in candidate order, "
+            "or one column of lists named scores."
+        ),
     )
 
 
@@ -577,8 +582,10 @@ def _no_ranking(names: Sequence[str], item: Item, items: Sequence[Item], place: 
         return VwsdError(
             f"{what}, but ten numbers",
             where=place,
-            remedy="Put a first line above them that names the columns: "
-            "score_1 to score_10, tab-separated.",
+            remedy=(
+                "Put a first line above them that names the columns: "
+                "score_1 to score_10, tab-separated."
+            ),
         )
     if set(map(str.casefold, names)) == set(map(str.casefold, item.candidates)):
         return VwsdError(

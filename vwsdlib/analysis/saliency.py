@@ -1,8 +1,9 @@
 """Saliency: where in a picture the match with a text comes from.
 
-Every map is float32 [h, w] in the picture's own pixels, higher where the picture speaks more for the text, one map a text. The
-pictures' vectors never depend on the text, so that many texts share one pass of the network wherever no gradient is asked for.
-What a map is worth, `faithfulness` measures.
+Every map is float32 [h, w] in the picture's own pixels, higher where the picture speaks more for
+the text, one map a text. The pictures' vectors never depend on the text, so that many texts share
+one pass of the network wherever no gradient is asked for. What a map is worth, `faithfulness`
+measures.
 """
 
 from __future__ import annotations
@@ -21,28 +22,43 @@ from ..encoders.streams import OnDemand
 from ..errors import VwsdError
 from ..paths import quiet, sha256_bytes
 
-CROPS, SMALLEST = 2000, 50  # crops a picture and their smallest side in pixels, as the CLIPSeg study has them
-BATCH = 1024                # crops encoded in one call; each is cut when the encoder takes it
-EVALS = 16                  # altered pictures in one pass of the network, where the encoder does not say how many it likes
-CENTRE_WIDTH = 1 / 4        # the centre control's standard deviation, in sides of the picture
-RANDOM_WIDTH = 1 / 16       # the random control's smoothing, in sides of the picture
-BASELINES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {  # what stands for "nothing there", in the network's pixels [1, 3, h, w]
-    "mean": lambda pixels: pixels.mean((2, 3), keepdim=True).expand_as(pixels).clone(),  # the picture's own mean colour
-    "zero": torch.zeros_like,                                                            # the mean colour of the network's training
+CROPS, SMALLEST = (
+    2000,
+    50,
+)  # crops a picture and their smallest side in pixels, as the CLIPSeg study has them
+BATCH = 1024  # crops encoded in one call; each is cut when the encoder takes it
+# altered pictures in one pass of the network, where the encoder does not say how many it likes
+EVALS = 16
+CENTRE_WIDTH = 1 / 4  # the centre control's standard deviation, in sides of the picture
+RANDOM_WIDTH = 1 / 16  # the random control's smoothing, in sides of the picture
+BASELINES: dict[
+    str, Callable[[torch.Tensor], torch.Tensor]
+] = {  # what stands for "nothing there", in the network's pixels [1, 3, h, w]
+    "mean": (
+        lambda pixels: pixels.mean((2, 3), keepdim=True).expand_as(pixels).clone()
+    ),  # the picture's own mean colour
+    "zero": torch.zeros_like,  # the mean colour of the network's training
 }
-Size = tuple[int, int]                      # width, height in pixels
+Size = tuple[int, int]  # width, height in pixels
 VectorsOf = Callable[[Sequence[Image.Image]], np.ndarray]
 
 
 def draw_crops(size: Size, n: int = CROPS, smallest: int = SMALLEST, seed: int = 0) -> np.ndarray:
-    """Random square crops as the CLIPSeg study draws them: ints [n, 3] of left, top, side in pixels.
+    """Random square crops as the CLIPSeg study draws them: ints [n, 3] of left, top, side in
+    pixels.
 
-    The side is uniform from `smallest` to one less than the picture's shorter side, the place uniform wherever the square fits.
-    Raises VwsdError where no such square fits.
+    The side is uniform from `smallest` to one less than the picture's shorter side, the place
+    uniform wherever the square fits. Raises VwsdError where no such square fits.
     """
     if min(size) <= smallest:
-        raise VwsdError(f"a picture of {size[0]} x {size[1]} pixels has no room for crops of {smallest} pixels and more",
-                        remedy=f"Take a picture whose shorter side is above {smallest} pixels, or set `smallest` lower.")
+        raise VwsdError(
+            f"a picture of {size[0]} x {size[1]} pixels has no room for crops of {smallest} pixels"
+            " and more",
+            remedy=(
+                f"Take a picture whose shorter side is above {smallest} pixels, or set `smallest`"
+                " lower."
+            ),
+        )
     rng = np.random.default_rng(seed)
     side = rng.integers(smallest, min(size), n)  # numpy leaves the upper end out
     left, top = (rng.integers(0, length - side, endpoint=True) for length in size)
@@ -50,20 +66,30 @@ def draw_crops(size: Size, n: int = CROPS, smallest: int = SMALLEST, seed: int =
 
 
 def spread(crops: np.ndarray, values: np.ndarray, size: Size) -> np.ndarray:
-    """Sum over crops of each crop's value at each of its pixels: [n, 3], [n, t] -> [t, h, w] float64.
+    """Sum over crops of each crop's value at each of its pixels: [n, 3], [n, t] -> [t, h, w]
+    float64.
 
-    Only the four corners of a crop are written, with signs; two running sums fill it (Crow 1984, summed-area tables, backwards).
+    Only the four corners of a crop are written, with signs; two running sums fill it (Crow 1984,
+    summed-area tables, backwards).
     """
     (w, h), (left, top, side) = size, crops.T
-    rows, columns = np.concatenate([top, top, top + side, top + side]), np.concatenate([left, left + side, left, left + side])
-    corners = rows * (w + 1) + columns                                                           # [4n]
-    changes = [np.bincount(corners, np.concatenate([v, -v, -v, v]), (h + 1) * (w + 1)) for v in np.asarray(values, np.float64).T]
+    rows, columns = (
+        np.concatenate([top, top, top + side, top + side]),
+        np.concatenate([left, left + side, left, left + side]),
+    )
+    corners = rows * (w + 1) + columns  # [4n]
+    changes = [
+        np.bincount(corners, np.concatenate([v, -v, -v, v]), (h + 1) * (w + 1))
+        for v in np.asarray(values, np.float64).T
+    ]
     return np.stack(changes).reshape(-1, h + 1, w + 1).cumsum(1).cumsum(2)[:, :h, :w]
 
 
 @dataclass(frozen=True)
 class RandomCrop:
-    """Random-crop saliency: `total` [t, h, w] float64, sums of the changes in cosine; `visits` [h, w]; `crops` [n, 3]."""
+    """Random-crop saliency: `total` [t, h, w] float64, sums of the changes in cosine; `visits` [h,
+    w]; `crops` [n, 3].
+    """
 
     total: np.ndarray
     visits: np.ndarray
@@ -71,31 +97,52 @@ class RandomCrop:
 
     @property
     def published(self) -> np.ndarray:
-        """[t, h, w]: the plain sum, as the study shows it; large wherever crops fall often (`centre_bias`)."""
+        """[t, h, w]: the plain sum, as the study shows it; large wherever crops fall often
+        (`centre_bias`).
+        """
         return self.total.astype(np.float32)
 
     @property
     def by_visits(self) -> np.ndarray:
-        """[t, h, w]: mean change in cosine over the crops that hold the pixel; 0 where none does, noisy at the edges, where few do."""
+        """[t, h, w]: mean change in cosine over the crops that hold the pixel; 0 where none does,
+        noisy at the edges, where few do.
+        """
         return (self.total / np.maximum(self.visits, 1)).astype(np.float32)
 
 
-def random_crop(vectors_of: VectorsOf, picture: Image.Image, text_vectors: np.ndarray, n: int = CROPS, smallest: int = SMALLEST,
-                seed: int = 0) -> RandomCrop:
-    """Random-crop saliency of the CLIPSeg study: every crop adds cos(crop, text) - cos(whole picture, text) to its pixels.
+def random_crop(
+    vectors_of: VectorsOf,
+    picture: Image.Image,
+    text_vectors: np.ndarray,
+    n: int = CROPS,
+    smallest: int = SMALLEST,
+    seed: int = 0,
+) -> RandomCrop:
+    """Random-crop saliency of the CLIPSeg study: every crop adds cos(crop, text) - cos(whole
+    picture, text) to its pixels.
 
-    vectors_of: pictures -> [k, d], an encoder's `encode_images` or a store's `pictures`; text_vectors: [t, d].
+    vectors_of: pictures -> [k, d], an encoder's `encode_images` or a store's `pictures`;
+    text_vectors: [t, d].
     """
     crops, texts = draw_crops(picture.size, n, smallest, seed), _unit(text_vectors)
-    whole = _unit(vectors_of([picture])) @ texts.T                                               # [1, t]
+    whole = _unit(vectors_of([picture])) @ texts.T  # [1, t]
     cosines = []
-    for start in tqdm(range(0, n, BATCH), desc="random crops", unit="batch", leave=False, disable=quiet()):
-        some = crops[start:start + BATCH].tolist()
-        cut = OnDemand(lambda i: picture.crop((some[i][0], some[i][1], some[i][0] + some[i][2], some[i][1] + some[i][2])), len(some))
+    for start in tqdm(
+        range(0, n, BATCH), desc="random crops", unit="batch", leave=False, disable=quiet()
+    ):
+        some = crops[start : start + BATCH].tolist()
+        cut = OnDemand(
+            lambda i: picture.crop(
+                (some[i][0], some[i][1], some[i][0] + some[i][2], some[i][1] + some[i][2])
+            ),
+            len(some),
+        )
         cosines.append(_unit(vectors_of(cut)) @ texts.T)
     visits = np.rint(spread(crops, np.ones((n, 1)), picture.size)[0]).astype(np.int64)
     total = spread(crops, np.concatenate(cosines) - whole, picture.size)
-    return RandomCrop(np.where(visits > 0, total, 0.0), visits, crops)  # running sums leave 1e-17 where nothing was added
+    return RandomCrop(
+        np.where(visits > 0, total, 0.0), visits, crops
+    )  # running sums leave 1e-17 where nothing was added
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
@@ -104,7 +151,9 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def seed_interval(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Maps of several seeds [s, h, w] -> (mean, 2.5 %, 97.5 % point) of each pixel: the range of one run, not the mean's error. VwsdError for one seed."""
+    """Maps of several seeds [s, h, w] -> (mean, 2.5 %, 97.5 % point) of each pixel: the range of
+    one run, not the mean's error. VwsdError for one seed.
+    """
     if len(maps) < 2:
         raise VwsdError("one seed has no interval", remedy="Make the map with two seeds or more.")
     low, high = np.percentile(maps, [2.5, 97.5], axis=0)
@@ -113,107 +162,181 @@ def seed_interval(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 def expected_visits(size: Size, n: int = CROPS, smallest: int = SMALLEST) -> np.ndarray:
     """[h, w]: how many of `n` random crops hold each pixel, in closed form."""
-    sides = np.arange(smallest, min(size))[:, None]                                              # [c, 1]
+    sides = np.arange(smallest, min(size))[:, None]  # [c, 1]
 
-    def cover(length: int) -> np.ndarray:  # [c, length]: share of the places of a side that hold the pixel
+    def cover(
+        length: int,
+    ) -> np.ndarray:  # [c, length]: share of the places of a side that hold the pixel
         at, last = np.arange(length), length - sides
         return (np.minimum(at, last) - np.maximum(0, at - sides + 1) + 1) / (last + 1)
+
     return n * (cover(size[1]).T @ cover(size[0])) / len(sides)
 
 
 def centre_bias(size: Size, n: int = CROPS, smallest: int = SMALLEST) -> dict[str, float]:
-    """Expected visits of the centre, the middle of the top edge and a corner, and the first by the second as `ratio`.
+    """Expected visits of the centre, the middle of the top edge and a corner, and the first by the
+    second as `ratio`.
 
-    At the study's 472 x 554 pixels: 1,284, 7.5, 0.2 and 172. The plain sum of any constant change has this same shape.
+    At the study's 472 x 554 pixels: 1,284, 7.5, 0.2 and 172. The plain sum of any constant change
+    has this same shape.
     """
     visits = expected_visits(size, n, smallest)
-    centre, top, corner = (float(visits[y, x]) for y, x in ((size[1] // 2, size[0] // 2), (0, size[0] // 2), (0, 0)))
+    centre, top, corner = (
+        float(visits[y, x]) for y, x in ((size[1] // 2, size[0] // 2), (0, size[0] // 2), (0, 0))
+    )
     return {"centre": centre, "top": top, "corner": corner, "ratio": centre / top}
 
 
 def place(maps: np.ndarray, window: tuple[float, float, float, float], size: Size) -> np.ndarray:
-    """Maps of what the network saw -> the picture's frame: [t, a, b] -> [t, h, w] float32, resized (bilinear, Pillow).
+    """Maps of what the network saw -> the picture's frame: [t, a, b] -> [t, h, w] float32, resized
+    (bilinear, Pillow).
 
-    window: (left, top, right, bottom) in picture pixels, as `encoder.window` says. A pixel that is not wholly inside was not seen:
-    it gets the map's minimum.
+    window: (left, top, right, bottom) in picture pixels, as `encoder.window` says. A pixel that is
+    not wholly inside was not seen: it gets the map's minimum.
     """
-    (rows, columns), frame, start, end = maps.shape[1:], np.array(size), np.array(window[:2]), np.array(window[2:])
-    inner = np.clip([np.ceil(start - 1e-6), np.floor(end + 1e-6)], 0, frame)                     # whole pixels: [[x0, y0], [x1, y1]]
-    box = np.clip((inner - start) * (columns, rows) / (end - start), 0, (columns, rows))         # the same corners in the map
+    (rows, columns), frame, start, end = (
+        maps.shape[1:],
+        np.array(size),
+        np.array(window[:2]),
+        np.array(window[2:]),
+    )
+    inner = np.clip(
+        [np.ceil(start - 1e-6), np.floor(end + 1e-6)], 0, frame
+    )  # whole pixels: [[x0, y0], [x1, y1]]
+    box = np.clip(
+        (inner - start) * (columns, rows) / (end - start), 0, (columns, rows)
+    )  # the same corners in the map
     (x0, y0), (x1, y1) = inner.astype(int).tolist()
     placed = np.empty((len(maps), size[1], size[0]), np.float32)
     for target, seen in zip(placed, np.asarray(maps, np.float32)):
         target[:] = seen.min()
-        target[y0:y1, x0:x1] = Image.fromarray(seen).resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR, tuple(box.ravel().tolist()))
+        target[y0:y1, x0:x1] = Image.fromarray(seen).resize(
+            (x1 - x0, y1 - y0), Image.Resampling.BILINEAR, tuple(box.ravel().tolist())
+        )
     return placed
 
 
-def _cosines(encoder, text_vectors: np.ndarray, pixels: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-    texts = torch.as_tensor(np.asarray(text_vectors), dtype=pixels.dtype, device=pixels.device)  # [t, d]
-    return lambda some: encoder.embed(some) @ texts.T                                            # [k, 3, h, w] -> [k, t]
+def _cosines(
+    encoder, text_vectors: np.ndarray, pixels: torch.Tensor
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    texts = torch.as_tensor(
+        np.asarray(text_vectors), dtype=pixels.dtype, device=pixels.device
+    )  # [t, d]
+    return lambda some: encoder.embed(some) @ texts.T  # [k, 3, h, w] -> [k, t]
 
 
 def _evals(encoder) -> int:
-    return getattr(encoder, "image_batch", EVALS)  # what fits its caches: the lite network's gradients take half as long again at 16
+    return getattr(
+        encoder, "image_batch", EVALS
+    )  # what fits its caches: the lite network's gradients take half as long again at 16
 
 
-def occlusion(encoder, picture: Image.Image, text_vectors: np.ndarray, window: float = 1 / 4, stride: float = 1 / 8,
-              baseline: str = "mean") -> np.ndarray:
-    """Fall of the cosine when a window is covered, averaged over the windows that cover a pixel (Zeiler & Fergus 2014): [t, h, w].
+def occlusion(
+    encoder,
+    picture: Image.Image,
+    text_vectors: np.ndarray,
+    window: float = 1 / 4,
+    stride: float = 1 / 8,
+    baseline: str = "mean",
+) -> np.ndarray:
+    """Fall of the cosine when a window is covered, averaged over the windows that cover a pixel
+    (Zeiler & Fergus 2014): [t, h, w].
 
-    window, stride: in sides of what the network sees. captum takes a forward of many outputs: the network runs once a window.
+    window, stride: in sides of what the network sees. captum takes a forward of many outputs: the
+    network runs once a window.
     """
-    pixels = encoder.pixels([picture])                                                           # [1, 3, a, b]
-    shape, step = ((3, *(max(1, round(share * side)) for side in pixels.shape[2:])) for share in (window, stride))
+    pixels = encoder.pixels([picture])  # [1, 3, a, b]
+    shape, step = (
+        (3, *(max(1, round(share * side)) for side in pixels.shape[2:]))
+        for share in (window, stride)
+    )
     found = Occlusion(_cosines(encoder, text_vectors, pixels)).attribute(
-        pixels, shape, step, baselines=BASELINES[baseline](pixels), perturbations_per_eval=_evals(encoder))  # [t, 3, a, b], alike over channels
+        pixels,
+        shape,
+        step,
+        baselines=BASELINES[baseline](pixels),
+        perturbations_per_eval=_evals(encoder),
+    )  # [t, 3, a, b], alike over channels
     return place(found[:, 0].cpu().numpy(), encoder.window(picture.size), picture.size)
 
 
-def path_attribution(encoder, pixels: torch.Tensor, text_vector: np.ndarray, steps: int = 16, baseline: str = "mean") -> tuple[np.ndarray, float]:
-    """Integrated gradients (Sundararajan et al. 2017) summed over channels: [1, 3, a, b] -> (signed [a, b], completeness gap).
+def path_attribution(
+    encoder, pixels: torch.Tensor, text_vector: np.ndarray, steps: int = 16, baseline: str = "mean"
+) -> tuple[np.ndarray, float]:
+    """Integrated gradients (Sundararajan et al. 2017) summed over channels: [1, 3, a, b] -> (signed
+    [a, b], completeness gap).
 
-    The sum of the map is the cosine's rise from the baseline to the picture but for the gap, which more steps make smaller.
+    The sum of the map is the cosine's rise from the baseline to the picture but for the gap, which
+    more steps make smaller.
     """
-    found, gap = IntegratedGradients(_cosines(encoder, np.asarray(text_vector)[None], pixels)).attribute(
-        pixels, BASELINES[baseline](pixels), target=0, n_steps=steps, internal_batch_size=_evals(encoder), return_convergence_delta=True)
+    found, gap = IntegratedGradients(
+        _cosines(encoder, np.asarray(text_vector)[None], pixels)
+    ).attribute(
+        pixels,
+        BASELINES[baseline](pixels),
+        target=0,
+        n_steps=steps,
+        internal_batch_size=_evals(encoder),
+        return_convergence_delta=True,
+    )
     return found.detach().sum(1)[0].cpu().numpy(), float(gap)
 
 
-def integrated_gradients(encoder, picture: Image.Image, text_vector: np.ndarray, steps: int = 16, baseline: str = "mean") -> np.ndarray:
+def integrated_gradients(
+    encoder, picture: Image.Image, text_vector: np.ndarray, steps: int = 16, baseline: str = "mean"
+) -> np.ndarray:
     """Positive part of `path_attribution` in the picture's pixels: [h, w]."""
     found, _ = path_attribution(encoder, encoder.pixels([picture]), text_vector, steps, baseline)
     return place(found.clip(0)[None], encoder.window(picture.size), picture.size)[0]
 
 
 def relevance(encoder, picture: Image.Image, text_vectors: np.ndarray) -> np.ndarray:
-    """The encoder's own gradient-weighted map (Chefer et al. 2021; Grad-CAM, Selvaraju et al. 2017), resized: [t, h, w]."""
-    return place(encoder.relevance(encoder.pixels([picture]), text_vectors), encoder.window(picture.size), picture.size)
+    """The encoder's own gradient-weighted map (Chefer et al. 2021; Grad-CAM, Selvaraju et al.
+    2017), resized: [t, h, w].
+    """
+    return place(
+        encoder.relevance(encoder.pixels([picture]), text_vectors),
+        encoder.window(picture.size),
+        picture.size,
+    )
 
 
 def mask(segmenter, picture: Image.Image, texts: Sequence[str]) -> np.ndarray:
     """The segmenter's masks as probabilities, resized: [t, h, w] in 0..1."""
-    logits = segmenter.masks(picture, list(texts))                                               # [t, S, S]
+    logits = segmenter.masks(picture, list(texts))  # [t, S, S]
     return place(np.exp(-np.logaddexp(0, -logits)), (0, 0, *picture.size), picture.size)
 
 
 def centre(size: Size) -> np.ndarray:
-    """Control: a Gaussian at the centre, what knowing nothing but where objects tend to be gives: [h, w]."""
-    x, y = (np.exp(-0.5 * ((np.arange(side) + 0.5) / side - 0.5) ** 2 / CENTRE_WIDTH**2) for side in size)
+    """Control: a Gaussian at the centre, what knowing nothing but where objects tend to be gives:
+    [h, w].
+    """
+    x, y = (
+        np.exp(-0.5 * ((np.arange(side) + 0.5) / side - 0.5) ** 2 / CENTRE_WIDTH**2)
+        for side in size
+    )
     return np.outer(y, x).astype(np.float32)
 
 
 def random_map(picture: Image.Image, seed: int = 0) -> np.ndarray:
-    """Control: smoothed noise of mean 0, another for each picture, alike at all places up to the edges: [h, w]."""
+    """Control: smoothed noise of mean 0, another for each picture, alike at all places up to the
+    edges: [h, w].
+    """
     w, h = picture.size
-    noise = np.random.default_rng([seed, int(sha256_bytes(picture.tobytes())[:8], 16)]).standard_normal((h, w))
-    x, y = (np.exp(-2 * (np.pi * RANDOM_WIDTH * side * np.fft.fftfreq(side)) ** 2) for side in (w, h))  # a Gaussian, wrapped round
+    noise = np.random.default_rng(
+        [seed, int(sha256_bytes(picture.tobytes())[:8], 16)]
+    ).standard_normal((h, w))
+    x, y = (
+        np.exp(-2 * (np.pi * RANDOM_WIDTH * side * np.fft.fftfreq(side)) ** 2) for side in (w, h)
+    )  # a Gaussian, wrapped round
     return np.fft.ifft2(np.fft.fft2(noise) * np.outer(y, x)).real.astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is explained: one picture and texts, by an encoder, a segmenter or both; `vectors_of` encodes crops."""
+    """What is explained: one picture and texts, by an encoder, a segmenter or both; `vectors_of`
+    encodes crops.
+    """
 
     encoder: object
     segmenter: object
@@ -236,15 +359,19 @@ def _crops(s: Subject, **settings) -> RandomCrop:
 
 
 def _gradients(s: Subject, **settings) -> np.ndarray:
-    return np.stack([integrated_gradients(s.encoder, s.picture, vector, **settings) for vector in s.vectors])
+    return np.stack(
+        [integrated_gradients(s.encoder, s.picture, vector, **settings) for vector in s.vectors]
+    )
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way to make maps: `run(subject, **settings)`, shared by the methods of one `family`, then `read` -> [t, h, w]."""
+    """A way to make maps: `run(subject, **settings)`, shared by the methods of one `family`, then
+    `read` -> [t, h, w].
+    """
 
-    family: str   # the name its settings go by
-    needs: str    # a key of NEEDS
+    family: str  # the name its settings go by
+    needs: str  # a key of NEEDS
     run: Callable[..., object]
     read: Callable[[object], np.ndarray] = lambda found: found
 
@@ -252,18 +379,28 @@ class Method:
 NEEDS: dict[str, Callable[[object, object], bool]] = {
     "": lambda encoder, segmenter: True,
     "crops": lambda encoder, segmenter: encoder is not None,
-    "gradients": lambda encoder, segmenter: all(hasattr(encoder, its) for its in ("pixels", "embed", "relevance", "window")),
+    "gradients": lambda encoder, segmenter: all(
+        hasattr(encoder, its) for its in ("pixels", "embed", "relevance", "window")
+    ),
     "masks": lambda encoder, segmenter: segmenter is not None,
 }
 METHODS: dict[str, Method] = {
     "crops_sum": Method("crops", "crops", _crops, lambda found: found.published),
     "crops_by_visits": Method("crops", "crops", _crops, lambda found: found.by_visits),
-    "occlusion": Method("occlusion", "gradients", lambda s, **settings: occlusion(s.encoder, s.picture, s.vectors, **settings)),
+    "occlusion": Method(
+        "occlusion",
+        "gradients",
+        lambda s, **settings: occlusion(s.encoder, s.picture, s.vectors, **settings),
+    ),
     "integrated_gradients": Method("integrated_gradients", "gradients", _gradients),
-    "relevance": Method("relevance", "gradients", lambda s: relevance(s.encoder, s.picture, s.vectors)),
+    "relevance": Method(
+        "relevance", "gradients", lambda s: relevance(s.encoder, s.picture, s.vectors)
+    ),
     "mask": Method("mask", "masks", lambda s: mask(s.segmenter, s.picture, s.texts)),
     "centre": Method("centre", "", lambda s: s.repeated(centre(s.picture.size))),
-    "random": Method("random", "", lambda s, **settings: s.repeated(random_map(s.picture, **settings))),
+    "random": Method(
+        "random", "", lambda s, **settings: s.repeated(random_map(s.picture, **settings))
+    ),
 }
 
 
@@ -272,16 +409,30 @@ def available(encoder, segmenter) -> list[str]:
     return [name for name, method in METHODS.items() if NEEDS[method.needs](encoder, segmenter)]
 
 
-def maps(encoder, segmenter, picture: Image.Image, texts: Sequence[str], methods: Sequence[str], settings: Mapping[str, dict] | None = None,
-         vectors_of: VectorsOf | None = None) -> dict[str, np.ndarray]:
-    """Maps of one picture by several methods, name -> [t, h, w] float32; methods of one family share its one pass.
+def maps(
+    encoder,
+    segmenter,
+    picture: Image.Image,
+    texts: Sequence[str],
+    methods: Sequence[str],
+    settings: Mapping[str, dict] | None = None,
+    vectors_of: VectorsOf | None = None,
+) -> dict[str, np.ndarray]:
+    """Maps of one picture by several methods, name -> [t, h, w] float32; methods of one family
+    share its one pass.
 
-    settings: family -> keyword arguments, as {"crops": {"n": 500}, "occlusion": {"stride": 1 / 16}}. Raises VwsdError for a method
-    that is unknown or not to be had, and for a map that is not all numbers.
+    settings: family -> keyword arguments, as {"crops": {"n": 500}, "occlusion": {"stride": 1 /
+    16}}. Raises VwsdError for a method that is unknown or not to be had, and for a map that is not
+    all numbers.
     """
     at_hand, settings = available(encoder, segmenter), settings or {}
-    if wrong := (set(methods) - set(at_hand)) | (set(settings) - {method.family for method in METHODS.values()}):
-        raise VwsdError(f"no saliency method {', '.join(sorted(wrong))} for this encoder and segmenter", remedy=f"At hand: {', '.join(at_hand)}.")
+    if wrong := (set(methods) - set(at_hand)) | (
+        set(settings) - {method.family for method in METHODS.values()}
+    ):
+        raise VwsdError(
+            f"no saliency method {', '.join(sorted(wrong))} for this encoder and segmenter",
+            remedy=f"At hand: {', '.join(at_hand)}.",
+        )
     subject, made = Subject(encoder, segmenter, picture, tuple(texts), vectors_of), {}
     for method in map(METHODS.get, methods):
         if method.family not in made:
@@ -289,5 +440,8 @@ def maps(encoder, segmenter, picture: Image.Image, texts: Sequence[str], methods
     found = {name: METHODS[name].read(made[METHODS[name].family]) for name in methods}
     for name, drawn in found.items():
         if not np.isfinite(drawn).all():
-            raise VwsdError(f"the saliency map {name} is not all numbers", remedy="Look for an overflow in the encoder; half precision may be the cause.")
+            raise VwsdError(
+                f"the saliency map {name} is not all numbers",
+                remedy="Look for an overflow in the encoder; half precision may be the cause.",
+            )
     return found

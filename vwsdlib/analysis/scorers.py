@@ -1,4 +1,6 @@
-"""Scorers: an item becomes ten floats, higher is better. A new technique is one function here; a new text one entry of TEXTS."""
+"""Scorers: an item becomes ten floats, higher is better. A new technique is one function here; a
+new text one entry of TEXTS.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from ..data.sources import Place
 from ..encoders.store import VectorStore
 from ..errors import VwsdError
 
-PART = 256   # items whose vectors are in memory at once
+PART = 256  # items whose vectors are in memory at once
 TEXTS: dict[str, Callable[[Item], str]] = {
     "word": lambda item: item.target,
     "phrase": lambda item: item.phrase,
@@ -22,16 +24,22 @@ TEXTS: dict[str, Callable[[Item], str]] = {
 }
 
 
-FIELDS = ("phrase", "word", "target")        # of a template; word and target are the same
+FIELDS = ("phrase", "word", "target")  # of a template; word and target are the same
 
 
-def texts_of(items: Sequence[Item], variant: str, translations: Mapping[str, Mapping[str, str]] | None = None,
-             definitions: Mapping[str, str] | None = None) -> list[str]:
-    """The text of each item: a variant of TEXTS or a template as "a photo of {phrase}" (FIELDS), a definition behind it after a comma.
+def texts_of(
+    items: Sequence[Item],
+    variant: str,
+    translations: Mapping[str, Mapping[str, str]] | None = None,
+    definitions: Mapping[str, str] | None = None,
+) -> list[str]:
+    """The text of each item: a variant of TEXTS or a template as "a photo of {phrase}" (FIELDS), a
+    definition behind it after a comma.
 
-    translations: item id -> `phrase_en` (and `target_en`), in place of the item's own. definitions: item id -> text, small letters as in the
-    explorer and for PolCLIP; an empty one adds nothing. Raises VwsdError for an unknown variant, a template without a field of FIELDS or
-    with another one, and a translation that lacks the word the text is made of.
+    translations: item id -> `phrase_en` (and `target_en`), in place of the item's own. definitions:
+    item id -> text, small letters as in the explorer and for PolCLIP; an empty one adds nothing.
+    Raises VwsdError for an unknown variant, a template without a field of FIELDS or with another
+    one, and a translation that lacks the word the text is made of.
     """
     make = text_maker(variant)
     texts = []
@@ -45,11 +53,16 @@ def texts_of(items: Sequence[Item], variant: str, translations: Mapping[str, Map
 
 
 def text_maker(variant: str) -> Callable[[Item], str]:
-    """How an item becomes a text under a variant of TEXTS or a template; VwsdError as of `texts_of`."""
+    """How an item becomes a text under a variant of TEXTS or a template; VwsdError as of
+    `texts_of`.
+    """
     if variant in TEXTS:
         return TEXTS[variant]
     if "{" not in variant and "}" not in variant:
-        raise VwsdError(f"no text variant {variant!r}", remedy=f"Variants: {', '.join(TEXTS)}; or a template as 'a photo of {{phrase}}'.")
+        raise VwsdError(
+            f"no text variant {variant!r}",
+            remedy=f"Variants: {', '.join(TEXTS)}; or a template as 'a photo of {{phrase}}'.",
+        )
     parts = _template_parts(variant)
     return lambda item: "".join(before + _field(item, name) for before, name in parts)
 
@@ -63,10 +76,16 @@ def _template_parts(template: str) -> list[tuple[str, str]]:
         raise VwsdError(f"the template {template!r} cannot be read: {e}", remedy=remedy) from None
     names = [name for _, name, _, _ in parsed if name is not None]
     if not names:
-        raise VwsdError(f"the template {template!r} has no field, so that all items would have one text", remedy=remedy)
+        raise VwsdError(
+            f"the template {template!r} has no field, so that all items would have one text",
+            remedy=remedy,
+        )
     for _, name, form, conversion in parsed:
         if name is not None and (name not in FIELDS or form or conversion):
-            raise VwsdError(f"the template {template!r} asks for {{{name}{':' if form else ''}{form or ''}}}", remedy=remedy)
+            raise VwsdError(
+                f"the template {template!r} asks for {{{name}{':' if form else ''}{form or ''}}}",
+                remedy=remedy,
+            )
     return [(before, name or "") for before, name, _, _ in parsed]
 
 
@@ -80,8 +99,11 @@ def _field(item: Item, name: str) -> str:
 
 
 def _no_word(item_id: str) -> VwsdError:
-    return VwsdError("the translation has no word of its own to make the text of", where=item_id,
-                     remedy="Use the phrase, or give target_en with each translation.")
+    return VwsdError(
+        "the translation has no word of its own to make the text of",
+        where=item_id,
+        remedy="Use the phrase, or give target_en with each translation.",
+    )
 
 
 def _translated(item: Item, translations: Mapping[str, Mapping[str, str]]) -> Item:
@@ -90,31 +112,53 @@ def _translated(item: Item, translations: Mapping[str, Mapping[str, str]]) -> It
 
 
 def all_numbers(scores: np.ndarray, what: str) -> np.ndarray:
-    """The scores [...] themselves; VwsdError where one is NaN, which an argmax or a sort would take for an answer."""
+    """The scores [...] themselves; VwsdError where one is NaN, which an argmax or a sort would take
+    for an answer.
+    """
     if np.isnan(scores).any():
-        raise VwsdError(f"{int(np.isnan(scores).sum())} of {scores.size} scores are no numbers (NaN)", where=what,
-                        remedy="Nothing is ranked by them; look for a division by zero or an overflow in what made them.")
+        raise VwsdError(
+            f"{int(np.isnan(scores).sum())} of {scores.size} scores are no numbers (NaN)",
+            where=what,
+            remedy=(
+                "Nothing is ranked by them; look for a division by zero or an overflow in what made"
+                " them."
+            ),
+        )
     return scores
 
 
-def cosine_scores(data: VwsdSet, store: VectorStore, texts: Sequence[str], missing: dict[str, list[str]] | None = None) -> np.ndarray:
+def cosine_scores(
+    data: VwsdSet,
+    store: VectorStore,
+    texts: Sequence[str],
+    missing: dict[str, list[str]] | None = None,
+) -> np.ndarray:
     """Cosine of each item's text with its ten pictures: [n, 10] float64.
 
-    `missing` (item id -> image names) are not looked for and get -inf. Every distinct picture and text is encoded once. VwsdError where a
-    cosine is no number.
+    `missing` (item id -> image names) are not looked for and get -inf. Every distinct picture and
+    text is encoded once. VwsdError where a cosine is no number.
     """
     absent = {name for names in (missing or {}).values() for name in names}
     places = {name: data.path(name) for name in image_names(data.items) if name not in absent}
     store.tell(texts)
     store.fill_images(places.values())
-    parts = [_part(data.items[start:start + PART], texts[start:start + PART], places, store) for start in range(0, len(data.items), PART)]
+    parts = [
+        _part(data.items[start : start + PART], texts[start : start + PART], places, store)
+        for start in range(0, len(data.items), PART)
+    ]
     return np.concatenate([np.zeros((0, CANDIDATES)), *parts])
 
 
-def _part(items: Sequence[Item], texts: Sequence[str], places: dict[str, Place], store: VectorStore) -> np.ndarray:
-    """Scores [n, 10] of a few items, so that no more of the vectors is ever in memory; a picture without a place gets -inf."""
-    there = np.array([[c in places for c in item.candidates] for item in items])                            # [n, 10]
-    pictures = np.zeros((*there.shape, store.encoder.dim))                                                  # [n, 10, d]
-    pictures[there] = store.images([places[c] for item in items for c in item.candidates if c in places])
+def _part(
+    items: Sequence[Item], texts: Sequence[str], places: dict[str, Place], store: VectorStore
+) -> np.ndarray:
+    """Scores [n, 10] of a few items, so that no more of the vectors is ever in memory; a picture
+    without a place gets -inf.
+    """
+    there = np.array([[c in places for c in item.candidates] for item in items])  # [n, 10]
+    pictures = np.zeros((*there.shape, store.encoder.dim))  # [n, 10, d]
+    pictures[there] = store.images(
+        [places[c] for item in items for c in item.candidates if c in places]
+    )
     scores = np.einsum("ncd,nd->nc", pictures, store.texts(texts).astype(np.float64))
     return np.where(there, all_numbers(scores, store.encoder.name), -np.inf)

@@ -1,4 +1,6 @@
-"""Systems' answers compared: the table of `vwsd score`, the tests of its pairs, and each system against a baseline."""
+"""Systems' answers compared: the table of `vwsd score`, the tests of its pairs, and each system
+against a baseline.
+"""
 
 from __future__ import annotations
 
@@ -11,44 +13,81 @@ import numpy as np
 from ..data.items import Item
 from ..errors import VwsdError
 from ..paths import write_text
-from .metrics import bootstrap_mrr, gold_ranks, hits, holm, mcnemar, mrr, paired_interval, percent, tie_range, wilson
-from .reading import SCORE_COLUMNS, read_predictions  # noqa: F401  (readers of predictions look for it here)
+from .metrics import (
+    bootstrap_mrr,
+    gold_ranks,
+    hits,
+    holm,
+    mcnemar,
+    mrr,
+    paired_interval,
+    percent,
+    tie_range,
+    wilson,
+)
+from .reading import (
+    SCORE_COLUMNS,
+    read_predictions,
+)  # noqa: F401  (readers of predictions look for it here)
 
 
 def write_scores(path: str | Path, items: Sequence[Item], scores: np.ndarray) -> None:
     """Write scores [n, 10] as a TSV (full precision) that `read_predictions` takes."""
     lines = ["\t".join(["index", "target", "context", "gold", *SCORE_COLUMNS])]
     for i, (item, row) in enumerate(zip(items, scores)):
-        lines.append("\t".join([str(i), item.target, item.phrase, item.gold or "", *(repr(float(s)) for s in row)]))
+        lines.append(
+            "\t".join(
+                [str(i), item.target, item.phrase, item.gold or "", *(repr(float(s)) for s in row)]
+            )
+        )
     write_text(path, "\n".join(lines) + "\n")
 
 
 def ranking(candidates: Sequence[str], scores: Sequence[float]) -> list[str]:
-    """Candidates best first; ties keep candidate order. Raises ValueError for a score that is no number, which has no place in an order."""
+    """Candidates best first; ties keep candidate order. Raises ValueError for a score that is no
+    number, which has no place in an order.
+    """
     if np.isnan(np.asarray(scores, dtype=np.float64)).any():
         raise ValueError("a score is not a number")
     return [candidates[i] for i in sorted(range(len(candidates)), key=lambda i: -scores[i])]
 
 
 def summarise(name: str, items: Sequence[Item], scores: np.ndarray) -> dict:
-    """One system's line: file, n, k, hit1, mrr and their 95 % intervals (Wilson; bootstrap), all in percent. scores: [n, 10].
+    """One system's line: file, n, k, hit1, mrr and their 95 % intervals (Wilson; bootstrap), all in
+    percent. scores: [n, 10].
 
-    `ties` of the n items are decided by the rule for ties alone; another rule could give a k from `k_low` to `k_high`.
-    Raises VwsdError where there is no item.
+    `ties` of the n items are decided by the rule for ties alone; another rule could give a k from
+    `k_low` to `k_high`. Raises VwsdError where there is no item.
     """
     if not items:
-        raise VwsdError("there are no items to score", where=name, remedy="Give a set with at least one item.")
+        raise VwsdError(
+            "there are no items to score", where=name, remedy="Give a set with at least one item."
+        )
     gold = [item.gold_index for item in items]
     ranks = gold_ranks(scores, gold)
     k, n = hits(ranks), len(items)
     (low, high), (mrr_low, mrr_high) = wilson(k, n), bootstrap_mrr(ranks)
     k_low, k_high = tie_range(scores, gold)
-    return {"file": name, "n": n, "k": k, "hit1": percent(k, n), "mrr": mrr(ranks), "ci_low": low, "ci_high": high,
-            "mrr_ci_low": mrr_low, "mrr_ci_high": mrr_high, "ties": k_high - k_low, "k_low": k_low, "k_high": k_high}
+    return {
+        "file": name,
+        "n": n,
+        "k": k,
+        "hit1": percent(k, n),
+        "mrr": mrr(ranks),
+        "ci_low": low,
+        "ci_high": high,
+        "mrr_ci_low": mrr_low,
+        "mrr_ci_high": mrr_high,
+        "ties": k_high - k_low,
+        "k_low": k_low,
+        "k_high": k_high,
+    }
 
 
 def compare(systems: Sequence[tuple[str, np.ndarray]], items: Sequence[Item]) -> dict:
-    """Summary of each (name, scores [n, 10]) and the exact McNemar test of each pair: `{"systems": [...], "pairs": [...]}`."""
+    """Summary of each (name, scores [n, 10]) and the exact McNemar test of each pair: `{"systems":
+    [...], "pairs": [...]}`.
+    """
     gold = [item.gold_index for item in items]
     right = [(name, gold_ranks(scores, gold) == 1) for name, scores in systems]
     pairs = []
@@ -58,11 +97,16 @@ def compare(systems: Sequence[tuple[str, np.ndarray]], items: Sequence[Item]) ->
     return {"systems": [summarise(name, items, scores) for name, scores in systems], "pairs": pairs}
 
 
-def against_baseline(baseline: tuple[str, np.ndarray], systems: Sequence[tuple[str, np.ndarray]], items: Sequence[Item]) -> list[dict]:
+def against_baseline(
+    baseline: tuple[str, np.ndarray],
+    systems: Sequence[tuple[str, np.ndarray]],
+    items: Sequence[Item],
+) -> list[dict]:
     """Each (name, scores [n, 10]) against the baseline on the same items, in their order.
 
-    `difference` is its hit@1 less the baseline's in points, with a 95 % interval (`paired_interval`); `p` is McNemar's exact one,
-    `p_holm` the same adjusted for the number of systems.
+    `difference` is its hit@1 less the baseline's in points, with a 95 % interval
+    (`paired_interval`); `p` is McNemar's exact one, `p_holm` the same adjusted for the number of
+    systems.
     """
     gold = [item.gold_index for item in items]
     right = gold_ranks(baseline[1], gold) == 1
@@ -70,8 +114,17 @@ def against_baseline(baseline: tuple[str, np.ndarray], systems: Sequence[tuple[s
     for name, scores in systems:
         only_baseline, only_system, p = mcnemar(right, gold_ranks(scores, gold) == 1)
         low, high = paired_interval(only_baseline, only_system, len(items))
-        found.append({"file": name, "difference": percent(only_system - only_baseline, len(items)), "ci_low": low, "ci_high": high,
-                      "only_baseline": only_baseline, "only_system": only_system, "p": p})
+        found.append(
+            {
+                "file": name,
+                "difference": percent(only_system - only_baseline, len(items)),
+                "ci_low": low,
+                "ci_high": high,
+                "only_baseline": only_baseline,
+                "only_system": only_system,
+                "p": p,
+            }
+        )
     return adjusted(found)
 
 
@@ -81,11 +134,19 @@ def adjusted(tests: Sequence[dict]) -> list[dict]:
 
 
 def mean_over_sets(lines: Sequence[dict]) -> list[dict]:
-    """Unweighted mean of hit@1 and MRR, in percent, of each `file` over the sets that its lines (`summarise`) are of, as on the task's board."""
+    """Unweighted mean of hit@1 and MRR, in percent, of each `file` over the sets that its lines
+    (`summarise`) are of, as on the task's board.
+    """
     files = list(dict.fromkeys(line["file"] for line in lines))
     found = []
     for file in files:
         own = [line for line in lines if line["file"] == file]
-        found.append({"file": file, "sets": len(own), "hit1": float(np.mean([line["hit1"] for line in own])),
-                      "mrr": float(np.mean([line["mrr"] for line in own]))})
+        found.append(
+            {
+                "file": file,
+                "sets": len(own),
+                "hit1": float(np.mean([line["hit1"] for line in own])),
+                "mrr": float(np.mean([line["mrr"] for line in own])),
+            }
+        )
     return found

@@ -44,9 +44,7 @@ class Table:
         return [row[place] for row in self.rows]
 
 
-def parse_table(
-    text: str, where: str, is_column: Callable[[str], bool], most_lines: int
-) -> Table:
+def parse_table(text: str, where: str, is_column: Callable[[str], bool], most_lines: int) -> Table:
     """The table in a text; `is_column` knows the (folded) names of columns, by which a header is
     told from a ranking.
 
@@ -171,7 +169,8 @@ def names_of(line: str) -> list[str]:
 
 
 def list_in(cell: Any) -> list | None:
-    """The list that a cell holds, itself or as JSON or Python write one; None where it holds none."""
+    """The list that a cell holds, itself or as JSON or Python write one; None where it holds
+    none."""
     if isinstance(cell, list):
         return cell
     if not isinstance(cell, str) or len(cell) > LONGEST_LINE or not cell.strip().startswith("["):

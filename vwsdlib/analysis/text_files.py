@@ -1,4 +1,6 @@
-"""What a user puts around or in place of phrases: files of phrases, definitions and translations, a line an item or JSON lines by id."""
+"""What a user puts around or in place of phrases: files of phrases, definitions and translations, a
+line an item or JSON lines by id.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,10 @@ from ..errors import VwsdError
 from ..language.definitions import Definitions, guard
 from ..language.replay import read_records
 
-KEYS = {"definitions": ("definition",), "translations": ("phrase_en", "target_en")}      # of a record; the first must be there
+KEYS = {
+    "definitions": ("definition",),
+    "translations": ("phrase_en", "target_en"),
+}  # of a record; the first must be there
 
 
 def read_phrases(path: str | Path) -> list[str]:
@@ -22,40 +27,61 @@ def read_phrases(path: str | Path) -> list[str]:
     if not lines:
         raise VwsdError("there is no phrase in the file", where=path, remedy="Write one a line.")
     if "" in lines:
-        raise VwsdError("an empty line", where=f"{path}:{lines.index('') + 1}", remedy="Write one phrase a line.")
+        raise VwsdError(
+            "an empty line",
+            where=f"{path}:{lines.index('') + 1}",
+            remedy="Write one phrase a line.",
+        )
     return lines
 
 
-def read_texts(path: str | Path, items: Sequence[Item], kind: str) -> tuple[dict[str, dict[str, str]], dict]:
+def read_texts(
+    path: str | Path, items: Sequence[Item], kind: str
+) -> tuple[dict[str, dict[str, str]], dict]:
     """Item id -> its texts by key (KEYS) and what the file's meta says, {} where it has none.
 
-    A `.jsonl` file has an object with `id` a line, as `vwsd define` and the notebooks write them; where a `.meta.json` lies beside it, the two
-    must agree. Any other file is plain text, a line an item in the data file's order. VwsdError where items have no line, lines belong to
-    no item, or an id stands twice.
+    A `.jsonl` file has an object with `id` a line, as `vwsd define` and the notebooks write them;
+    where a `.meta.json` lies beside it, the two must agree. Any other file is plain text, a line an
+    item in the data file's order. VwsdError where items have no line, lines belong to no item, or
+    an id stands twice.
     """
     path = Path(path)
     if path.suffix == ".jsonl":
         records, meta = _records(path, kind)
     else:
         records, meta = _plain(path, items, kind), {}
-    by_id = {record["id"]: {name: record[name] for name in KEYS[kind] if name in record} for record in records}
+    by_id = {
+        record["id"]: {name: record[name] for name in KEYS[kind] if name in record}
+        for record in records
+    }
     lost = [item.id for item in items if item.id not in by_id]
     if lost:
-        raise VwsdError(f"{len(lost)} of {len(items)} items have no line, {lost[0]!r} the first", where=path, remedy="Give the file made of this very data file.")
+        raise VwsdError(
+            f"{len(lost)} of {len(items)} items have no line, {lost[0]!r} the first",
+            where=path,
+            remedy="Give the file made of this very data file.",
+        )
     foreign = by_id.keys() - {item.id for item in items}
     if foreign:
-        raise VwsdError(f"{len(foreign)} of {len(by_id)} lines belong to no item, {min(foreign)!r} among them", where=path,
-                        remedy="Give the file made of this very data file.")
+        raise VwsdError(
+            f"{len(foreign)} of {len(by_id)} lines belong to no item, {min(foreign)!r} among them",
+            where=path,
+            remedy="Give the file made of this very data file.",
+        )
     return by_id, meta
 
 
 def _plain(path: Path, items: Sequence[Item], kind: str) -> list[dict]:
     lines = [line.strip() for line in path_lines(path)]
-    if kind == "definitions":                # the last items' empty lines count where they stand in the file
+    if kind == "definitions":  # the last items' empty lines count where they stand in the file
         blank = _physical_lines(path) - len(lines)
         lines += [""] * min(blank, len(items) - len(lines))
     if len(lines) != len(items):
-        raise VwsdError(f"{len(lines)} lines for {len(items)} items", where=path, remedy="Write one line an item, in the data file's order.")
+        raise VwsdError(
+            f"{len(lines)} lines for {len(items)} items",
+            where=path,
+            remedy="Write one line an item, in the data file's order.",
+        )
     return [{"id": item.id, KEYS[kind][0]: line} for item, line in zip(items, lines)]
 
 
@@ -69,7 +95,11 @@ def path_lines(path: Path) -> list[str]:
     """Lines of a text file; VwsdError where there is none."""
     lines = read_lines(path)
     if not lines:
-        raise VwsdError("the file is empty", where=path, remedy="Write one line an item, in the data file's order.")
+        raise VwsdError(
+            "the file is empty",
+            where=path,
+            remedy="Write one line an item, in the data file's order.",
+        )
     return lines
 
 
@@ -77,17 +107,39 @@ def _records(path: Path, kind: str) -> tuple[list[dict], dict]:
     if path.with_name(path.name.removesuffix(".jsonl") + ".meta.json").exists():
         records, meta = read_records(path, kind)
     else:
-        records, meta = [_record(line, f"{path}:{number}") for number, line in enumerate(path_lines(path), start=1)], {}
+        records, meta = (
+            [
+                _record(line, f"{path}:{number}")
+                for number, line in enumerate(path_lines(path), start=1)
+            ],
+            {},
+        )
     known = set()
     for number, record in enumerate(records, start=1):
         where, wanted = f"{path}:{number}", KEYS[kind][0]
-        if not isinstance(record, dict) or not isinstance(record.get("id"), str) or not isinstance(record.get(wanted), str):
-            raise VwsdError(f"no object with id and {wanted}, both texts", where=where, remedy="Write as {\"id\": \"en.own.0\", \"" + wanted + "\": \"...\"}.")
+        if (
+            not isinstance(record, dict)
+            or not isinstance(record.get("id"), str)
+            or not isinstance(record.get(wanted), str)
+        ):
+            raise VwsdError(
+                f"no object with id and {wanted}, both texts",
+                where=where,
+                remedy='Write as {"id": "en.own.0", "' + wanted + '": "..."}.',
+            )
         if record["id"] in known:
-            raise VwsdError(f"the id {record['id']!r} stands twice", where=where, remedy="Keep one line an item.")
+            raise VwsdError(
+                f"the id {record['id']!r} stands twice",
+                where=where,
+                remedy="Keep one line an item.",
+            )
         known.add(record["id"])
         if any(not isinstance(record[name], str) for name in KEYS[kind] if name in record):
-            raise VwsdError(f"{' and '.join(KEYS[kind])} must be texts", where=where, remedy="Put them in quotation marks.")
+            raise VwsdError(
+                f"{' and '.join(KEYS[kind])} must be texts",
+                where=where,
+                remedy="Put them in quotation marks.",
+            )
     return records, meta
 
 
@@ -95,15 +147,23 @@ def _record(line: str, where: str) -> object:
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as e:
-        raise VwsdError(f"no line of JSON: {e}", where=where, remedy="Write an object a line, or give a plain text file that does not end in .jsonl.") from None
+        raise VwsdError(
+            f"no line of JSON: {e}",
+            where=where,
+            remedy="Write an object a line, or give a plain text file that does not end in .jsonl.",
+        ) from None
 
 
 def definitions_of(path: str | Path, data: VwsdSet) -> dict[str, str]:
-    """Item id -> definition of a file (`read_texts`), after `guard`: where the gold senses' glosses are known, none may be repeated."""
+    """Item id -> definition of a file (`read_texts`), after `guard`: where the gold senses' glosses
+    are known, none may be repeated.
+    """
     found, meta = read_texts(path, data.items, "definitions")
     texts = {item_id: each["definition"] for item_id, each in found.items()}
-    if meta.get("kind") != "chosen":                          # a chosen gloss that is the gold's is a right choice
-        guard(Definitions(tuple(texts), tuple(texts.values()), meta, "generated"), _gold_glosses(data))
+    if meta.get("kind") != "chosen":  # a chosen gloss that is the gold's is a right choice
+        guard(
+            Definitions(tuple(texts), tuple(texts.values()), meta, "generated"), _gold_glosses(data)
+        )
     return texts
 
 
@@ -115,9 +175,15 @@ def _gold_glosses(data: VwsdSet) -> Mapping[str, Sequence[str]]:
 
 
 def translations_of(path: str | Path, items: Sequence[Item]) -> dict[str, dict[str, str]]:
-    """Item id -> its translation, `phrase_en` and perhaps `target_en` (`read_texts`); VwsdError for an empty phrase."""
+    """Item id -> its translation, `phrase_en` and perhaps `target_en` (`read_texts`); VwsdError for
+    an empty phrase.
+    """
     found, _ = read_texts(path, items, "translations")
     empty = [item_id for item_id, each in found.items() if not each["phrase_en"].strip()]
     if empty:
-        raise VwsdError(f"{len(empty)} of {len(items)} translations are empty, that of {empty[0]!r} the first", where=path, remedy="Translate each phrase.")
+        raise VwsdError(
+            f"{len(empty)} of {len(items)} translations are empty, that of {empty[0]!r} the first",
+            where=path,
+            remedy="Translate each phrase.",
+        )
     return found

@@ -1,7 +1,9 @@
-"""Textual WSD scored as the authors of the Unified Evaluation Framework score it (their Scorer.java; Raganato et al. 2017), in percent.
+"""Textual WSD scored as the authors of the Unified Evaluation Framework score it (their
+Scorer.java; Raganato et al. 2017), in percent.
 
-Of several answers to an item each right one counts one over their number; an answer is right that is any of the golds. Precision is over
-the answered items, recall over all, so an unanswered item lowers recall alone; answers to items that are not in the gold are left out.
+Of several answers to an item each right one counts one over their number; an answer is right that
+is any of the golds. Precision is over the answered items, recall over all, so an unanswered item
+lowers recall alone; answers to items that are not in the gold are left out.
 """
 
 from __future__ import annotations
@@ -18,7 +20,13 @@ from ..errors import VwsdError
 from .metrics import BOOTSTRAP, mcnemar
 
 Key = Mapping[str, Collection[str]]  # item id -> senses
-ALL = ("SE2", "SE3", "SE07", "SE13", "SE15")  # the five sets whose concatenation is ALL (Raganato et al. 2017)
+ALL = (
+    "SE2",
+    "SE3",
+    "SE07",
+    "SE13",
+    "SE15",
+)  # the five sets whose concatenation is ALL (Raganato et al. 2017)
 POS = ("NOUN", "VERB", "ADJ", "ADV")
 
 
@@ -34,7 +42,9 @@ class WsdScore:
 
 
 def credits(gold: Key, answers: Key) -> np.ndarray:
-    """[n, 2] float64, a row a gold item: the share of its answers that is right, and 1 where it has any."""
+    """[n, 2] float64, a row a gold item: the share of its answers that is right, and 1 where it has
+    any.
+    """
     rows = np.zeros((len(gold), 2))
     for row, (item_id, golds) in zip(rows, gold.items()):
         if given := set(answers.get(item_id, ())):
@@ -43,22 +53,37 @@ def credits(gold: Key, answers: Key) -> np.ndarray:
 
 
 def _f1(sums: np.ndarray, total: int) -> np.ndarray:
-    """F1 in percent of (right, answered) sums in the last axis: the harmonic mean of right/answered and right/total."""
+    """F1 in percent of (right, answered) sums in the last axis: the harmonic mean of right/answered
+    and right/total.
+    """
     return 200 * sums[..., 0] / (sums[..., 1] + total)
 
 
 def score_answers(gold: Key, answers: Key) -> WsdScore:
-    """The score of a system; precision is 0 where it answers nothing (Scorer.java prints NaN there). VwsdError where the gold is empty."""
+    """The score of a system; precision is 0 where it answers nothing (Scorer.java prints NaN
+    there). VwsdError where the gold is empty.
+    """
     if not gold:
-        raise VwsdError("the gold key is empty", remedy="Give a key file: a line an item, its id and its senses.")
+        raise VwsdError(
+            "the gold key is empty",
+            remedy="Give a key file: a line an item, its id and its senses.",
+        )
     rows = credits(gold, answers)
     (right, attempted), total = rows.sum(0), len(gold)
-    return WsdScore(float(100 * right / max(attempted, 1)), float(100 * right / total), float(_f1(rows.sum(0), total)), int(attempted), total)
+    return WsdScore(
+        float(100 * right / max(attempted, 1)),
+        float(100 * right / total),
+        float(_f1(rows.sum(0), total)),
+        int(attempted),
+        total,
+    )
 
 
 @dataclass(frozen=True)
 class Alike:
-    """Answers that would be right were it not for a `difference` of spelling: how many of how many `given`, the first one's item id, F1 without it."""
+    """Answers that would be right were it not for a `difference` of spelling: how many of how many
+    `given`, the first one's item id, F1 without it.
+    """
 
     difference: str
     count: int
@@ -79,7 +104,9 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
 
 
 def alike_answers(gold: Key, answers: Key) -> list[Alike]:
-    """For each of SPELLINGS, the wrong answers that are right in it, where there are any; gold must not be empty."""
+    """For each of SPELLINGS, the wrong answers that are right in it, where there are any; gold must
+    not be empty.
+    """
     found = []
     for difference, spelled in SPELLINGS.items():
         count, given, first = 0, 0, ""
@@ -90,77 +117,132 @@ def alike_answers(gold: Key, answers: Key) -> list[Alike]:
                 if sense not in golds and spelled(sense) in right:
                     count, first = count + 1, first or item_id
         if count:
-            respelled = {item_id: [spelled(sense) for sense in senses] for item_id, senses in answers.items()}
-            respelled_gold = {item_id: [spelled(sense) for sense in senses] for item_id, senses in gold.items()}
-            found.append(Alike(difference, count, given, first, score_answers(respelled_gold, respelled).f1))
+            respelled = {
+                item_id: [spelled(sense) for sense in senses] for item_id, senses in answers.items()
+            }
+            respelled_gold = {
+                item_id: [spelled(sense) for sense in senses] for item_id, senses in gold.items()
+            }
+            found.append(
+                Alike(difference, count, given, first, score_answers(respelled_gold, respelled).f1)
+            )
     return found
 
 
 def f1_without_blanks(gold: Key, answers: Key) -> float:
-    """F1 in percent where the empty senses of a key with two spaces in a row are left out, of the gold and of the answers."""
-    whole = [{item_id: [sense for sense in senses if sense] for item_id, senses in key.items()} for key in (gold, answers)]
+    """F1 in percent where the empty senses of a key with two spaces in a row are left out, of the
+    gold and of the answers.
+    """
+    whole = [
+        {item_id: [sense for sense in senses if sense] for item_id, senses in key.items()}
+        for key in (gold, answers)
+    ]
     return score_answers(*whole).f1
 
 
 def _resampled(rows: np.ndarray, seed: int) -> np.ndarray:
-    """[n, m] -> [BOOTSTRAP, m]: sums over items drawn with replacement; counts of equal rows are drawn, which is the same."""
+    """[n, m] -> [BOOTSTRAP, m]: sums over items drawn with replacement; counts of equal rows are
+    drawn, which is the same.
+    """
     kinds, counts = np.unique(rows, axis=0, return_counts=True)
-    return np.random.default_rng(seed).multinomial(len(rows), counts / len(rows), size=BOOTSTRAP) @ kinds
+    return (
+        np.random.default_rng(seed).multinomial(len(rows), counts / len(rows), size=BOOTSTRAP)
+        @ kinds
+    )
 
 
 def f1_interval(gold: Key, answers: Key, seed: int = 0) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of F1 over items, in percent (10,000 resamples, seeded)."""
+    """95 % percentile bootstrap interval of F1 over items, in percent (10,000 resamples,
+    seeded)."""
     low, high = np.percentile(_f1(_resampled(credits(gold, answers), seed), len(gold)), [2.5, 97.5])
     return float(low), float(high)
 
 
 def compare_answers(gold: Key, a: Key, b: Key, seed: int = 0) -> dict:
-    """F1 of b less that of a on the same items: difference, ci_low, ci_high (paired bootstrap, points), p and the name of its test.
+    """F1 of b less that of a on the same items: difference, ci_low, ci_high (paired bootstrap,
+    points), p and the name of its test.
 
-    Where each system gives at most one answer to an item, p is the exact McNemar test of right against not right; where one gives several,
-    approximate randomisation of F1 (Noreen 1989): the two systems' answers to an item are swapped at random, 10,000 times.
+    Where each system gives at most one answer to an item, p is the exact McNemar test of right
+    against not right; where one gives several, approximate randomisation of F1 (Noreen 1989): the
+    two systems' answers to an item are swapped at random, 10,000 times.
     """
     of_a, of_b = credits(gold, a), credits(gold, b)
-    sums = _resampled(np.hstack([of_a, of_b]), seed)                                  # [BOOTSTRAP, 4]
-    low, high = np.percentile(_f1(sums[:, 2:], len(gold)) - _f1(sums[:, :2], len(gold)), [2.5, 97.5])
+    sums = _resampled(np.hstack([of_a, of_b]), seed)  # [BOOTSTRAP, 4]
+    low, high = np.percentile(
+        _f1(sums[:, 2:], len(gold)) - _f1(sums[:, :2], len(gold)), [2.5, 97.5]
+    )
     single = all(len(set(key.get(item_id, ()))) <= 1 for key in (a, b) for item_id in gold)
     p = mcnemar(of_a[:, 0] == 1, of_b[:, 0] == 1)[2] if single else _randomised(of_a, of_b, seed)
     difference = float(_f1(of_b.sum(0), len(gold)) - _f1(of_a.sum(0), len(gold)))
-    return {"difference": difference, "ci_low": float(low), "ci_high": float(high), "p": p, "test": "McNemar" if single else "randomisation"}
+    return {
+        "difference": difference,
+        "ci_low": float(low),
+        "ci_high": float(high),
+        "p": p,
+        "test": "McNemar" if single else "randomisation",
+    }
 
 
 def _randomised(of_a: np.ndarray, of_b: np.ndarray, seed: int) -> float:
-    kinds, counts = np.unique(of_b - of_a, axis=0, return_counts=True)                # what a swap moves from b to a
-    moved = np.random.default_rng(seed).binomial(counts, 0.5, size=(BOOTSTRAP, len(counts))) @ kinds  # [BOOTSTRAP, 2]
+    kinds, counts = np.unique(
+        of_b - of_a, axis=0, return_counts=True
+    )  # what a swap moves from b to a
+    moved = (
+        np.random.default_rng(seed).binomial(counts, 0.5, size=(BOOTSTRAP, len(counts))) @ kinds
+    )  # [BOOTSTRAP, 2]
     n, a, b = len(of_a), of_a.sum(0), of_b.sum(0)
     found, drawn = abs(_f1(b, n) - _f1(a, n)), np.abs(_f1(b - moved, n) - _f1(a + moved, n))
     return float((1 + (drawn >= found - 1e-9).sum()) / (1 + BOOTSTRAP))
 
 
 def groups(items: Sequence[WsdItem]) -> dict[str, list[WsdItem]]:
-    """Items by set, then "ALL" where the five sets of Raganato et al. are there, "ALL6" where SE10 is too, then by part of speech over all items.
+    """Items by set, then "ALL" where the five sets of Raganato et al. are there, "ALL6" where SE10
+    is too, then by part of speech over all items.
 
-    ALL6, SemEval-2010 included, is what PolCLIP's released code calls ALL; its figures and those of ALL must not be compared.
+    ALL6, SemEval-2010 included, is what PolCLIP's released code calls ALL; its figures and those of
+    ALL must not be compared.
     """
     found = {name: [item for item in items if item.set == name] for name in SETS.values()}
-    whole = {name: members for name, members in (("ALL", ALL), ("ALL6", tuple(SETS.values()))) if all(found[m] for m in members)}
-    found |= {name: [item for item in items if item.set in (ALL if name == "ALL" else SETS.values())] for name in whole}
-    found |= {pos: [item for item in items if POS_NAMES.get(find_pos(item.pos)) == pos] for pos in POS}
+    whole = {
+        name: members
+        for name, members in (("ALL", ALL), ("ALL6", tuple(SETS.values())))
+        if all(found[m] for m in members)
+    }
+    found |= {
+        name: [item for item in items if item.set in (ALL if name == "ALL" else SETS.values())]
+        for name in whole
+    }
+    found |= {
+        pos: [item for item in items if POS_NAMES.get(find_pos(item.pos)) == pos] for pos in POS
+    }
     return {name: members for name, members in (*found.items(), ("items", list(items))) if members}
 
 
 def score_groups(items: Sequence[WsdItem], answers: Key) -> list[dict]:
-    """One dict a group: group, precision, recall, f1, attempted, total, ci_low, ci_high; the last, "items", is over all items given.
+    """One dict a group: group, precision, recall, f1, attempted, total, ci_low, ci_high; the last,
+    "items", is over all items given.
 
-    VwsdError where an item has no gold (it would count as wrong) or an id stands twice (one answer would count for both).
+    VwsdError where an item has no gold (it would count as wrong) or an id stands twice (one answer
+    would count for both).
     """
     if blind := [item.id for item in items if not item.golds]:
-        raise VwsdError(f"{len(blind)} items have no gold", where=blind[0], remedy="Read the data together with their key.")
+        raise VwsdError(
+            f"{len(blind)} items have no gold",
+            where=blind[0],
+            remedy="Read the data together with their key.",
+        )
     if len({item.id for item in items}) < len(items):
-        raise VwsdError("an id stands twice", remedy="Score the sets one by one, or read the file ALL, whose ids tell the sets apart.")
+        raise VwsdError(
+            "an id stands twice",
+            remedy=(
+                "Score the sets one by one, or read the file ALL, whose ids tell the sets apart."
+            ),
+        )
     lines = []
     for name, members in groups(items).items():
         gold = {item.id: item.golds for item in members}
         low, high = f1_interval(gold, answers)
-        lines.append({"group": name, **asdict(score_answers(gold, answers)), "ci_low": low, "ci_high": high})
+        lines.append(
+            {"group": name, **asdict(score_answers(gold, answers)), "ci_low": low, "ci_high": high}
+        )
     return lines

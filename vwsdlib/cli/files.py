@@ -64,8 +64,10 @@ def _score_arguments(p: argparse.ArgumentParser) -> None:
         nargs="+",
         type=Path,
         metavar="PRED",
-        help="official submission, table with columns score_1 to score_10 (TSV, CSV, JSON), "
-        "or a zip or folder of prediction.LANGUAGE.txt",
+        help=(
+            "official submission, table with columns score_1 to score_10 (TSV, CSV, JSON), "
+            "or a zip or folder of prediction.LANGUAGE.txt"
+        ),
     )
     p.add_argument(
         "--baseline",
@@ -127,7 +129,10 @@ def _sets(o: argparse.Namespace) -> list[argparse.Namespace]:
     if len(o.gold) != len(o.data) or len(languages) != len(o.data):
         raise VwsdError(
             f"{len(o.data)} --data, {len(o.gold)} --gold and {len(o.language or [])} --language",
-            remedy="Give a --gold for each --data, in the same order, and a --language for each or none.",
+            remedy=(
+                "Give a --gold for each --data, in the same order, and a --language for each or"
+                " none."
+            ),
         )
     return [
         argparse.Namespace(data=data, gold=gold, language=language)
@@ -320,18 +325,35 @@ def audit(o: argparse.Namespace) -> int:
 
 
 def _export_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("runs", nargs="+", type=Path, metavar="RUN.jsonl", help="stored predictions: results/PROFILE/predictions/NAME.jsonl")
-    p.add_argument("--to", required=True, metavar="FORMAT", help="submission (prediction.LANGUAGE.txt and a zip of them, one run a language), scores (TSV for `vwsd score`), "
-                                                                 "parquet, or dataset (for datasets.load_from_disk)")
-    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of what is written")
+    p.add_argument(
+        "runs",
+        nargs="+",
+        type=Path,
+        metavar="RUN.jsonl",
+        help="stored predictions: results/PROFILE/predictions/NAME.jsonl",
+    )
+    p.add_argument(
+        "--to",
+        required=True,
+        metavar="FORMAT",
+        help=(
+            "submission (prediction.LANGUAGE.txt and a zip of them, one run a language), scores"
+            " (TSV for `vwsd score`), parquet, or dataset (for datasets.load_from_disk)"
+        ),
+    )
+    p.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of what is written"
+    )
 
 
 @command(_export_arguments)
 def export(o: argparse.Namespace) -> int:
-    """Write stored predictions in another format: the task's official submission, a table of scores, Parquet or a `datasets` folder.
+    """Write stored predictions in another format: the task's official submission, a table of
+    scores, Parquet or a `datasets` folder.
 
-    A submission holds each item's ten names, best first; ties go to the earlier candidate, as everywhere. Parquet and dataset have a row
-    an item of each run, with its text, scores, rank and what made it.
+    A submission holds each item's ten names, best first; ties go to the earlier candidate, as
+    everywhere. Parquet and dataset have a row an item of each run, with its text, scores, rank and
+    what made it.
 
     Example:
       vwsd export results/demo/predictions/lite.phrase.*.test.jsonl --to submission --out submission

@@ -1,4 +1,6 @@
-"""What a command says besides its result: notes on stderr, a line each, so that `--json` on stdout stays pure."""
+"""What a command says besides its result: notes on stderr, a line each, so that `--json` on stdout
+stays pure.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ def note(text: str) -> None:
 
 @contextmanager
 def notes() -> Iterator[None]:
-    """The library's warnings (UserWarning) as notes, each once; also where an error ends the work, since a note may be its cause."""
+    """The library's warnings (UserWarning) as notes, each once; also where an error ends the work,
+    since a note may be its cause.
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         try:

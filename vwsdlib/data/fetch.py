@@ -1,7 +1,8 @@
 """Obtains the official files of SemEval-2023 Task 1 and says what is missing.
 
-Text is taken by file name and SHA-256; pictures by the names that the items need, out of folders called as published, as `image.N` is
-another picture in train, trial and test. Sources are loose files and archives: the organisers' release, or what a user has.
+Text is taken by file name and SHA-256; pictures by the names that the items need, out of folders
+called as published, as `image.N` is another picture in train, trial and test. Sources are loose
+files and archives: the organisers' release, or what a user has.
 """
 
 from __future__ import annotations
@@ -27,38 +28,85 @@ from tqdm.auto import tqdm
 from ..errors import VwsdError
 from ..paths import atomic, data_dir, quiet, sha256_bytes, write_bytes, write_text
 from .items import image_names, read_items
-from .sets import OFFICIAL, OFFICIAL_FILES, VARIANT_RECORD, image_variant, is_official, picture_names
+from .sets import (
+    OFFICIAL,
+    OFFICIAL_FILES,
+    VARIANT_RECORD,
+    image_variant,
+    is_official,
+    picture_names,
+)
 from .sources import whole_names
 
 PAGE = "https://raganato.github.io/vwsd/"
 RELEASE = "https://github.com/asahi417/visual-wsd-baseline/releases/download"
 TRIAL = f"{RELEASE}/dataset-v2/semeval-2023-task-1-V-WSD-trial-v1.tar.gz"
-RELEASED = {("test", "text"): f"{RELEASE}/dataset-test/test.data.v1.1.zip", ("test", "resized"): f"{RELEASE}/dataset-test/test_images_resized.zip",
-            ("trial", "text"): TRIAL, ("trial", "original"): TRIAL}   # the rest is linked from the page, to drives that want a browser
-BY_HAND = {"test": "the test images (10.4 GB)", "train": "the train+trial data (17 GB, text and pictures)", "trial": "the trial data"}
-FOLDERS = {"test": {"test_images_resized": "resized", "test_images": "original"},   # name as published -> variant; the default first
-           "trial": {"all_images": "original"}, "train": {"train_images_v1": "original"}}
+RELEASED = {
+    ("test", "text"): f"{RELEASE}/dataset-test/test.data.v1.1.zip",
+    ("test", "resized"): f"{RELEASE}/dataset-test/test_images_resized.zip",
+    ("trial", "text"): TRIAL,
+    ("trial", "original"): TRIAL,
+}  # the rest is linked from the page, to drives that want a browser
+BY_HAND = {
+    "test": "the test images (10.4 GB)",
+    "train": "the train+trial data (17 GB, text and pictures)",
+    "trial": "the trial data",
+}
+FOLDERS = {
+    "test": {
+        "test_images_resized": "resized",
+        "test_images": "original",
+    },  # name as published -> variant; the default first
+    "trial": {"all_images": "original"},
+    "train": {"train_images_v1": "original"},
+}
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
-DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError, OSError, ValueError, LookupError, OverflowError)
-# RuntimeError: locked with a password, or packed by a method that nobody knows; the last three: of names and sizes that make no sense
-MOST_OF_A_FILE = 200 << 20      # bytes of one text or picture in an archive; the largest that was published has 24 MB
-MOST_OF_A_DOWNLOAD = 20 << 30   # bytes; the largest archive that was published has 17 GB
+DAMAGE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    RuntimeError,
+    OSError,
+    ValueError,
+    LookupError,
+    OverflowError,
+)
+# RuntimeError: locked with a password, or packed by a method that nobody knows; the last three: of
+# names and sizes that make no sense
+MOST_OF_A_FILE = (
+    200 << 20
+)  # bytes of one text or picture in an archive; the largest that was published has 24 MB
+MOST_OF_A_DOWNLOAD = 20 << 30  # bytes; the largest archive that was published has 17 GB
 NETWORK = (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
-TRIES, PAUSE, TIMEOUT, CHUNK = 4, 2.0, 60, 1 << 20   # pause and timeout in seconds
+TRIES, PAUSE, TIMEOUT, CHUNK = 4, 2.0, 60, 1 << 20  # pause and timeout in seconds
 Wanted = Callable[[PurePosixPath], bool]
 
 
-def fetch_vwsd(split: str = "test", source: Path | None = None, images: str | None = None) -> list[dict]:
-    """Bring a split's text and pictures to `data/vwsd/<split>/`, from the release or from `source` (a folder or an archive).
+def fetch_vwsd(
+    split: str = "test", source: Path | None = None, images: str | None = None
+) -> list[dict]:
+    """Bring a split's text and pictures to `data/vwsd/<split>/`, from the release or from `source`
+    (a folder or an archive).
 
-    `images`: original or resized; by default as recorded, else what `source` has, else resized. Returns what `check` says afterwards.
-    Raises VwsdError when a host refuses, an archive is damaged or two variants would be mixed.
+    `images`: original or resized; by default as recorded, else what `source` has, else resized.
+    Returns what `check` says afterwards. Raises VwsdError when a host refuses, an archive is
+    damaged or two variants would be mixed.
     """
     variants = list(FOLDERS[split].values())
     if source is not None and not Path(source).exists():
-        raise VwsdError("no such folder or archive", where=source, remedy="Give the folder that holds the official files, unpacked or not.")
+        raise VwsdError(
+            "no such folder or archive",
+            where=source,
+            remedy="Give the folder that holds the official files, unpacked or not.",
+        )
     if images and images not in variants:
-        raise VwsdError(f"the {split} pictures were never published as {images}", remedy=f"Leave --images away: {variants[0]} is all there is.")
+        raise VwsdError(
+            f"the {split} pictures were never published as {images}",
+            remedy=f"Leave --images away: {variants[0]} is all there is.",
+        )
     different = _take_texts(split, lambda: Path(source) if source else _released(split, "text"))
     variant = _agree(split, images) or (None if source else variants[0])
     _take_pictures(split, variant, lambda: Path(source) if source else _released(split, variant))
@@ -73,21 +121,40 @@ def fetch_vwsd(split: str = "test", source: Path | None = None, images: str | No
 
 
 def check(split: str, different: set[str] = frozenset(), variant: str | None = None) -> list[dict]:
-    """One dict (`check`, `state`: OK, DIFFERENT or MISSING, `what`, `remedy`) a text file and a language's pictures; no network.
+    """One dict (`check`, `state`: OK, DIFFERENT or MISSING, `what`, `remedy`) a text file and a
+    language's pictures; no network.
 
-    `different`: names of text files that were met with other bytes than published, and left where they are.
+    `different`: names of text files that were met with other bytes than published, and left where
+    they are.
     """
     folder = _folder(split)
     variant = image_variant(folder) or variant or next(iter(FOLDERS[split].values()))
-    rows = [_text_state(folder / name, name in different, _remedy(split, "text", variant)) for name in _texts(split)]
-    return rows + [_pictures_state(folder, language, split, _remedy(split, variant, variant)) for language, part in OFFICIAL_FILES if part == split]
+    rows = [
+        _text_state(folder / name, name in different, _remedy(split, "text", variant))
+        for name in _texts(split)
+    ]
+    return rows + [
+        _pictures_state(folder, language, split, _remedy(split, variant, variant))
+        for language, part in OFFICIAL_FILES
+        if part == split
+    ]
 
 
 def _text_state(path: Path, different: bool, remedy: str) -> dict:
     if path.exists() and is_official(path):
-        return {"check": path.name, "state": "OK", "what": f"{path.name} as published", "remedy": ""}
+        return {
+            "check": path.name,
+            "state": "OK",
+            "what": f"{path.name} as published",
+            "remedy": "",
+        }
     if path.exists() or different:
-        return {"check": path.name, "state": "DIFFERENT", "what": f"{path.name} is not byte for byte the published file", "remedy": remedy}
+        return {
+            "check": path.name,
+            "state": "DIFFERENT",
+            "what": f"{path.name} is not byte for byte the published file",
+            "remedy": remedy,
+        }
     return {"check": path.name, "state": "MISSING", "what": path.name, "remedy": remedy}
 
 
@@ -99,14 +166,23 @@ def _pictures_state(folder: Path, language: str, split: str, remedy: str) -> dic
     needed, present = image_names(read_items(folder / data)), whole_names(folder / images)
     missing = [name for name in needed if name not in present]
     kind = f" ({image_variant(folder) or 'as stored'})" if present else ""
-    row["what"] = f"pictures of {language} {split}{kind}: {len(needed) - len(missing):,} of {len(needed):,}"
+    row["what"] = (
+        f"pictures of {language} {split}{kind}: {len(needed) - len(missing):,} of {len(needed):,}"
+    )
     if missing:
-        return row | {"what": f"{row['what']}, without {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}"}
+        return row | {
+            "what": (
+                f"{row['what']}, without"
+                f" {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}"
+            )
+        }
     return row | {"state": "OK", "remedy": ""}
 
 
 def _remedy(split: str, what: str, variant: str) -> str:
-    command = f"vwsd fetch vwsd --split {split}" + (f" --images {variant}" if len(FOLDERS[split]) > 1 else "")
+    command = f"vwsd fetch vwsd --split {split}" + (
+        f" --images {variant}" if len(FOLDERS[split]) > 1 else ""
+    )
     if (split, what) in RELEASED:
         return f"{command} (with --from DIR if you have it)"
     return f"download {BY_HAND[split]} from {PAGE}, then {command} --from DIR"
@@ -117,17 +193,23 @@ def _folder(split: str) -> Path:
 
 
 def _images(split: str) -> Path:
-    return _folder(split) / OFFICIAL_FILES["en", split][2]   # one folder for all languages
+    return _folder(split) / OFFICIAL_FILES["en", split][2]  # one folder for all languages
 
 
 def _texts(split: str) -> list[str]:
-    return [name for (_, part), files in OFFICIAL_FILES.items() if part == split for name in files[:2]]
+    return [
+        name for (_, part), files in OFFICIAL_FILES.items() if part == split for name in files[:2]
+    ]
 
 
 def _missing(split: str) -> set[str]:
     """Names of the pictures that are not there, of all items whose text is."""
-    data = [_folder(split) / files[0] for (_, part), files in OFFICIAL_FILES.items() if part == split]
-    return {name for path in data if path.exists() for name in image_names(read_items(path))} - whole_names(_images(split))
+    data = [
+        _folder(split) / files[0] for (_, part), files in OFFICIAL_FILES.items() if part == split
+    ]
+    return {
+        name for path in data if path.exists() for name in image_names(read_items(path))
+    } - whole_names(_images(split))
 
 
 # ---------------------------------------------------------------------------- taking files
@@ -135,7 +217,11 @@ def _missing(split: str) -> set[str]:
 
 def _take_texts(split: str, source: Callable[[], Path | None]) -> set[str]:
     """Put official text files in place; returns the names of those met with other bytes only."""
-    wanted = {name for name in _texts(split) if not (path := _folder(split) / name).exists() or not is_official(path)}
+    wanted = {
+        name
+        for name in _texts(split)
+        if not (path := _folder(split) / name).exists() or not is_official(path)
+    }
     met = set()
     for path, found in _files(source(), lambda path: path.name in wanted) if wanted else ():
         data = found.read_bytes() if isinstance(found, Path) else found
@@ -149,16 +235,27 @@ def _take_texts(split: str, source: Callable[[], Path | None]) -> set[str]:
 
 
 def _agree(split: str, asked: str | None) -> str | None:
-    """The variant to take: as asked or as recorded, None where neither; VwsdError where that would mix two."""
+    """The variant to take: as asked or as recorded, None where neither; VwsdError where that would
+    mix two.
+    """
     recorded = image_variant(_folder(split))
     if not picture_names(_images(split)):
         return asked
     if recorded and asked not in (None, recorded):
-        raise VwsdError(f"the folder holds the {recorded} pictures; {asked} ones are never mixed with them", where=_images(split),
-                        remedy=f"Remove that folder first, or go on with --images {recorded}.")
+        raise VwsdError(
+            f"the folder holds the {recorded} pictures; {asked} ones are never mixed with them",
+            where=_images(split),
+            remedy=f"Remove that folder first, or go on with --images {recorded}.",
+        )
     if not (recorded or asked) and _missing(split):
-        raise VwsdError("the folder holds pictures, but no record says of which size", where=_images(split),
-                        remedy=f"Say it with --images {' or '.join(FOLDERS[split].values())}, or remove that folder.")
+        raise VwsdError(
+            "the folder holds pictures, but no record says of which size",
+            where=_images(split),
+            remedy=(
+                f"Say it with --images {' or '.join(FOLDERS[split].values())}, or remove that"
+                " folder."
+            ),
+        )
     if asked and not recorded:
         _record(split, asked)
     return asked or recorded
@@ -169,13 +266,22 @@ def _record(split: str, variant: str) -> None:
 
 
 def _take_pictures(split: str, variant: str | None, source: Callable[[], Path | None]) -> None:
-    """Put the pictures that items need in place; the variant (where None: of the first one met) is recorded before the first of them."""
+    """Put the pictures that items need in place; the variant (where None: of the first one met) is
+    recorded before the first of them.
+    """
     missing = _missing(split)
 
     def wanted(path: PurePosixPath) -> bool:
-        return path.name in missing and _variant_of(path, split) in ([variant] if variant else FOLDERS[split].values())
+        return path.name in missing and _variant_of(path, split) in (
+            [variant] if variant else FOLDERS[split].values()
+        )
 
-    with tqdm(total=len(missing), desc=f"{split} pictures", unit=" pictures", disable=quiet() if missing else True) as bar:
+    with tqdm(
+        total=len(missing),
+        desc=f"{split} pictures",
+        unit=" pictures",
+        disable=quiet() if missing else True,
+    ) as bar:
         for path, found in _files(source(), wanted) if missing else ():
             variant = _variant_of(path, split)
             if image_variant(_folder(split)) != variant:
@@ -188,7 +294,9 @@ def _take_pictures(split: str, variant: str | None, source: Callable[[], Path | 
 
 
 def _variant_of(path: PurePosixPath, split: str) -> str | None:
-    """original or resized by the name of the published folder, unless a record of ours stands beside it; None: not of this split."""
+    """original or resized by the name of the published folder, unless a record of ours stands
+    beside it; None: not of this split.
+    """
     home = path.parent
     recorded = image_variant(home.parent) if isinstance(home, Path) else None
     return recorded or FOLDERS[split][home.name] if home.name in FOLDERS[split] else None
@@ -208,27 +316,49 @@ def _place(found: Path | bytes, target: Path) -> None:
 
 
 def _files(source: Path | None, wanted: Wanted) -> Iterator[tuple[PurePosixPath, Path | bytes]]:
-    """Every wanted file below a folder or in an archive: loose ones as paths, then bytes out of archives. Nothing is unpacked by its own path."""
+    """Every wanted file below a folder or in an archive: loose ones as paths, then bytes out of
+    archives. Nothing is unpacked by its own path.
+    """
     source = source and source.resolve()
-    paths = [] if source is None else [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
+    paths = (
+        []
+        if source is None
+        else [source]
+        if source.is_file()
+        else sorted(p for p in source.rglob("*") if p.is_file())
+    )
     yield from ((p, p) for p in paths if not p.name.endswith(ARCHIVES) and wanted(p))
     for path in paths:
         if path.name.endswith(ARCHIVES):
             try:
                 yield from _members(path, wanted)
             except DAMAGE as e:
-                raise VwsdError(f"the archive is damaged or locked: {e}", where=path, remedy="Remove it and fetch it again.") from e
+                raise VwsdError(
+                    f"the archive is damaged or locked: {e}",
+                    where=path,
+                    remedy="Remove it and fetch it again.",
+                ) from e
 
 
 def _members(path: Path, wanted: Wanted) -> Iterator[tuple[PurePosixPath, bytes]]:
-    """Wanted members of an archive, which its content and not its name says how to read; VwsdError for what is none."""
+    """Wanted members of an archive, which its content and not its name says how to read; VwsdError
+    for what is none.
+    """
     with open(path, "rb") as f:
         head = f.read(512)
     if not head:
-        raise VwsdError("the archive is an empty file", where=path, remedy="Remove it and fetch it again.")
+        raise VwsdError(
+            "the archive is an empty file", where=path, remedy="Remove it and fetch it again."
+        )
     if head.lstrip().startswith(b"<"):
-        raise VwsdError("a web page lies in the archive's place", where=path,
-                        remedy=f"The host sent it instead, its quota may be used up: remove it, and download the archive by hand from {PAGE}.")
+        raise VwsdError(
+            "a web page lies in the archive's place",
+            where=path,
+            remedy=(
+                "The host sent it instead, its quota may be used up: remove it, and download the"
+                f" archive by hand from {PAGE}."
+            ),
+        )
     yield from (_zipped if head.startswith(b"PK") else _tarred)(path, wanted)
 
 
@@ -237,11 +367,11 @@ def _zipped(path: Path, wanted: Wanted) -> Iterator[tuple[PurePosixPath, bytes]]
         for member in archive.infolist():
             if not member.is_dir() and wanted(inner := _inside(path, member.filename)):
                 _bounded(path, member.filename, member.file_size)
-                yield inner, archive.read(member)   # no more than it announces; checks the CRC
+                yield inner, archive.read(member)  # no more than it announces; checks the CRC
 
 
 def _tarred(path: Path, wanted: Wanted) -> Iterator[tuple[PurePosixPath, bytes]]:
-    with tarfile.open(path, "r|*") as archive:   # as a stream: read once, front to back
+    with tarfile.open(path, "r|*") as archive:  # as a stream: read once, front to back
         for member in archive:
             if member.isfile() and wanted(inner := _inside(path, member.name)):
                 _bounded(path, member.name, member.size)
@@ -251,11 +381,16 @@ def _tarred(path: Path, wanted: Wanted) -> Iterator[tuple[PurePosixPath, bytes]]
 def _bounded(path: Path, member: str, size: int) -> None:
     """VwsdError for a member that would fill the memory, before any of it is read."""
     if size > MOST_OF_A_FILE:
-        raise VwsdError(f"'{member}' in the archive unpacks to {size / 1e6:,.0f} MB, no text and no picture", where=path, remedy="Remove it and fetch it again.")
+        raise VwsdError(
+            f"'{member}' in the archive unpacks to {size / 1e6:,.0f} MB, no text and no picture",
+            where=path,
+            remedy="Remove it and fetch it again.",
+        )
 
 
 def _inside(archive: Path, member: str) -> PurePosixPath:
-    """A member's path below its archive's name, which stands for the folder where files lie flat."""
+    """A member's path below its archive's name, which stands for the folder where files lie
+    flat."""
     return PurePosixPath(archive.name.split(".")[0]) / member.removeprefix("./")
 
 
@@ -263,11 +398,15 @@ def _inside(archive: Path, member: str) -> PurePosixPath:
 
 
 def _download_path(split: str, kind: str | None) -> Path:
-    return data_dir() / "vwsd" / ".downloads" / RELEASED.get((split, kind), "none").rpartition("/")[2]
+    return (
+        data_dir() / "vwsd" / ".downloads" / RELEASED.get((split, kind), "none").rpartition("/")[2]
+    )
 
 
 def _released(split: str, kind: str) -> Path | None:
-    """An archive of the release, downloaded where it is not here yet; None for what can only be had with a browser."""
+    """An archive of the release, downloaded where it is not here yet; None for what can only be had
+    with a browser.
+    """
     if (split, kind) not in RELEASED:
         return None
     path = _download_path(split, kind)
@@ -275,9 +414,11 @@ def _released(split: str, kind: str) -> Path | None:
 
 
 def download(url: str, target: Path) -> Path:
-    """An archive from `url` to `target` by way of `<target>.part`, going on where a broken download stopped.
+    """An archive from `url` to `target` by way of `<target>.part`, going on where a broken download
+    stopped.
 
-    Raises VwsdError when the host refuses, cannot be reached in `TRIES` tries, or sends a page in place of an archive.
+    Raises VwsdError when the host refuses, cannot be reached in `TRIES` tries, or sends a page in
+    place of an archive.
     """
     part = target.with_name(f"{target.name}.part")
     by_hand = f"Download it by hand ({PAGE} has the links), then run `vwsd fetch vwsd --from DIR`."
@@ -286,49 +427,76 @@ def download(url: str, target: Path) -> Path:
         try:
             _stream(url, part)
             break
-        except NETWORK as e:   # HTTPError is one of them
+        except NETWORK as e:  # HTTPError is one of them
             code = getattr(e, "code", 0)
             if 400 <= code < 500:
-                raise VwsdError(f"the host refuses: HTTP {code} {e.reason}", where=url, remedy=by_hand) from e
+                raise VwsdError(
+                    f"the host refuses: HTTP {code} {e.reason}", where=url, remedy=by_hand
+                ) from e
             if last:
-                raise VwsdError(f"the download failed {TRIES} times: {getattr(e, 'reason', e)}", where=url,
-                                remedy=f"Run it again to go on. {by_hand}") from e
+                raise VwsdError(
+                    f"the download failed {TRIES} times: {getattr(e, 'reason', e)}",
+                    where=url,
+                    remedy=f"Run it again to go on. {by_hand}",
+                ) from e
         except OSError as e:
-            raise VwsdError(f"cannot write the download: {e.strerror or e}", where=part, remedy="Free some space; what came so far is kept.") from e
-        time.sleep(PAUSE * 2 ** attempt)
+            raise VwsdError(
+                f"cannot write the download: {e.strerror or e}",
+                where=part,
+                remedy="Free some space; what came so far is kept.",
+            ) from e
+        time.sleep(PAUSE * 2**attempt)
     with open(part, "rb") as f:
         start = f.read(2)
-    if start not in (b"PK", b"\x1f\x8b"):   # zip, gzip
+    if start not in (b"PK", b"\x1f\x8b"):  # zip, gzip
         part.unlink()
-        raise VwsdError("the host sent a page instead of an archive (its quota may be used up)", where=url, remedy=by_hand)
+        raise VwsdError(
+            "the host sent a page instead of an archive (its quota may be used up)",
+            where=url,
+            remedy=by_hand,
+        )
     os.replace(part, target)
     return target
 
 
 def _stream(url: str, part: Path) -> None:
-    """Append to `part` what is missing of `url`; raises ConnectionError when less than announced came."""
+    """Append to `part` what is missing of `url`; raises ConnectionError when less than announced
+    came.
+    """
     part.parent.mkdir(parents=True, exist_ok=True)
     have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"User-Agent": "vwsd", **({"Range": f"bytes={have}-"} if have else {})})
+    request = urllib.request.Request(
+        url, headers={"User-Agent": "vwsd", **({"Range": f"bytes={have}-"} if have else {})}
+    )
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as e:
         if e.code != 416 or not have:
             raise
-        part.unlink()   # what we have is no part of what the host has
+        part.unlink()  # what we have is no part of what the host has
         raise ConnectionError("the file on the host is another one now") from e
-    resumed = response.status == 206 and (response.headers["Content-Range"] or "").startswith(f"bytes {have}-")
+    resumed = response.status == 206 and (response.headers["Content-Range"] or "").startswith(
+        f"bytes {have}-"
+    )
     have = have if resumed else 0
     announced = response.headers["Content-Length"] or ""
     if announced and not announced.isdecimal():
         raise ConnectionError(f"the host announces {announced!r} bytes")
     total = have + int(announced) if announced else None
-    bar = tqdm(total=total, initial=have, desc=part.stem, unit="B", unit_scale=True, disable=quiet())
+    bar = tqdm(
+        total=total, initial=have, desc=part.stem, unit="B", unit_scale=True, disable=quiet()
+    )
     with response, bar, open(part, "ab" if resumed else "wb") as f:
         while chunk := response.read(CHUNK):
             bar.update(f.write(chunk))
             if f.tell() > MOST_OF_A_DOWNLOAD:
-                raise VwsdError(f"the host sends more than {MOST_OF_A_DOWNLOAD >> 30} GB, which no published archive has", where=url,
-                                remedy=f"Remove {part}, and download the archive by hand ({PAGE} has the links).")
+                raise VwsdError(
+                    f"the host sends more than {MOST_OF_A_DOWNLOAD >> 30} GB, which no published"
+                    " archive has",
+                    where=url,
+                    remedy=(
+                        f"Remove {part}, and download the archive by hand ({PAGE} has the links)."
+                    ),
+                )
         if total is not None and f.tell() != total:
             raise ConnectionError(f"{f.tell():,} of {total:,} bytes came")

@@ -1,4 +1,6 @@
-"""Sets as `datasets.Dataset`, for those who live in that ecosystem: items with pictures that are decoded only when looked at."""
+"""Sets as `datasets.Dataset`, for those who live in that ecosystem: items with pictures that are
+decoded only when looked at.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +16,41 @@ if TYPE_CHECKING:
 
 
 def to_dataset(data: VwsdSet) -> Dataset:
-    """A row an item: id, language, target, phrase, candidates (names), images (ten, lazy), label (position of the gold, -1 unknown).
+    """A row an item: id, language, target, phrase, candidates (names), images (ten, lazy), label
+    (position of the gold, -1 unknown).
 
-    Pictures come as `datasets` decodes them (PIL, mode as stored): files on disk are named, those in archives or at a URL are held as
-    their bytes, each distinct one read once. Scores are made from `data.pictures.load_picture`, which decides more; a missing file gives
-    None. Raises VwsdError for a picture that cannot be read.
+    Pictures come as `datasets` decodes them (PIL, mode as stored): files on disk are named, those
+    in archives or at a URL are held as their bytes, each distinct one read once. Scores are made
+    from `data.pictures.load_picture`, which decides more; a missing file gives None. Raises
+    VwsdError for a picture that cannot be read.
     """
     from datasets import ClassLabel, Dataset, Features, Image, List, Value
 
     held = {name: _held(data.find(name)) for name in image_names(data.items)}
     rows = []
     for item in data.items:
-        rows.append({"id": item.id, "language": item.language, "target": item.target, "phrase": item.phrase,
-                     "candidates": list(item.candidates), "images": [held[name] for name in item.candidates],
-                     "label": item.gold_index if item.gold else -1})
-    features = Features({"id": Value("string"), "language": Value("string"), "target": Value("string"), "phrase": Value("string"),
-                         "candidates": List(Value("string"), length=10), "images": List(Image(), length=10),
-                         "label": ClassLabel(names=[f"candidate_{i + 1}" for i in range(10)])})
+        rows.append(
+            {
+                "id": item.id,
+                "language": item.language,
+                "target": item.target,
+                "phrase": item.phrase,
+                "candidates": list(item.candidates),
+                "images": [held[name] for name in item.candidates],
+                "label": item.gold_index if item.gold else -1,
+            }
+        )
+    features = Features(
+        {
+            "id": Value("string"),
+            "language": Value("string"),
+            "target": Value("string"),
+            "phrase": Value("string"),
+            "candidates": List(Value("string"), length=10),
+            "images": List(Image(), length=10),
+            "label": ClassLabel(names=[f"candidate_{i + 1}" for i in range(10)]),
+        }
+    )
     return Dataset.from_list(rows, features=features)
 
 

@@ -44,7 +44,9 @@ GOLD_WORDS = frozenset("gold label answer gold_image gold_label correct_image".s
 NUMBERED_COLUMN = re.compile(r"(?:image|img|candidate|cand|picture|option|name)[ _.-]?\d+")
 
 # endings that a gold may lack; what a file holds is told by its bytes, never by these
-NAME_ENDINGS = frozenset(".jpg .jpeg .jpe .jfif .pjpeg .png .gif .webp .avif .bmp .tif .tiff .ppm".split())
+NAME_ENDINGS = frozenset(
+    ".jpg .jpeg .jpe .jfif .pjpeg .png .gif .webp .avif .bmp .tif .tiff .ppm".split()
+)
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,9 @@ def language_for(data_path: str | Path, given: str | None = None) -> tuple[str, 
     """Language code of a data file, and how it is known: "given", "named", "stated" or "assumed".
 
     given: what the user said, which wins. Else the name counts where it is an official one (train
-    and trial are English) or begins with a known language (`languages.NAMES`) and a dot, in either case
-    (`it.mine.data.txt`, `IT.mine.data.txt`); else what a JSON file says itself; else English is
-    assumed. Raises VwsdError for a `given` that is no language code.
+    and trial are English) or begins with a known language (`languages.NAMES`) and a dot, in either
+    case (`it.mine.data.txt`, `IT.mine.data.txt`); else what a JSON file says itself; else English
+    is assumed. Raises VwsdError for a `given` that is no language code.
     """
     if given is not None:
         return language_code(given), "given"
@@ -364,7 +366,8 @@ def _first_of(row: dict, words: Collection[str]) -> Any:
 
 
 def _gold_names(path: str | Path) -> list[str]:
-    """Names of a gold file, a line an item, or of a JSON list of names or of objects with a label."""
+    """Names of a gold file, a line an item, or of a JSON list of names or of objects with a
+    label."""
     text = read_text(path, MOST_TABLE)
     if not looks_like_json(text):
         lines = split_lines(text)
@@ -555,10 +558,13 @@ def image_names(items: Iterable[Item]) -> list[str]:
 
 
 def missing_pictures(items: Iterable[Item], images: str | Path | Pictures) -> dict[str, list[str]]:
-    """Item id -> the candidates that are nowhere at `images` (`sources.pictures_at`, whose rule decides).
+    """Item id -> the candidates that are nowhere at `images` (`sources.pictures_at`, whose rule
+    decides).
 
     VwsdError where a name stands for different pictures.
     """
     at = pictures_at(images)
-    missing = {item.id: [name for name in item.candidates if at.find(name) is None] for item in items}
+    missing = {
+        item.id: [name for name in item.candidates if at.find(name) is None] for item in items
+    }
     return {item_id: names for item_id, names in missing.items() if names}

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-HEAD = 1024     # bytes of a file that are enough to tell
+HEAD = 1024  # bytes of a file that are enough to tell
 
 
 class Kind(NamedTuple):
-    """What a file is: its `name` for people, whether `data.pictures` reads it, and what helps where it does not."""
+    """What a file is: its `name` for people, whether `data.pictures` reads it, and what helps where
+    it does not.
+    """
 
     name: str
     readable: bool = False
@@ -18,7 +20,9 @@ class Kind(NamedTuple):
 
 CONVERT = "Convert it to JPEG or PNG."
 UNPACK = "Unpack it, or name it as the place of the pictures."
-PAGE = "A host sent a page in the picture's place: open it in an editor, then fetch the picture again."
+PAGE = (
+    "A host sent a page in the picture's place: open it in an editor, then fetch the picture again."
+)
 STILL = "Save one of its frames as JPEG or PNG."
 NOTHING = Kind("an empty file", remedy="Fetch it again.")
 TEXT = Kind("text", remedy="Look into it; perhaps it says why the picture did not come.")
@@ -64,16 +68,42 @@ MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
     (8, b"AVI ", Kind("a video (AVI)", remedy=STILL)),
     (0, b"OggS", Kind("Ogg", remedy=STILL)),
     (0, b"FLV\1", Kind("a video (FLV)", remedy=STILL)),
-    (0, b"\0\5\x16\7", Kind("AppleDouble, what macOS keeps beside a file", remedy="The picture itself lies beside it.")),
-    (0, b"version https://git-lfs", Kind("a pointer of Git LFS", remedy="Get the file itself: git lfs pull.")),
+    (
+        0,
+        b"\0\5\x16\7",
+        Kind(
+            "AppleDouble, what macOS keeps beside a file",
+            remedy="The picture itself lies beside it.",
+        ),
+    ),
+    (
+        0,
+        b"version https://git-lfs",
+        Kind("a pointer of Git LFS", remedy="Get the file itself: git lfs pull."),
+    ),
 )
 AVIF = Kind("AVIF", True)
-HEIF = Kind("HEIF, as phones take photographs",
-            remedy="Convert it to JPEG or PNG, or set the phone to take the most compatible format.")
+HEIF = Kind(
+    "HEIF, as phones take photographs",
+    remedy="Convert it to JPEG or PNG, or set the phone to take the most compatible format.",
+)
 VIDEO = Kind("a video (MP4, QuickTime)", remedy=STILL)
-BRANDS = {b"avif": AVIF, b"avis": AVIF, b"crx ": Kind("a raw photograph (CR3)", remedy=CONVERT),
-          **dict.fromkeys((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"), HEIF)}
-BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)     # bytes of the header that follows, by version of the format
+BRANDS = {
+    b"avif": AVIF,
+    b"avis": AVIF,
+    b"crx ": Kind("a raw photograph (CR3)", remedy=CONVERT),
+    **dict.fromkeys((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"), HEIF),
+}
+BMP_HEADERS = (
+    12,
+    16,
+    40,
+    52,
+    56,
+    64,
+    108,
+    124,
+)  # bytes of the header that follows, by version of the format
 PPM = re.compile(rb"P[1-6]\s+[#\d]|Pf\s+\d")
 
 
@@ -94,9 +124,11 @@ def kind_of(head: bytes) -> Kind:
 
 
 def _of_brand(head: bytes) -> Kind:
-    """An ISO media file by its brands; what a general one is, is said by those that it is compatible with."""
+    """An ISO media file by its brands; what a general one is, is said by those that it is
+    compatible with.
+    """
     length = int.from_bytes(head[:4], "big")
-    brands = [head[8:12], *(head[at:at + 4] for at in range(16, min(length, len(head)), 4))]
+    brands = [head[8:12], *(head[at : at + 4] for at in range(16, min(length, len(head)), 4))]
     if brands[0] in (b"mif1", b"msf1") and (b"avif" in brands or b"avis" in brands):
         return AVIF
     return BRANDS.get(brands[0], VIDEO)
@@ -115,7 +147,7 @@ def _of_text(head: bytes) -> Kind:
     try:
         head.decode("utf-8")
     except UnicodeDecodeError as e:
-        if e.start < len(head) - 3:          # not merely a letter that the end of the head cuts
+        if e.start < len(head) - 3:  # not merely a letter that the end of the head cuts
             return UNKNOWN
     control = sum(byte < 32 and byte not in b"\t\n\r\f" for byte in head)
     return UNKNOWN if control else TEXT

@@ -8,9 +8,21 @@ from ..errors import VwsdError
 
 # en, it and fa are the project's own; with the others, those that its multilingual encoders read.
 NAMES = {
-    "en": "English", "it": "Italian", "fa": "Farsi", "de": "German", "fr": "French",
-    "es": "Spanish", "pt": "Portuguese", "nl": "Dutch", "pl": "Polish", "ru": "Russian",
-    "tr": "Turkish", "ar": "Arabic", "zh": "Chinese", "ja": "Japanese", "ko": "Korean",
+    "en": "English",
+    "it": "Italian",
+    "fa": "Farsi",
+    "de": "German",
+    "fr": "French",
+    "es": "Spanish",
+    "pt": "Portuguese",
+    "nl": "Dutch",
+    "pl": "Polish",
+    "ru": "Russian",
+    "tr": "Turkish",
+    "ar": "Arabic",
+    "zh": "Chinese",
+    "ja": "Japanese",
+    "ko": "Korean",
     "th": "Thai",
 }
 OTHER_CODES = {"eng": "en", "ita": "it", "fas": "fa", "per": "fa"}

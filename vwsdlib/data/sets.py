@@ -14,7 +14,8 @@ from ..paths import data_dir, sha256_bytes, sha256_file
 from .items import Item, items_sha256, read_items
 from .sources import Pictures, Place, picture_names, pictures_at
 
-# SHA-256 of the official files as published; the train files are the copy in circulation, with Windows line ends.
+# SHA-256 of the official files as published; the train files are the copy in circulation, with
+# Windows line ends.
 OFFICIAL = {
     "en.test.data.v1.1.txt": "0799d8aa7b14b05c275116b364f772c9858035a09135fd5c2cdfce814d4cc59b",
     "en.test.gold.v1.1.txt": "1e183ecfdcc02e73b4887df141ec287fbf5075c7ef43cde867bf0326918d5db8",
@@ -33,8 +34,9 @@ OFFICIAL = {
 class VwsdSet:
     """Items of one language and split with the folder of their pictures.
 
-    `official` says whether the text is the published one: True (hash known and equal), False (hash known and different), None
-    (no published hash: EmojiWSD, a user's own file). `image_variant` is original, resized or generated, "as stored" where nobody recorded it.
+    `official` says whether the text is the published one: True (hash known and equal), False (hash
+    known and different), None (no published hash: EmojiWSD, a user's own file). `image_variant` is
+    original, resized or generated, "as stored" where nobody recorded it.
     """
 
     name: str
@@ -52,7 +54,9 @@ class VwsdSet:
         return items_sha256(self.items)
 
     def path(self, image: str) -> Place:
-        """Where the picture of an image name lies: a path, or a string that `data.pictures` reads. VwsdError where a user's place lacks it."""
+        """Where the picture of an image name lies: a path, or a string that `data.pictures` reads.
+        VwsdError where a user's place lacks it.
+        """
         return self.images / image
 
     def find(self, image: str) -> Place | None:
@@ -77,7 +81,9 @@ def _emojiwsd(language: str, split: str) -> VwsdSet:
     from .emojiwsd import build
 
     folder = build.build()
-    items = read_items(folder / f"{language}.{split}.data.txt", folder / f"{language}.{split}.gold.txt")
+    items = read_items(
+        folder / f"{language}.{split}.data.txt", folder / f"{language}.{split}.gold.txt"
+    )
     return VwsdSet("emojiwsd", language, split, tuple(items), folder / "images", build.CREDIT)
 
 
@@ -88,32 +94,57 @@ OFFICIAL_FILES = {
     ("en", "trial"): ("trial.data.txt", "trial.gold.txt", "all_images"),
     ("en", "train"): ("train.data.v1.txt", "train.gold.v1.txt", "train_images_v1"),
 }
-OFFICIAL_CREDIT = "SemEval-2023 Task 1 (Raganato et al. 2023), CC BY-NC 4.0; the pictures keep their own licences."
+OFFICIAL_CREDIT = (
+    "SemEval-2023 Task 1 (Raganato et al. 2023), CC BY-NC 4.0; the pictures keep their own"
+    " licences."
+)
 
 
-VARIANT_RECORD = "images.json"  # beside a split's folder of pictures: {"variant": original, resized or generated, ...}
+# beside a split's folder of pictures: {"variant": original, resized or generated, ...}
+VARIANT_RECORD = "images.json"
 
 
 def image_variant(folder: str | Path) -> str | None:
-    """Which copy of the pictures a split's folder holds, as recorded by whoever put them there; None without a record, VwsdError where the record is damaged."""
+    """Which copy of the pictures a split's folder holds, as recorded by whoever put them there;
+    None without a record, VwsdError where the record is damaged.
+    """
     path = Path(folder) / VARIANT_RECORD
     try:
         return json.loads(path.read_text(encoding="utf-8"))["variant"]
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as e:
-        raise VwsdError("the record of the pictures' variant cannot be read", where=path,
-                        remedy="Remove it with the folder of pictures and fetch them again.") from e
+        raise VwsdError(
+            "the record of the pictures' variant cannot be read",
+            where=path,
+            remedy="Remove it with the folder of pictures and fetch them again.",
+        ) from e
 
 
 def _official_layout(name: str, folder: Path, language: str, split: str, credit: str) -> VwsdSet:
     data, gold, images = OFFICIAL_FILES[language, split]
     if missing := [file for file in (data, gold) if not (folder / file).exists()]:
-        raise VwsdError(f"{' and '.join(missing)} of SemEval-2023 Task 1 {'is' if len(missing) == 1 else 'are'} not here", where=folder,
-                        remedy=f"Run `vwsd fetch vwsd --split {split}`; with --from DIR it takes files that you have.")
+        raise VwsdError(
+            f"{' and '.join(missing)} of SemEval-2023 Task 1 {'is' if len(missing) == 1 else 'are'}"
+            " not here",
+            where=folder,
+            remedy=(
+                f"Run `vwsd fetch vwsd --split {split}`; with --from DIR it takes files that you"
+                " have."
+            ),
+        )
     official = all([is_official(folder / file) for file in (data, gold)])
     items = tuple(read_items(folder / data, folder / gold, language))
-    return VwsdSet(name, language, split, items, folder / images, credit, official, image_variant(folder) or "as stored")
+    return VwsdSet(
+        name,
+        language,
+        split,
+        items,
+        folder / images,
+        credit,
+        official,
+        image_variant(folder) or "as stored",
+    )
 
 
 def _official(language: str, split: str) -> VwsdSet:
@@ -121,24 +152,34 @@ def _official(language: str, split: str) -> VwsdSet:
 
 
 def make_rehearsal(texts: Path | None = None) -> Path:
-    """Folder of the rehearsal's sets, built where they are not; official text is also looked for below `texts`."""
-    # by name, as the registry does with encoders: the rehearsal stands above the data in the order of imports
+    """Folder of the rehearsal's sets, built where they are not; official text is also looked for
+    below `texts`.
+    """
+    # by name, as the registry does with encoders: the rehearsal stands above the data in the order
+    # of imports
     return import_module("vwsdlib.rehearsal.data").make_data(data_dir() / "rehearsal", texts)
 
 
 def rehearsal_record() -> dict:
-    """What the rehearsal's sets were made from (`made_by`, `text` and `credit` of each split); empty where there are none yet."""
+    """What the rehearsal's sets were made from (`made_by`, `text` and `credit` of each split);
+    empty where there are none yet.
+    """
     path = data_dir() / "rehearsal" / "rehearsal.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def _rehearsal(language: str, split: str) -> VwsdSet:
     folder = make_rehearsal() / "vwsd" / split
-    return _official_layout("rehearsal", folder, language, split, rehearsal_record()["credit"][split])
+    return _official_layout(
+        "rehearsal", folder, language, split, rehearsal_record()["credit"][split]
+    )
 
 
 SETS: dict[str, tuple[Callable[[str, str], VwsdSet], Sequence[tuple[str, str]]]] = {
-    "emojiwsd": (_emojiwsd, [(language, split) for language in ("en", "it", "fa") for split in ("dev", "test")]),
+    "emojiwsd": (
+        _emojiwsd,
+        [(language, split) for language in ("en", "it", "fa") for split in ("dev", "test")],
+    ),
     "vwsd": (_official, list(OFFICIAL_FILES)),
     "rehearsal": (_rehearsal, [part for part in OFFICIAL_FILES if part[1] != "train"]),
 }
@@ -151,10 +192,16 @@ def load_set(name: str, language: str = "en", split: str = "test") -> VwsdSet:
     """
     if name not in SETS:
         near = difflib.get_close_matches(name, SETS, 1)
-        raise VwsdError(f"no set named {name!r}", remedy=f"{f'Did you mean {near[0]!r}? ' if near else ''}Sets: {', '.join(SETS)}.")
+        raise VwsdError(
+            f"no set named {name!r}",
+            remedy=f"{f'Did you mean {near[0]!r}? ' if near else ''}Sets: {', '.join(SETS)}.",
+        )
     loader, parts = SETS[name]
     if (language, split) not in parts:
-        raise VwsdError(f"{name} has no {language} {split}", remedy="It has " + ", ".join(f"{lang} {part}" for lang, part in parts) + ".")
+        raise VwsdError(
+            f"{name} has no {language} {split}",
+            remedy="It has " + ", ".join(f"{lang} {part}" for lang, part in parts) + ".",
+        )
     return loader(language, split)
 
 
@@ -163,31 +210,51 @@ def languages(name: str, split: str = "test") -> list[str]:
     return [lang for lang, part in SETS[name][1] if part == split]
 
 
-def user_set(data: str | Path, gold: str | Path | None, images: str | Path, language: str | None = None,
-             items: Sequence[Item] | None = None) -> VwsdSet:
-    """A user's files in the official layout as a set; images: a folder, archives or a URL (`sources.pictures_at`).
+def user_set(
+    data: str | Path,
+    gold: str | Path | None,
+    images: str | Path,
+    language: str | None = None,
+    items: Sequence[Item] | None = None,
+) -> VwsdSet:
+    """A user's files in the official layout as a set; images: a folder, archives or a URL
+    (`sources.pictures_at`).
 
-    language: its code, else as the data file's name has it. items: those of the files, where they were read already.
+    language: its code, else as the data file's name has it. items: those of the files, where they
+    were read already.
     """
     items = tuple(items or read_items(data, gold, language))
     known = [same for p in (data, gold) if p and (same := is_official(p)) is not None]
-    return VwsdSet(Path(data).name, items[0].language, "user", items, pictures_at(images), "the user's own files", all(known) if known else None)
+    return VwsdSet(
+        Path(data).name,
+        items[0].language,
+        "user",
+        items,
+        pictures_at(images),
+        "the user's own files",
+        all(known) if known else None,
+    )
 
 
 def key(images: Path | Pictures) -> dict[str, dict]:
-    """EmojiWSD's answer key, image name -> {emoji, style, sense}; empty for sets that have none. For analysis, never for scoring."""
+    """EmojiWSD's answer key, image name -> {emoji, style, sense}; empty for sets that have none.
+    For analysis, never for scoring.
+    """
     folder = images.folder if isinstance(images, Pictures) else images
     path = folder.parent / "key.tsv" if folder else None
     if not path or not path.exists():
         return {}
     header, *rows = path.read_text(encoding="utf-8").splitlines()
-    return {row.split("\t")[0]: dict(zip(header.split("\t")[1:], row.split("\t")[1:])) for row in rows}
+    return {
+        row.split("\t")[0]: dict(zip(header.split("\t")[1:], row.split("\t")[1:])) for row in rows
+    }
 
 
 def fingerprint(name: str) -> str:
     """Hash of a set's text and of its pictures; "" where the official files are not on disk yet.
 
-    EmojiWSD: of the pixels too. Official layout: which variant and how many pictures, as hashing 10 GB at each start would take minutes.
+    EmojiWSD: of the pixels too. Official layout: which variant and how many pictures, as hashing 10
+    GB at each start would take minutes.
     """
     from .emojiwsd import build
 
@@ -195,12 +262,24 @@ def fingerprint(name: str) -> str:
         manifest = json.loads((build.build() / "manifest.json").read_text())
         return manifest["text"] + manifest["pixels"]
     folder = make_rehearsal() / "vwsd" if name == "rehearsal" else data_dir() / name
-    found = [f"{part} {_split_state(folder, part)}" for part in dict.fromkeys(split for _, split in OFFICIAL_FILES) if (folder / part).is_dir()]
+    found = [
+        f"{part} {_split_state(folder, part)}"
+        for part in dict.fromkeys(split for _, split in OFFICIAL_FILES)
+        if (folder / part).is_dir()
+    ]
     return sha256_bytes("\n".join(found).encode()) if found else ""
 
 
 def _split_state(folder: Path, split: str) -> list:
-    """Hashes of a split's text files, the record of its pictures (variant and, where generated, by what) and their number."""
-    names = dict.fromkeys(name for (_, part), files in OFFICIAL_FILES.items() if part == split for name in files)
+    """Hashes of a split's text files, the record of its pictures (variant and, where generated, by
+    what) and their number.
+    """
+    names = dict.fromkeys(
+        name for (_, part), files in OFFICIAL_FILES.items() if part == split for name in files
+    )
     paths = [folder / split / name for name in (*names, VARIANT_RECORD)]
-    return [f"{p.name} {len(picture_names(p)) if p.is_dir() else sha256_file(p)}" for p in paths if p.exists()]
+    return [
+        f"{p.name} {len(picture_names(p)) if p.is_dir() else sha256_file(p)}"
+        for p in paths
+        if p.exists()
+    ]

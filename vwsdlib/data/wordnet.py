@@ -1,7 +1,9 @@
-"""WordNet 3.0 from its own dict files: the senses of a lemma in order, with gloss, examples and lemmas.
+"""WordNet 3.0 from its own dict files: the senses of a lemma in order, with gloss, examples and
+lemmas.
 
-Looked for in `VWSD_WORDNET` (a dict folder, or an NLTK data folder) and nowhere else where that is set; otherwise where Debian's packages
-put it, then in NLTK's usual folders. Nothing is read before the first question. Formats: WordNet's manual pages senseidx(5) and wndb(5).
+Looked for in `VWSD_WORDNET` (a dict folder, or an NLTK data folder) and nowhere else where that is
+set; otherwise where Debian's packages put it, then in NLTK's usual folders. Nothing is read before
+the first question. Formats: WordNet's manual pages senseidx(5) and wndb(5).
 """
 
 from __future__ import annotations
@@ -16,21 +18,50 @@ from ..errors import VwsdError
 from ..paths import refuse_special
 
 FILES = {"n": "data.noun", "v": "data.verb", "a": "data.adj", "r": "data.adv"}
-LETTERS = {"n": "n", "noun": "n", "propn": "n", "v": "v", "verb": "v", "a": "a", "s": "a", "j": "a", "adj": "a", "r": "r", "adv": "r"}
-# The tags of the Penn Treebank, and two spellings of the satellites, by the letter of their part of speech.
-TAGS = {"n": "nn nns nnp nnps", "v": "vb vbd vbg vbn vbp vbz", "a": "jj jjr jjs adj_sat adjsat", "r": "rb rbr rbs"}
+LETTERS = {
+    "n": "n",
+    "noun": "n",
+    "propn": "n",
+    "v": "v",
+    "verb": "v",
+    "a": "a",
+    "s": "a",
+    "j": "a",
+    "adj": "a",
+    "r": "r",
+    "adv": "r",
+}
+# The tags of the Penn Treebank, and two spellings of the satellites, by the letter of their part of
+# speech.
+TAGS = {
+    "n": "nn nns nnp nnps",
+    "v": "vb vbd vbg vbn vbp vbz",
+    "a": "jj jjr jjs adj_sat adjsat",
+    "r": "rb rbr rbs",
+}
 LETTER_OF_TAG = {tag: letter for letter, tags in TAGS.items() for tag in tags.split()}
 POS_NAMES = {"n": "NOUN", "v": "VERB", "a": "ADJ", "r": "ADV"}
-TYPES = {"1": "n", "2": "v", "3": "a", "4": "r", "5": "a"}  # after the % of a sense key; 5: adjective satellite
-EXAMPLES = re.compile(r'[;:]\s*(?=")|,\s*(?="[^"]*"\s*(?:;|$))')  # where they begin: a word quoted inside the definition stays in it
+TYPES = {
+    "1": "n",
+    "2": "v",
+    "3": "a",
+    "4": "r",
+    "5": "a",
+}  # after the % of a sense key; 5: adjective satellite
+EXAMPLES = re.compile(
+    r'[;:]\s*(?=")|,\s*(?="[^"]*"\s*(?:;|$))'
+)  # where they begin: a word quoted inside the definition stays in it
 DEBIAN = Path("/usr/share/wordnet")
-REMEDY = ("On Debian or Ubuntu: apt install wordnet-base wordnet-sense-index; elsewhere set VWSD_WORDNET to the dict folder of WordNet 3.0 "
-          "or to an NLTK data folder with corpora/wordnet unpacked.")
+REMEDY = (
+    "On Debian or Ubuntu: apt install wordnet-base wordnet-sense-index; elsewhere set VWSD_WORDNET"
+    " to the dict folder of WordNet 3.0 or to an NLTK data folder with corpora/wordnet unpacked."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Sense:
-    """One sense of a lemma: `number` is its place among the lemma's senses (from 1), `synset` such as "02139199-n", `lemmas` those of its synset.
+    """One sense of a lemma: `number` is its place among the lemma's senses (from 1), `synset` such
+    as "02139199-n", `lemmas` those of its synset.
 
     `gloss` is the definition alone, without `examples`.
     """
@@ -46,7 +77,9 @@ class Sense:
 
 
 def find_pos(pos: str) -> str:
-    """n, v, a or r from "NOUN", "ADJ", "n", "s" and their like, or from a tag of the Penn Treebank; "" for what WordNet does not have (AUX, X)."""
+    """n, v, a or r from "NOUN", "ADJ", "n", "s" and their like, or from a tag of the Penn Treebank;
+    "" for what WordNet does not have (AUX, X).
+    """
     return LETTERS.get(pos.lower()) or LETTER_OF_TAG.get(pos.lower(), "")
 
 
@@ -54,7 +87,10 @@ def pos_letter(pos: str) -> str:
     """`find_pos`; VwsdError for a part of speech that WordNet does not have."""
     if letter := find_pos(pos):
         return letter
-    raise VwsdError(f"no part of speech {pos!r} in WordNet", remedy="NOUN, VERB, ADJ and ADV are known, and n, v, a, s, r.")
+    raise VwsdError(
+        f"no part of speech {pos!r} in WordNet",
+        remedy="NOUN, VERB, ADJ and ADV are known, and n, v, a, s, r.",
+    )
 
 
 def lemma_form(lemma: str) -> str:
@@ -66,30 +102,50 @@ class WordNet:
     """The dict files of one folder.
 
     >>> load_wordnet().candidates("bat", "NOUN")[0].gloss            # doctest: +SKIP
-    'nocturnal mouselike mammal with forelimbs modified to form membranous wings and anatomical adaptations for echolocation by which they navigate'
+    'nocturnal mouselike mammal with forelimbs modified to form membranous wings and anatomical
+    adaptations for echolocation by which they navigate'
     """
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         self._data: dict[str, bytes] = {}
         if b"WordNet 3.0 " not in self._read("data.noun")[:2000]:
-            raise VwsdError("these dict files are not WordNet 3.0", where=self.folder, remedy=f"Sense keys differ between versions. {REMEDY}")
+            raise VwsdError(
+                "these dict files are not WordNet 3.0",
+                where=self.folder,
+                remedy=f"Sense keys differ between versions. {REMEDY}",
+            )
 
     def candidates(self, lemma: str, pos: str) -> tuple[Sense, ...]:
-        """The senses of a lemma under a part of speech, the first sense first; none where WordNet does not list it."""
-        return tuple(self._sense(*entry) for entry in self._index.get((lemma_form(lemma), pos_letter(pos)), ()))
+        """The senses of a lemma under a part of speech, the first sense first; none where WordNet
+        does not list it.
+        """
+        return tuple(
+            self._sense(*entry)
+            for entry in self._index.get((lemma_form(lemma), pos_letter(pos)), ())
+        )
 
     def sense(self, key: str) -> Sense:
         """The sense of a sense key such as "bat%1:05:00::"; VwsdError where there is none."""
         lemma, _, rest = key.partition("%")
-        found = [entry for entry in self._index.get((lemma, TYPES.get(rest[:1], "")), ()) if entry[1] == key]
+        found = [
+            entry
+            for entry in self._index.get((lemma, TYPES.get(rest[:1], "")), ())
+            if entry[1] == key
+        ]
         if not found:
-            raise VwsdError(f"no sense key {key!r} in WordNet 3.0", where=self.folder, remedy="Keys of other versions must be mapped first.")
+            raise VwsdError(
+                f"no sense key {key!r} in WordNet 3.0",
+                where=self.folder,
+                remedy="Keys of other versions must be mapped first.",
+            )
         return self._sense(*found[0])
 
     @cached_property
     def _index(self) -> dict[tuple[str, str], list[tuple[int, str, str]]]:
-        """(lemma, letter) -> (sense number, sense key, offset) in sense order; adjectives and satellites are numbered together."""
+        """(lemma, letter) -> (sense number, sense key, offset) in sense order; adjectives and
+        satellites are numbered together.
+        """
         index: dict[tuple[str, str], list[tuple[int, str, str]]] = {}
         lines = [line for line in self._read("index.sense").split(b"\n") if line.strip()]
         reached = 0
@@ -108,7 +164,7 @@ class WordNet:
         name, start = FILES[pos := TYPES[rest[0]]], int(offset)
         data = self._read(name)
         try:
-            return self._parsed(data[start:data.find(b"\n", start)].decode(), number, key, offset)
+            return self._parsed(data[start : data.find(b"\n", start)].decode(), number, key, offset)
         except (ValueError, LookupError) as e:
             raise self._damaged(name, f"the synset at offset {offset}") from e
 
@@ -118,14 +174,30 @@ class WordNet:
         name = FILES[pos]
         fields, _, text = line.partition(" | ")
         if not fields.startswith(f"{offset} "):
-            raise VwsdError(f"no synset at offset {offset}", where=self.folder / name, remedy=f"The dict files do not belong together. {REMEDY}")
-        words = fields.split()[4:4 + 2 * int(fields.split()[3], 16):2]
+            raise VwsdError(
+                f"no synset at offset {offset}",
+                where=self.folder / name,
+                remedy=f"The dict files do not belong together. {REMEDY}",
+            )
+        words = fields.split()[4 : 4 + 2 * int(fields.split()[3], 16) : 2]
         gloss, *rest = EXAMPLES.split(text.strip(), maxsplit=1)
-        return Sense(key, lemma, pos, number, f"{offset}-{pos}", gloss.rstrip("; "), tuple(re.findall(r'"([^"]+)"', "".join(rest))),
-                     tuple(re.sub(r"\((a|p|ip)\)$", "", word) for word in words))
+        return Sense(
+            key,
+            lemma,
+            pos,
+            number,
+            f"{offset}-{pos}",
+            gloss.rstrip("; "),
+            tuple(re.findall(r'"([^"]+)"', "".join(rest))),
+            tuple(re.sub(r"\((a|p|ip)\)$", "", word) for word in words),
+        )
 
     def _damaged(self, name: str, place: str) -> VwsdError:
-        return VwsdError(f"{place} of WordNet's {name} is not as it was published", where=self.folder / name, remedy=f"The file is damaged. {REMEDY}")
+        return VwsdError(
+            f"{place} of WordNet's {name} is not as it was published",
+            where=self.folder / name,
+            remedy=f"The file is damaged. {REMEDY}",
+        )
 
     def _read(self, name: str) -> bytes:
         refuse_special(self.folder / name)
@@ -133,23 +205,36 @@ class WordNet:
             try:
                 self._data[name] = (self.folder / name).read_bytes()
             except OSError as e:
-                raise VwsdError(f"{name} of WordNet cannot be read: {e.strerror}", where=self.folder, remedy=REMEDY) from None
+                raise VwsdError(
+                    f"{name} of WordNet cannot be read: {e.strerror}",
+                    where=self.folder,
+                    remedy=REMEDY,
+                ) from None
         return self._data[name]
 
 
 def wordnet_folder() -> Path:
     """The dict folder in use; VwsdError, with what to install, where there is none."""
     named, nltk = os.environ.get("VWSD_WORDNET"), os.environ.get("NLTK_DATA", "")
-    places = [Path(named).expanduser()] if named else [DEBIAN, *(Path(p) for p in nltk.split(os.pathsep) if p), Path.home() / "nltk_data"]
+    places = (
+        [Path(named).expanduser()]
+        if named
+        else [DEBIAN, *(Path(p) for p in nltk.split(os.pathsep) if p), Path.home() / "nltk_data"]
+    )
     for place in places:
         for folder in (place, place / "dict", place / "corpora" / "wordnet"):
             if (folder / "index.sense").is_file() and (folder / "data.noun").is_file():
                 return folder
-    raise VwsdError("no WordNet 3.0 (index.sense and data.noun, .verb, .adj, .adv)", where=os.pathsep.join(map(str, places)), remedy=REMEDY)
+    raise VwsdError(
+        "no WordNet 3.0 (index.sense and data.noun, .verb, .adj, .adv)",
+        where=os.pathsep.join(map(str, places)),
+        remedy=REMEDY,
+    )
 
 
 def load_wordnet(folder: str | Path | None = None) -> WordNet:
-    """WordNet of a dict folder, by default of the one in use; each folder is read once a process."""
+    """WordNet of a dict folder, by default of the one in use; each folder is read once a
+    process."""
     return _load(Path(folder or wordnet_folder()))
 
 

@@ -1,10 +1,13 @@
-"""Textual word sense disambiguation: items with their candidate senses, read from three layouts, and keys of answers.
+"""Textual word sense disambiguation: items with their candidate senses, read from three layouts,
+and keys of answers.
 
-- Unified Evaluation Framework (Raganato et al. 2017), SemCor included: `NAME.data.xml` and `NAME.gold.key.txt` with WordNet 3.0 sense keys.
+- Unified Evaluation Framework (Raganato et al. 2017), SemCor included: `NAME.data.xml` and
+  `NAME.gold.key.txt` with WordNet 3.0 sense keys.
 - XL-WSD (Pasini et al. 2021): the same files with BabelNet ids, candidates from an inventory file.
 - EmojiWSD: `en.<split>.wsd.jsonl`, tagged sentences written for this project.
 
-A key file holds a line an item: id, then one or more senses, separated by single spaces. A system's answers have the same layout.
+A key file holds a line an item: id, then one or more senses, separated by single spaces. A system's
+answers have the same layout.
 """
 
 from __future__ import annotations
@@ -26,19 +29,36 @@ from .languages import language_code, language_name
 from .wordnet import LETTER_OF_TAG, POS_NAMES, WordNet, find_pos, lemma_form, load_wordnet
 
 SPACES = "Single spaces separate: `d000.s000.t000 art%1:09:00::`."
-DATA_FILE = "Give a data file NAME.data.xml of the Unified Evaluation Framework or of XL-WSD, whole: <corpus>, <text>, <sentence>, <instance>."
-MOST_DEEP, MOST_HELD = 32, 200_000      # elements within one another; elements in the memory at once (a sentence has some dozens)
-SETS = {"senseval2": "SE2", "senseval3": "SE3", "semeval2007": "SE07", "semeval2010": "SE10", "semeval2013": "SE13", "semeval2015": "SE15"}
-Inventory = Callable[[str, str, str], tuple[tuple[str, ...], tuple[str, ...]]]  # (lemma, part of speech, language) -> (candidates, glosses)
+DATA_FILE = (
+    "Give a data file NAME.data.xml of the Unified Evaluation Framework or of XL-WSD, whole:"
+    " <corpus>, <text>, <sentence>, <instance>."
+)
+MOST_DEEP, MOST_HELD = (
+    32,
+    200_000,
+)  # elements within one another; elements in the memory at once (a sentence has some dozens)
+SETS = {
+    "senseval2": "SE2",
+    "senseval3": "SE3",
+    "semeval2007": "SE07",
+    "semeval2010": "SE10",
+    "semeval2013": "SE13",
+    "semeval2015": "SE15",
+}
+Inventory = Callable[
+    [str, str, str], tuple[tuple[str, ...], tuple[str, ...]]
+]  # (lemma, part of speech, language) -> (candidates, glosses)
 
 
 @dataclass(frozen=True, slots=True)
 class WsdItem:
-    """One question: in which of the `candidates` is the target, tokens `span[0]` to `span[1]` (both included), used in this sentence?
+    """One question: in which of the `candidates` is the target, tokens `span[0]` to `span[1]` (both
+    included), used in this sentence?
 
-    `glosses` follow the candidates, or are none at all where the inventory has none; any of `golds` is right; there are none without a key.
-    `glued` are the places of tokens that follow their predecessor without a space (l'ancora). Ids are unique in one data file only: the
-    files of single sets all begin with d000.s000.t000.
+    `glosses` follow the candidates, or are none at all where the inventory has none; any of `golds`
+    is right; there are none without a key. `glued` are the places of tokens that follow their
+    predecessor without a space (l'ancora). Ids are unique in one data file only: the files of
+    single sets all begin with d000.s000.t000.
     """
 
     id: str
@@ -55,26 +75,34 @@ class WsdItem:
 
     @property
     def sentence(self) -> str:
-        """The tokens with a space between them, but none before those that are glued to their predecessor."""
+        """The tokens with a space between them, but none before those that are glued to their
+        predecessor.
+        """
         return joined(self.tokens, self.glued)
 
     @property
     def set(self) -> str:
-        """SE2, SE3, SE07, SE10, SE13 or SE15, by the id's beginning (ALL) or the corpus's source (files of one set); empty for other sets."""
+        """SE2, SE3, SE07, SE10, SE13 or SE15, by the id's beginning (ALL) or the corpus's source
+        (files of one set); empty for other sets.
+        """
         return SETS.get(self.id.partition(".")[0]) or SETS.get(self.source, "")
 
 
 def joined(tokens: Sequence[str], glued: Collection[int] = ()) -> str:
     """Tokens as a text: a space before each but the first and those whose places are in `glued`."""
-    spaced = [token if place in glued or place == 0 else f" {token}" for place, token in enumerate(tokens)]
+    spaced = [
+        token if place in glued or place == 0 else f" {token}" for place, token in enumerate(tokens)
+    ]
     return "".join(spaced)
 
 
 def read_key(path: str | Path) -> dict[str, tuple[str, ...]]:
-    """Item id -> its senses, each once, as the authors' Scorer.java reads them: lines of one id join, an id alone is no answer.
+    """Item id -> its senses, each once, as the authors' Scorer.java reads them: lines of one id
+    join, an id alone is no answer.
 
-    Warns of what that scorer reads in a way that few mean: two spaces (an empty answer between them), a line that begins with a space (an
-    empty id), an id alone, an id on several lines. Raises VwsdError, naming the line, where tabs or other white space separate, or a character that
+    Warns of what that scorer reads in a way that few mean: two spaces (an empty answer between
+    them), a line that begins with a space (an empty id), an id alone, an id on several lines.
+    Raises VwsdError, naming the line, where tabs or other white space separate, or a character that
     nobody sees stands in it: to the authors' scorer such a line would be no answer at all.
     """
     senses: dict[str, dict[str, None]] = {}
@@ -95,23 +123,39 @@ def read_key(path: str | Path) -> dict[str, tuple[str, ...]]:
         senses.setdefault(item_id, {}).update(dict.fromkeys(answers))
     name = Path(path).name
     if alone:
-        warnings.warn(f"{_lines(alone)} of {name} {_have(alone)} an id and nothing behind it, which is no answer",
-                      stacklevel=2)
+        warnings.warn(
+            f"{_lines(alone)} of {name} {_have(alone)} an id and nothing behind it, which is no"
+            " answer",
+            stacklevel=2,
+        )
     if doubled:
-        warnings.warn(f"{_lines(doubled)} of {name} {_have(doubled)} two spaces in a row, which the framework's scorer reads as an empty answer",
-                      stacklevel=2)
+        warnings.warn(
+            f"{_lines(doubled)} of {name} {_have(doubled)} two spaces in a row, which the"
+            " framework's scorer reads as an empty answer",
+            stacklevel=2,
+        )
     if begun:
-        warnings.warn(f"{_lines(begun)} of {name} {'begins' if len(begun) == 1 else 'begin'} with a space, which the framework's scorer reads as an "
-                      "empty id", stacklevel=2)
+        warnings.warn(
+            f"{_lines(begun)} of {name} {'begins' if len(begun) == 1 else 'begin'} with a space,"
+            " which the framework's scorer reads as an empty id",
+            stacklevel=2,
+        )
     if repeated:
         item_id, number = next(iter(repeated.items()))
-        warnings.warn(f"{len(repeated)} of {len(senses)} ids stand on several lines of {name}, {item_id!r} the first (line {number}); their answers "
-                      "are joined, as the framework's scorer does", stacklevel=2)
+        warnings.warn(
+            f"{len(repeated)} of {len(senses)} ids stand on several lines of {name}, {item_id!r}"
+            f" the first (line {number}); their answers are joined, as the framework's scorer does",
+            stacklevel=2,
+        )
     return {item_id: tuple(found) for item_id, found in senses.items()}
 
 
 def _lines(numbers: list[int]) -> str:
-    return f"line {numbers[0]}" if len(numbers) == 1 else f"{len(numbers)} lines (the first is {numbers[0]})"
+    return (
+        f"line {numbers[0]}"
+        if len(numbers) == 1
+        else f"{len(numbers)} lines (the first is {numbers[0]})"
+    )
 
 
 def _have(numbers: list[int]) -> str:
@@ -119,7 +163,9 @@ def _have(numbers: list[int]) -> str:
 
 
 def _only_spaces(line: str, where: str) -> None:
-    """VwsdError for white space other than the space, and for what is not seen; joiners stay, Farsi is written with them."""
+    """VwsdError for white space other than the space, and for what is not seen; joiners stay, Farsi
+    is written with them.
+    """
     if "\t" in line:
         raise VwsdError("a tab in a key file", where=where, remedy=SPACES)
     if line.isascii() and line.isprintable():
@@ -128,7 +174,12 @@ def _only_spaces(line: str, where: str) -> None:
         hidden = character.isspace() or unicodedata.category(character) in ("Cf", "Cc")
         if hidden and character not in " \u200c\u200d":
             name = unicodedata.name(character, "a control character")
-            raise VwsdError(f"U+{ord(character):04X} ({name}) in a key file, which is no space to the framework's scorer", where=where, remedy=SPACES)
+            raise VwsdError(
+                f"U+{ord(character):04X} ({name}) in a key file, which is no space to the"
+                " framework's scorer",
+                where=where,
+                remedy=SPACES,
+            )
 
 
 def write_key(path: str | Path, answers: Mapping[str, Iterable[str]]) -> Path:
@@ -137,19 +188,33 @@ def write_key(path: str | Path, answers: Mapping[str, Iterable[str]]) -> Path:
     VwsdError for an id or a sense that is empty or holds white space: it could not be read back.
     """
     for item_id, found in answers.items():
-        if broken := [text for text in (item_id, *found) if not text or len(text.split()) != 1 or text.strip() != text]:
-            raise VwsdError(f"{broken[0]!r} cannot stand in a key file, whose parts are separated by spaces", where=item_id,
-                            remedy="Give ids and senses without white space.")
+        if broken := [
+            text
+            for text in (item_id, *found)
+            if not text or len(text.split()) != 1 or text.strip() != text
+        ]:
+            raise VwsdError(
+                f"{broken[0]!r} cannot stand in a key file, whose parts are separated by spaces",
+                where=item_id,
+                remedy="Give ids and senses without white space.",
+            )
     lines = (" ".join((item_id, *found)) for item_id, found in answers.items() if found)
     return write_text(path, "".join(f"{line}\n" for line in lines))
 
 
-def read_uef(data: str | Path, key: str | Path | None = None, wordnet: WordNet | None = None, language: str | None = None) -> Iterator[WsdItem]:
-    """Items of a data file of the Unified Evaluation Framework, one by one (SemCor streams); candidates in WordNet's order.
+def read_uef(
+    data: str | Path,
+    key: str | Path | None = None,
+    wordnet: WordNet | None = None,
+    language: str | None = None,
+) -> Iterator[WsdItem]:
+    """Items of a data file of the Unified Evaluation Framework, one by one (SemCor streams);
+    candidates in WordNet's order.
 
-    WordNet is English: items of another language (`language`, else as the file says) have no candidates. So have those whose part of speech
-    it lacks (AUX). Items that the key does not list have no golds. Each of these is counted in a warning after the last item. Raises
-    VwsdError for a key whose ids the data lack, an id that stands twice, and what is not whole XML of this layout.
+    WordNet is English: items of another language (`language`, else as the file says) have no
+    candidates. So have those whose part of speech it lacks (AUX). Items that the key does not list
+    have no golds. Each of these is counted in a warning after the last item. Raises VwsdError for a
+    key whose ids the data lack, an id that stands twice, and what is not whole XML of this layout.
     """
     wordnet = wordnet or load_wordnet()
 
@@ -161,11 +226,18 @@ def read_uef(data: str | Path, key: str | Path | None = None, wordnet: WordNet |
     return _items(data, key, inventory, language, only="en")
 
 
-def read_xlwsd(data: str | Path, key: str | Path | None, inventory: str | Path, glosses: Mapping[str, str] | None = None,
-               language: str | None = None) -> Iterator[WsdItem]:
-    """Items of an XL-WSD data file, one by one; candidates in the order of the inventory file, none where it lacks the lemma.
+def read_xlwsd(
+    data: str | Path,
+    key: str | Path | None,
+    inventory: str | Path,
+    glosses: Mapping[str, str] | None = None,
+    language: str | None = None,
+) -> Iterator[WsdItem]:
+    """Items of an XL-WSD data file, one by one; candidates in the order of the inventory file, none
+    where it lacks the lemma.
 
-    glosses: BabelNet id -> gloss where the user has them (the inventories do not). Warns and raises VwsdError as `read_uef` does.
+    glosses: BabelNet id -> gloss where the user has them (the inventories do not). Warns and raises
+    VwsdError as `read_uef` does.
     """
     known = read_inventory(inventory)
 
@@ -178,9 +250,11 @@ def read_xlwsd(data: str | Path, key: str | Path | None, inventory: str | Path, 
 
 
 def read_inventory(path: str | Path) -> dict[tuple[str, str], tuple[str, ...]]:
-    """(lemma, n/v/a/r) -> sense ids of an XL-WSD inventory, lines `lemma#pos TAB id TAB id ...`; lines of one lemma join.
+    """(lemma, n/v/a/r) -> sense ids of an XL-WSD inventory, lines `lemma#pos TAB id TAB id ...`;
+    lines of one lemma join.
 
-    VwsdError names a line that is none; lines of a part of speech that WordNet lacks are left out, and a warning counts them.
+    VwsdError names a line that is none; lines of a part of speech that WordNet lacks are left out,
+    and a warning counts them.
     """
     known: dict[tuple[str, str], dict[str, None]] = {}
     unread: list[str] = []
@@ -189,21 +263,40 @@ def read_inventory(path: str | Path) -> dict[tuple[str, str], tuple[str, ...]]:
         lemma, mark, pos = name.rpartition("#")
         where = f"{path}:{number}"
         if name and (not mark or not lemma or not pos):
-            raise VwsdError("not a line of an inventory", where=where, remedy="Lines are `lemma#pos` TAB id TAB id ...")
+            raise VwsdError(
+                "not a line of an inventory",
+                where=where,
+                remedy="Lines are `lemma#pos` TAB id TAB id ...",
+            )
         if broken := [text for text in ids if len(text.split()) != 1 or text.strip() != text]:
-            raise VwsdError(f"{broken[0]!r} is no sense id", where=where, remedy="Lines are `lemma#pos` TAB id TAB id ...")
+            raise VwsdError(
+                f"{broken[0]!r} is no sense id",
+                where=where,
+                remedy="Lines are `lemma#pos` TAB id TAB id ...",
+            )
         if ids and not find_pos(pos):
             unread.append(f"{pos!r} in line {number}")
         elif ids:
             known.setdefault((lemma_form(lemma), find_pos(pos)), {}).update(dict.fromkeys(ids))
     if unread:
-        warnings.warn(f"{len(unread)} lines of {Path(path).name} have a part of speech that is none of WordNet's and are left out, {unread[0]} the first",
-                      stacklevel=2)
+        warnings.warn(
+            f"{len(unread)} lines of {Path(path).name} have a part of speech that is none of"
+            f" WordNet's and are left out, {unread[0]} the first",
+            stacklevel=2,
+        )
     return {name: tuple(ids) for name, ids in known.items()}
 
 
-def _items(data: str | Path, key: str | Path | None, inventory: Inventory, language: str | None, only: str = "") -> Iterator[WsdItem]:
-    """An item for each instance; `golds` is emptied as the data are read, so what is left over is a fault. only: the inventory's one language."""
+def _items(
+    data: str | Path,
+    key: str | Path | None,
+    inventory: Inventory,
+    language: str | None,
+    only: str = "",
+) -> Iterator[WsdItem]:
+    """An item for each instance; `golds` is emptied as the data are read, so what is left over is a
+    fault. only: the inventory's one language.
+    """
     golds = None if key is None else read_key(key)
     counted = _Counted(Path(data).name)
     for (stated, source), words in _sentences(data):
@@ -219,14 +312,33 @@ def _items(data: str | Path, key: str | Path | None, inventory: Inventory, langu
                 counted.without_gold.append(item_id)
             if only and code != only:
                 counted.foreign.append(item_id)
-            yield WsdItem(item_id, code, lemma, pos, tokens, (at, at), *inventory(lemma, pos, code), own, source)
+            yield WsdItem(
+                item_id,
+                code,
+                lemma,
+                pos,
+                tokens,
+                (at, at),
+                *inventory(lemma, pos, code),
+                own,
+                source,
+            )
     if golds is not None and counted.ids and len(counted.without_gold) == len(counted.ids):
-        raise VwsdError(f"the key has no answer for any of the {len(counted.ids)} instances, {counted.without_gold[0]!r} the first",
-                        where=key,
-                        remedy=f"Give the key of these very data: {data}.")
+        raise VwsdError(
+            f"the key has no answer for any of the {len(counted.ids)} instances,"
+            f" {counted.without_gold[0]!r} the first",
+            where=key,
+            remedy=f"Give the key of these very data: {data}.",
+        )
     if golds:
-        raise VwsdError(f"{len(golds)} ids of the key are not in the data, as {next(iter(golds))!r}", where=key,
-                        remedy=f"Give the key of these very data ({data}), or write answers (--out) and score them with vwsd wsd-score.")
+        raise VwsdError(
+            f"{len(golds)} ids of the key are not in the data, as {next(iter(golds))!r}",
+            where=key,
+            remedy=(
+                f"Give the key of these very data ({data}), or write answers (--out) and score them"
+                " with vwsd wsd-score."
+            ),
+        )
     if counted.ids:
         counted.warn(key, code)
 
@@ -239,17 +351,24 @@ class _Counted:
         self.ids: set[str] = set()
         self.without_gold: list[str] = []
         self.foreign: list[str] = []
-        self.unread: dict[str, list[str]] = {}      # part of speech -> ids
+        self.unread: dict[str, list[str]] = {}  # part of speech -> ids
         self.read_as: dict[str, list[str]] = {}
 
     def instance(self, item_id: str, pos: str, data: str | Path) -> None:
-        """Count one; VwsdError for an id that is missing, stands twice or could not stand in a key."""
+        """Count one; VwsdError for an id that is missing, stands twice or could not stand in a
+        key."""
         if not item_id or len(item_id.split()) != 1:
-            raise VwsdError(f"an instance has the id {item_id!r} (instance {len(self.ids) + 1})", where=data,
-                            remedy="Each <instance> needs an id of its own without white space.")
+            raise VwsdError(
+                f"an instance has the id {item_id!r} (instance {len(self.ids) + 1})",
+                where=data,
+                remedy="Each <instance> needs an id of its own without white space.",
+            )
         if item_id in self.ids:
-            raise VwsdError(f"an id stands twice: {item_id!r}", where=data,
-                            remedy="Give the sets one by one, or the file ALL, whose ids tell the sets apart.")
+            raise VwsdError(
+                f"an id stands twice: {item_id!r}",
+                where=data,
+                remedy="Give the sets one by one, or the file ALL, whose ids tell the sets apart.",
+            )
         self.ids.add(item_id)
         if not find_pos(pos):
             self.unread.setdefault(pos, []).append(item_id)
@@ -260,16 +379,31 @@ class _Counted:
         """A warning for each kind; code: the language of the data."""
         total = len(self.ids)
         if self.without_gold:
-            warnings.warn(f"{len(self.without_gold)} of {total} instances of {self.name} have no answer in {Path(key).name}, {self.without_gold[0]!r} the "
-                          "first; only the others can be scored", stacklevel=3)
+            warnings.warn(
+                f"{len(self.without_gold)} of {total} instances of {self.name} have no answer in"
+                f" {Path(key).name}, {self.without_gold[0]!r} the first; only the others can be"
+                " scored",
+                stacklevel=3,
+            )
         if self.foreign:
-            warnings.warn(f"WordNet has no {language_name(code)}: {len(self.foreign)} of {total} instances of {self.name} get no candidates, {self.foreign[0]!r} the "
-                          "first; give an inventory of this language, or name another with --language", stacklevel=3)
-        for tags, said in ((self.unread, "that WordNet does not have and get no candidates"), (self.read_as, "of the Penn Treebank or the like")):
+            warnings.warn(
+                f"WordNet has no {language_name(code)}: {len(self.foreign)} of {total} instances of"
+                f" {self.name} get no candidates, {self.foreign[0]!r} the first; give an inventory"
+                " of this language, or name another with --language",
+                stacklevel=3,
+            )
+        for tags, said in (
+            (self.unread, "that WordNet does not have and get no candidates"),
+            (self.read_as, "of the Penn Treebank or the like"),
+        ):
             if tags:
                 ids = [item_id for some in tags.values() for item_id in some]
                 each = ", ".join(_tag(pos, len(some)) for pos, some in tags.items())
-                warnings.warn(f"{len(ids)} of {total} instances of {self.name} have parts of speech {said}: {each}; {ids[0]!r} the first", stacklevel=3)
+                warnings.warn(
+                    f"{len(ids)} of {total} instances of {self.name} have parts of speech {said}:"
+                    f" {each}; {ids[0]!r} the first",
+                    stacklevel=3,
+                )
 
 
 def _tag(pos: str, count: int) -> str:
@@ -278,9 +412,11 @@ def _tag(pos: str, count: int) -> str:
 
 
 def _sentences(path: str | Path) -> Iterator[tuple[tuple[str, str], list[Element]]]:
-    """((language, source), words) of each sentence, English where the file does not say; what was read is let go.
+    """((language, source), words) of each sentence, English where the file does not say; what was
+    read is let go.
 
-    No entity is defined by a file (a few lines of them would fill the memory), and no sentence or text grows without an end.
+    No entity is defined by a file (a few lines of them would fill the memory), and no sentence or
+    text grows without an end.
     """
     from defusedxml.ElementTree import ParseError, iterparse
 
@@ -292,7 +428,11 @@ def _sentences(path: str | Path) -> Iterator[tuple[tuple[str, str], list[Element
                 if depth == 1:
                     corpus = _corpus(element, path)
                 if depth > MOST_DEEP or held > MOST_HELD:
-                    raise VwsdError("no sentence of the layout: elements are nested too deep or without an end", where=path, remedy=DATA_FILE)
+                    raise VwsdError(
+                        "no sentence of the layout: elements are nested too deep or without an end",
+                        where=path,
+                        remedy=DATA_FILE,
+                    )
                 continue
             depth -= 1
             if element.tag == "sentence":
@@ -303,40 +443,76 @@ def _sentences(path: str | Path) -> Iterator[tuple[tuple[str, str], list[Element
     except ParseError as e:
         raise VwsdError(f"not whole XML: {e}", where=path, remedy=DATA_FILE) from None
     except OSError as e:
-        raise VwsdError(f"the data file cannot be read: {e.strerror}", where=path, remedy="Check the path.") from None
-    except (LookupError, ValueError) as e:      # an encoding that nobody knows; entities that the file defines
-        reason = "it defines entities, no data file needs them" if "Entit" in type(e).__name__ else str(e)
+        raise VwsdError(
+            f"the data file cannot be read: {e.strerror}", where=path, remedy="Check the path."
+        ) from None
+    except (
+        LookupError,
+        ValueError,
+    ) as e:  # an encoding that nobody knows; entities that the file defines
+        reason = (
+            "it defines entities, no data file needs them"
+            if "Entit" in type(e).__name__
+            else str(e)
+        )
         raise VwsdError(f"the XML cannot be read: {reason}", where=path, remedy=DATA_FILE) from None
 
 
 def _corpus(root: Element, path: str | Path) -> tuple[str, str]:
     """(language, source) of the root element; VwsdError where it is none of this layout."""
     if root.tag != "corpus":
-        raise VwsdError(f"the XML holds <{root.tag}>, not the <corpus> of the Unified Evaluation Framework", where=path, remedy=DATA_FILE)
+        raise VwsdError(
+            f"the XML holds <{root.tag}>, not the <corpus> of the Unified Evaluation Framework",
+            where=path,
+            remedy=DATA_FILE,
+        )
     return language_code(root.get("lang", "en")), root.get("source", "")
 
 
 def read_emojiwsd(path: str | Path) -> list[WsdItem]:
-    """Items of EmojiWSD's tagged sentences, all of them nouns; VwsdError names a line that is not as the set is built."""
-    return [_tagged(line, f"{path}:{number}") for number, line in enumerate(read_lines(path), start=1)]
+    """Items of EmojiWSD's tagged sentences, all of them nouns; VwsdError names a line that is not
+    as the set is built.
+    """
+    return [
+        _tagged(line, f"{path}:{number}") for number, line in enumerate(read_lines(path), start=1)
+    ]
 
 
 def _tagged(line: str, where: str) -> WsdItem:
     try:
         r = json.loads(line)
-        parts = r["text"][:r["start"]], r["text"][r["start"]:r["end"]], r["text"][r["end"]:]
+        parts = r["text"][: r["start"]], r["text"][r["start"] : r["end"]], r["text"][r["end"] :]
         before, target, after = (re.findall(r"\w+(?:['’-]\w+)*|[^\w\s]", part) for part in parts)
-        sound = bool(target) and r["gold"] in r["candidates"] and len(r["candidates"]) == len(r["glosses"])
-        item = WsdItem(r["id"], "en", r["lemma"], "NOUN", (*before, *target, *after), (len(before), len(before) + len(target) - 1),
-                       tuple(r["candidates"]), tuple(r["glosses"]), (r["gold"],))
+        sound = (
+            bool(target)
+            and r["gold"] in r["candidates"]
+            and len(r["candidates"]) == len(r["glosses"])
+        )
+        item = WsdItem(
+            r["id"],
+            "en",
+            r["lemma"],
+            "NOUN",
+            (*before, *target, *after),
+            (len(before), len(before) + len(target) - 1),
+            tuple(r["candidates"]),
+            tuple(r["glosses"]),
+            (r["gold"],),
+        )
     except (ValueError, KeyError, TypeError):
         sound = False
     if not sound:
-        raise VwsdError("not a tagged sentence with its target, a gloss for each candidate and the gold among them", where=where,
-                        remedy="Build the set again: vwsd fetch demo --force.")
+        raise VwsdError(
+            "not a tagged sentence with its target, a gloss for each candidate and the gold among"
+            " them",
+            where=where,
+            remedy="Build the set again: vwsd fetch demo --force.",
+        )
     return item
 
 
 def unanswerable(items: Iterable[WsdItem]) -> list[WsdItem]:
-    """Items none of whose golds is among their candidates: no system that chooses among them can be right there."""
+    """Items none of whose golds is among their candidates: no system that chooses among them can be
+    right there.
+    """
     return [item for item in items if item.golds and not set(item.golds) & set(item.candidates)]

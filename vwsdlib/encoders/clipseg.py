@@ -1,7 +1,8 @@
-"""CLIPSeg as what it was made for: a mask for a text (Lüddecke and Ecker 2022), and what its inner CLIP is.
+"""CLIPSeg as what it was made for: a mask for a text (Lüddecke and Ecker 2022), and what its inner
+CLIP is.
 
-The decoder reads three layers of the picture's tower, modulated by the text's vector before normalisation. A picture is looked at once,
-whatever the number of texts, and a text is read once.
+The decoder reads three layers of the picture's tower, modulated by the text's vector before
+normalisation. A picture is looked at once, whatever the number of texts, and a text is read once.
 """
 
 from __future__ import annotations
@@ -17,32 +18,42 @@ from .checkpoints import read_tensors, weight_files
 from .pretrained import RECIPES, PretrainedEncoder, load_part
 from .streams import cores
 
-DECODER_BATCH = 4     # texts decoded at once; fewer are padded, so that a mask does not depend on its neighbours
+DECODER_BATCH = (
+    4  # texts decoded at once; fewer are padded, so that a mask does not depend on its neighbours
+)
 
 
 class ClipSegSegmenter:
-    """Masks of the whole squashed picture, as `CLIPSegForImageSegmentation` gives them; pictures may go through it side by side (`workers`)."""
+    """Masks of the whole squashed picture, as `CLIPSegForImageSegmentation` gives them; pictures
+    may go through it side by side (`workers`).
+    """
 
     def __init__(self, name: str):
         self.name = name
         self.encoder = PretrainedEncoder(name, RECIPES[name])
         whole = load_part("CLIPSegForImageSegmentation", self.encoder.found[0].folder)
         self.decoder, self.layers = whole.decoder.to(self.encoder.device), whole.extract_layers
-        del self.encoder.model.vision_model.encoder.layers[max(self.layers) + 1:]       # a mask needs none of the last ones
+        del self.encoder.model.vision_model.encoder.layers[
+            max(self.layers) + 1 :
+        ]  # a mask needs none of the last ones
         self.workers = self.encoder.streams or cores()
         self._texts: dict[str, torch.Tensor] = {}
 
     @torch.inference_mode()
     def masks(self, image: Image.Image, texts: Sequence[str]) -> np.ndarray:
         """An RGB picture and t texts -> [t, 352, 352] float32 raw logits."""
-        pixels = self.encoder.pixels([image])                                                        # [1, 3, s, s]
-        states = self.encoder.look(pixels, output_hidden_states=True).hidden_states                 # the first is the input's
+        pixels = self.encoder.pixels([image])  # [1, 3, s, s]
+        states = self.encoder.look(
+            pixels, output_hidden_states=True
+        ).hidden_states  # the first is the input's
         activations = [states[i + 1].expand(DECODER_BATCH, -1, -1) for i in self.layers]
         conditions, masks = self._conditions(texts), [np.zeros((0, *pixels.shape[-2:]), np.float32)]
         for start in range(0, len(texts), DECODER_BATCH):
-            some = conditions[start:start + DECODER_BATCH]
+            some = conditions[start : start + DECODER_BATCH]
             batch = torch.cat([some, some[:1].expand(DECODER_BATCH - len(some), -1)])
-            masks.append(self.decoder(activations, batch).logits[:len(some)].cpu().numpy())          # [b, s, s]
+            masks.append(
+                self.decoder(activations, batch).logits[: len(some)].cpu().numpy()
+            )  # [b, s, s]
         return np.concatenate(masks)
 
     def _conditions(self, texts: Sequence[str]) -> torch.Tensor:
@@ -54,21 +65,42 @@ class ClipSegSegmenter:
 
     def identity(self) -> dict:
         """All that decides a mask."""
-        return self.encoder.identity() | {"output": f"logits of the decoder, batches {DECODER_BATCH}"}
+        return self.encoder.identity() | {
+            "output": f"logits of the decoder, batches {DECODER_BATCH}"
+        }
 
 
 def inner_clip_differences(a: Path, b: Path) -> list[dict]:
-    """CLIPSeg's CLIP part (folder `a`) against a CLIP checkpoint (`b`), tensor by tensor and without building a model.
+    """CLIPSeg's CLIP part (folder `a`) against a CLIP checkpoint (`b`), tensor by tensor and
+    without building a model.
 
-    A dict a tensor: `name`, `shape`, `max_abs_difference` (None where a shape differs or one side lacks it), `equal` (bit by bit).
+    A dict a tensor: `name`, `shape`, `max_abs_difference` (None where a shape differs or one side
+    lacks it), `equal` (bit by bit).
     """
-    ours, theirs = ({_bare(name): tensor for file in weight_files(folder) for name, tensor in read_tensors(file).items()} for folder in (a, b))
+    ours, theirs = (
+        {
+            _bare(name): tensor
+            for file in weight_files(folder)
+            for name, tensor in read_tensors(file).items()
+        }
+        for folder in (a, b)
+    )
     rows = []
-    for name in sorted(n for n in ours | theirs if not n.startswith("decoder.") and not n.endswith("position_ids")):   # indices, no weights
+    for name in sorted(
+        n for n in ours | theirs if not n.startswith("decoder.") and not n.endswith("position_ids")
+    ):  # indices, no weights
         one, other = ours.get(name), theirs.get(name)
         same = one is not None and other is not None and one.shape == other.shape
-        rows.append({"name": name, "shape": tuple((other if one is None else one).shape), "equal": same and torch.equal(one, other),
-                     "max_abs_difference": float((one.double() - other.double()).abs().max()) if same else None})
+        rows.append(
+            {
+                "name": name,
+                "shape": tuple((other if one is None else one).shape),
+                "equal": same and torch.equal(one, other),
+                "max_abs_difference": (
+                    float((one.double() - other.double()).abs().max()) if same else None
+                ),
+            }
+        )
     return rows
 
 

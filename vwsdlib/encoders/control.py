@@ -1,4 +1,6 @@
-"""A control that knows nothing: what any ranking must beat, and a stand-in where a test needs an encoder without weights."""
+"""A control that knows nothing: what any ranking must beat, and a stand-in where a test needs an
+encoder without weights.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,15 @@ class RandomEncoder:
 
     def identity(self) -> dict:
         """What decides a vector: nothing but this class."""
-        return {"model": "random", "revision": "1", "weights_sha256": "", "processor": "none", "image_variant": "as stored", "dtype": "float32",
-                "device": "cpu"}
+        return {
+            "model": "random",
+            "revision": "1",
+            "weights_sha256": "",
+            "processor": "none",
+            "image_variant": "as stored",
+            "dtype": "float32",
+            "device": "cpu",
+        }
 
 
 def load_random() -> RandomEncoder:

@@ -1,7 +1,9 @@
-"""The work of encoding spread over cores: pictures are read and shrunk in worker processes, batches go through the network side by side.
+"""The work of encoding spread over cores: pictures are read and shrunk in worker processes, batches
+go through the network side by side.
 
-A batch has one thread and one shape, so that a row's bits depend neither on how many cores there are nor on what is encoded alongside.
-One thread a batch is also the faster way: threads that share a batch wait for each other.
+A batch has one thread and one shape, so that a row's bits depend neither on how many cores there
+are nor on what is encoded alongside. One thread a batch is also the faster way: threads that share
+a batch wait for each other.
 """
 
 from __future__ import annotations
@@ -23,8 +25,12 @@ from ..data.sources import Place
 from ..errors import VwsdError, first_line
 from ..processes import end_with
 
-MALLOC = {-3: 1 << 25, -1: 1 << 29}   # glibc's mallopt: M_MMAP_THRESHOLD and M_TRIM_THRESHOLD, in bytes
-KEPT_BLOCKS = 4   # of 16 MB, that Pillow keeps in a worker for the next picture instead of asking the system again
+MALLOC = {
+    -3: 1 << 25,
+    -1: 1 << 29,
+}  # glibc's mallopt: M_MMAP_THRESHOLD and M_TRIM_THRESHOLD, in bytes
+# of 16 MB, that Pillow keeps in a worker for the next picture instead of asking the system again
+KEPT_BLOCKS = 4
 
 
 def rank() -> tuple[int, int]:
@@ -34,8 +40,11 @@ def rank() -> tuple[int, int]:
     """
     number, processes = _whole_number("RANK", 0, 0), _whole_number("WORLD_SIZE", 1, 1)
     if number >= processes:
-        raise VwsdError(f"RANK is {number} and WORLD_SIZE {processes}: processes are counted from 0", where="environment",
-                        remedy="Start them with torchrun or accelerate launch, or unset both.")
+        raise VwsdError(
+            f"RANK is {number} and WORLD_SIZE {processes}: processes are counted from 0",
+            where="environment",
+            remedy="Start them with torchrun or accelerate launch, or unset both.",
+        )
     return number, processes
 
 
@@ -45,22 +54,31 @@ def _whole_number(variable: str, default: int, least: int) -> int:
     if text is None:
         return default
     if not (text.isascii() and text.isdigit()) or int(text) < least:
-        raise VwsdError(f"{variable} is {text!r}, a whole number of at least {least} is expected", where="environment",
-                        remedy="Start processes with torchrun or accelerate launch, or unset it.")
+        raise VwsdError(
+            f"{variable} is {text!r}, a whole number of at least {least} is expected",
+            where="environment",
+            remedy="Start processes with torchrun or accelerate launch, or unset it.",
+        )
     return int(text)
 
 
 def cores() -> int:
-    """Cores for this process: those it may use, shared with the other processes that torchrun or accelerate started on this machine."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores for this process: those it may use, shared with the other processes that torchrun or
+    accelerate started on this machine.
+    """
+    usable = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return max(1, usable // _whole_number("LOCAL_WORLD_SIZE", 1, 1))
 
 
 @cache
 def keep_memory() -> None:
-    """Have glibc keep freed memory for the next batch, as long as this process lives; nothing happens elsewhere.
+    """Have glibc keep freed memory for the next batch, as long as this process lives; nothing
+    happens elsewhere.
 
-    By default each large tensor is asked from the system and given back, page by page: up to a quarter of an encoder's time (benchmarks/).
+    By default each large tensor is asked from the system and given back, page by page: up to a
+    quarter of an encoder's time (benchmarks/).
     """
     if set_option := getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None:
         for option, value in MALLOC.items():
@@ -68,7 +86,9 @@ def keep_memory() -> None:
 
 
 def side_by_side(function: Callable, batches: Iterable, streams: int = 0) -> Iterator:
-    """`function` of each batch, in order, in `streams` threads (0: one a core) with one torch thread each; few batches wait at a time."""
+    """`function` of each batch, in order, in `streams` threads (0: one a core) with one torch
+    thread each; few batches wait at a time.
+    """
     import torch
 
     keep_memory()
@@ -84,12 +104,14 @@ def side_by_side(function: Callable, batches: Iterable, streams: int = 0) -> Ite
         finally:
             for future in waiting:
                 future.cancel()
-            torch.set_num_threads(before)                                             # the matrix library has one number for all threads
+            torch.set_num_threads(before)  # the matrix library has one number for all threads
 
 
 @dataclass(frozen=True)
 class OnDemand(Sequence):
-    """`n` things, each made by `make(number)` when it is asked for and not kept: of pieces of large pictures, few fit in memory."""
+    """`n` things, each made by `make(number)` when it is asked for and not kept: of pieces of large
+    pictures, few fit in memory.
+    """
 
     make: Callable[[int], object]
     n: int
@@ -98,20 +120,29 @@ class OnDemand(Sequence):
         return self.n
 
     def __getitem__(self, which: int | slice):
-        return [self.make(i) for i in range(self.n)[which]] if isinstance(which, slice) else self.make(range(self.n)[which])
+        return (
+            [self.make(i) for i in range(self.n)[which]]
+            if isinstance(which, slice)
+            else self.make(range(self.n)[which])
+        )
 
 
 @dataclass(frozen=True)
 class _Pictures:
-    """What worker processes do with a batch of places: (hashes of the files, squares [n, side, side, 3]), or the VwsdError of one that is no picture."""
+    """What worker processes do with a batch of places: (hashes of the files, squares [n, side,
+    side, 3]), or the VwsdError of one that is no picture.
+    """
 
     square: Square
     truncated: str
 
     def __getitem__(self, places: Sequence[Place]) -> tuple[list[str], np.ndarray] | VwsdError:
         try:
-            hashes, squares = [], np.empty((len(places), self.square.side, self.square.side, 3), np.uint8)
-            for at, place in zip(squares, places):                                    # one large picture in memory at a time
+            hashes, squares = (
+                [],
+                np.empty((len(places), self.square.side, self.square.side, 3), np.uint8),
+            )
+            for at, place in zip(squares, places):  # one large picture in memory at a time
                 made = from_bytes(read_bytes(place), place, self.truncated, self.square.enough)
                 hashes.append(made.sha256)
                 at[:] = self.square(made.image)
@@ -128,46 +159,72 @@ class _Decisions:
 
     def __getitem__(self, places: Sequence[Place]) -> list[tuple[str, ...]] | VwsdError:
         try:
-            return [from_bytes(read_bytes(place), place, self.truncated).decisions for place in places]
+            return [
+                from_bytes(read_bytes(place), place, self.truncated).decisions for place in places
+            ]
         except VwsdError as e:
             return e
 
 
-def decisions(places: Sequence[Place], truncated: str = "error", size: int = 16) -> list[tuple[str, ...]]:
-    """The DECISIONS that the loader takes for each picture, all read and decoded once more; VwsdError as of `squares`."""
+def decisions(
+    places: Sequence[Place], truncated: str = "error", size: int = 16
+) -> list[tuple[str, ...]]:
+    """The DECISIONS that the loader takes for each picture, all read and decoded once more;
+    VwsdError as of `squares`.
+    """
     return [each for made in _by_workers(_Decisions(truncated), places, size) for each in made]
 
 
 def _worker_starts(parent: int, number: int) -> None:
     end_with(parent)
-    gc.freeze()                                # what came with the fork stays shared: a collection would write to all of it
+    gc.freeze()  # what came with the fork stays shared: a collection would write to all of it
     Image.core.set_blocks_max(KEPT_BLOCKS)
 
 
-def squares(places: Sequence[Place], square: Square, size: int, truncated: str = "error") -> Iterator[tuple[list[str], np.ndarray]]:
+def squares(
+    places: Sequence[Place], square: Square, size: int, truncated: str = "error"
+) -> Iterator[tuple[list[str], np.ndarray]]:
     """Batches of `size` pictures, in order: (SHA-256 of each file, uint8 [n, side, side, 3]).
 
-    Each file is read and decoded once, in worker processes where there are more than a few; they end with this one, even if it is
-    killed. Raises VwsdError for a picture that cannot be read, after all batches before it.
+    Each file is read and decoded once, in worker processes where there are more than a few; they
+    end with this one, even if it is killed. Raises VwsdError for a picture that cannot be read,
+    after all batches before it.
     """
     yield from _by_workers(_Pictures(square, truncated), places, size)
 
 
 def _by_workers(work, places: Sequence[Place], size: int) -> Iterator:
-    """`work[places]` of batches of `size` places, in order, in worker processes where there are more than a few; a VwsdError that it gives is raised."""
+    """`work[places]` of batches of `size` places, in order, in worker processes where there are
+    more than a few; a VwsdError that it gives is raised.
+    """
     from torch.utils.data import DataLoader
 
-    batches = [places[start:start + size] for start in range(0, len(places), size)]   # sent to the workers one by one: they hold no list
+    batches = [
+        places[start : start + size] for start in range(0, len(places), size)
+    ]  # sent to the workers one by one: they hold no list
     workers = min(cores(), len(batches)) if len(batches) > 2 else 0
-    resizing()                                                                        # imported once, before the workers are forked
-    options = {"num_workers": workers, "prefetch_factor": 4, "worker_init_fn": partial(_worker_starts, os.getpid())} if workers else {}
-    stream = iter(DataLoader(work, batch_size=None, sampler=batches, collate_fn=_as_they_are, **options))
+    resizing()  # imported once, before the workers are forked
+    options = (
+        {
+            "num_workers": workers,
+            "prefetch_factor": 4,
+            "worker_init_fn": partial(_worker_starts, os.getpid()),
+        }
+        if workers
+        else {}
+    )
+    stream = iter(
+        DataLoader(work, batch_size=None, sampler=batches, collate_fn=_as_they_are, **options)
+    )
     while True:
         try:
             made = next(stream, None)
-        except RuntimeError as e:                                                     # how torch says that a worker died
-            raise VwsdError(f"a process that reads pictures ended early: {first_line(e)}", where=places[0],
-                            remedy="Perhaps memory ran out; what was encoded is kept, run it again to go on.") from e
+        except RuntimeError as e:  # how torch says that a worker died
+            raise VwsdError(
+                f"a process that reads pictures ended early: {first_line(e)}",
+                where=places[0],
+                remedy="Perhaps memory ran out; what was encoded is kept, run it again to go on.",
+            ) from e
         if made is None:
             return
         if isinstance(made, VwsdError):

@@ -1,4 +1,5 @@
-"""The explorer: an item's ten pictures, or your own, under any text, by one encoder or two. `notebooks/explore.ipynb` shows it.
+"""The explorer: an item's ten pictures, or your own, under any text, by one encoder or two.
+`notebooks/explore.ipynb` shows it.
 
 `work` computes and knows no widget; `widget` lays it out.
 """

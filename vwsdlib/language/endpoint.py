@@ -1,7 +1,9 @@
-"""An OpenAI-compatible chat endpoint, asked patiently and within limits: `VWSD_CHAT_URL`, `VWSD_CHAT_MODEL`, `VWSD_CHAT_KEY`.
+"""An OpenAI-compatible chat endpoint, asked patiently and within limits: `VWSD_CHAT_URL`,
+`VWSD_CHAT_MODEL`, `VWSD_CHAT_KEY`.
 
-The key goes into one header of one request and nowhere else: no error repeats the server's words (the key may be among them), no redirect
-is followed, and no frame that an error passes through holds it.
+The key goes into one header of one request and nowhere else: no error repeats the server's words
+(the key may be among them), no redirect is followed, and no frame that an error passes through
+holds it.
 """
 
 from __future__ import annotations
@@ -20,54 +22,88 @@ from time import monotonic, sleep
 
 from ..errors import VwsdError
 
-TIMEOUT = 60.0                            # seconds that one attempt may take, the reading of its answer included
+TIMEOUT = 60.0  # seconds that one attempt may take, the reading of its answer included
 PAUSES = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each attempt; so many attempts there are
-MOST_BYTES = 8 << 20                      # of one answer; a definition has some hundreds
-LONGEST, PATIENCE = 60.0, 180.0           # seconds: of a pause that the server asks for (Retry-After), of all pauses for one answer
-ADDRESS = re.compile(r"https?://((?:\[[\da-f:.]+\]|[\w.-]+)(?::\d+)?(?:/[^\s?#]*?)?)/*", re.ASCII | re.IGNORECASE)   # no user, password or query: they may be secrets
-REFUSALS = {400: "Check VWSD_CHAT_MODEL.", 401: "Set VWSD_CHAT_KEY to a valid key.", 403: "Set VWSD_CHAT_KEY to a key that may use this model.",
-            404: "Check VWSD_CHAT_URL and VWSD_CHAT_MODEL.",
-            **dict.fromkeys((301, 302, 303, 307, 308), "Set VWSD_CHAT_URL to the address where the endpoint is; redirects are not followed.")}
+MOST_BYTES = 8 << 20  # of one answer; a definition has some hundreds
+LONGEST, PATIENCE = (
+    60.0,
+    180.0,
+)  # seconds: of a pause that the server asks for (Retry-After), of all pauses for one answer
+ADDRESS = re.compile(
+    r"https?://((?:\[[\da-f:.]+\]|[\w.-]+)(?::\d+)?(?:/[^\s?#]*?)?)/*", re.ASCII | re.IGNORECASE
+)  # no user, password or query: they may be secrets
+REFUSALS = {
+    400: "Check VWSD_CHAT_MODEL.",
+    401: "Set VWSD_CHAT_KEY to a valid key.",
+    403: "Set VWSD_CHAT_KEY to a key that may use this model.",
+    404: "Check VWSD_CHAT_URL and VWSD_CHAT_MODEL.",
+    **dict.fromkeys(
+        (301, 302, 303, 307, 308),
+        "Set VWSD_CHAT_URL to the address where the endpoint is; redirects are not followed.",
+    ),
+}
 
 
 def chat_facts() -> dict:
-    """`model` and `endpoint` (host and path) in use, never the key; VwsdError names the variable that is to be set.
+    """`model` and `endpoint` (host and path) in use, never the key; VwsdError names the variable
+    that is to be set.
 
     A key over plain http to another machine is refused: anyone on the way could read it.
     """
     url, model = (os.environ.get(name, "").strip() for name in ("VWSD_CHAT_URL", "VWSD_CHAT_MODEL"))
     if not url.isascii() or not (plain := ADDRESS.fullmatch(url)):
-        raise VwsdError("VWSD_CHAT_URL is no plain http(s) address", remedy="Set VWSD_CHAT_URL to an endpoint such as http://localhost:8000/v1.")
+        raise VwsdError(
+            "VWSD_CHAT_URL is no plain http(s) address",
+            remedy="Set VWSD_CHAT_URL to an endpoint such as http://localhost:8000/v1.",
+        )
     if not model:
-        raise VwsdError("the chat model is not named", remedy="Set VWSD_CHAT_MODEL to the name the endpoint gives it.")
-    if url.lower().startswith("http:") and os.environ.get("VWSD_CHAT_KEY", "").strip() and not _this_machine(plain[1]):
-        raise VwsdError("the key would go over plain http to another machine, readable to all on the way", where=plain[1],
-                        remedy="Set VWSD_CHAT_URL to https://..., or unset VWSD_CHAT_KEY where the endpoint wants none.")
+        raise VwsdError(
+            "the chat model is not named",
+            remedy="Set VWSD_CHAT_MODEL to the name the endpoint gives it.",
+        )
+    if (
+        url.lower().startswith("http:")
+        and os.environ.get("VWSD_CHAT_KEY", "").strip()
+        and not _this_machine(plain[1])
+    ):
+        raise VwsdError(
+            "the key would go over plain http to another machine, readable to all on the way",
+            where=plain[1],
+            remedy=(
+                "Set VWSD_CHAT_URL to https://..., or unset VWSD_CHAT_KEY where the endpoint wants"
+                " none."
+            ),
+        )
     return {"model": model, "endpoint": plain[1]}
 
 
 def _this_machine(address: str) -> bool:
-    """Is the host of "host:port/path" the machine that this runs on: localhost, 127.0.0.0/8 or ::1, and nothing that only begins so?"""
+    """Is the host of "host:port/path" the machine that this runs on: localhost, 127.0.0.0/8 or ::1,
+    and nothing that only begins so?
+    """
     host = re.match(r"\[([^\]]*)\]|([^:/]*)", address)
     name = (host[1] or host[2]).lower().removesuffix(".")
     if name == "localhost":
         return True
     try:
         return ipaddress.ip_address(name).is_loopback
-    except ValueError:           # a name: whose address it is, another might say
+    except ValueError:  # a name: whose address it is, another might say
         return False
 
 
 def ask(messages: Sequence[Mapping[str, str]], temperature: float = 0) -> str:
     """The endpoint's answer to chat `messages` (role, content) on one line, white space folded.
 
-    Asked again, with pauses, where the server is busy (408, 429, 5xx; Retry-After in seconds or as a date is honoured), slow or cut off, or
-    answers with broken JSON. Raises VwsdError where it refuses, where its JSON is no chat completion, and when attempts or patience are used up.
+    Asked again, with pauses, where the server is busy (408, 429, 5xx; Retry-After in seconds or as
+    a date is honoured), slow or cut off, or answers with broken JSON. Raises VwsdError where it
+    refuses, where its JSON is no chat completion, and when attempts or patience are used up.
     """
     facts = chat_facts()
     request = _request(facts, messages, temperature)
     what, remedy, asked, waited = "", "", 0.0, 0.0
-    for pause in (min(max(least, asked), LONGEST) for least in PAUSES):   # lazily: `asked` is what the last answer said
+    for pause in (
+        min(max(least, asked), LONGEST) for least in PAUSES
+    ):  # lazily: `asked` is what the last answer said
         waited += pause
         if waited > PATIENCE:
             break
@@ -76,31 +112,62 @@ def ask(messages: Sequence[Mapping[str, str]], temperature: float = 0) -> str:
         try:
             return _content(_body(request))
         except urllib.error.HTTPError as e:
-            what, remedy = f"the chat endpoint answers with HTTP {e.code}", REFUSALS.get(e.code, "Try again later; what was answered is kept.")
+            what, remedy = (
+                f"the chat endpoint answers with HTTP {e.code}",
+                REFUSALS.get(e.code, "Try again later; what was answered is kept."),
+            )
             asked = _retry_after(e.headers.get("Retry-After"))
             if e.code not in (408, 429) and e.code < 500:
                 break
         except (LookupError, TypeError, AttributeError, RecursionError):
-            what, remedy = "the chat endpoint's answer is no chat completion", "Check that VWSD_CHAT_URL speaks the OpenAI chat format."
+            what, remedy = (
+                "the chat endpoint's answer is no chat completion",
+                "Check that VWSD_CHAT_URL speaks the OpenAI chat format.",
+            )
             break
         except _TooLong:
-            what, remedy = f"the chat endpoint's answer has more than {MOST_BYTES >> 20} MB", "Check that VWSD_CHAT_URL speaks the OpenAI chat format."
+            what, remedy = (
+                f"the chat endpoint's answer has more than {MOST_BYTES >> 20} MB",
+                "Check that VWSD_CHAT_URL speaks the OpenAI chat format.",
+            )
             break
         except ValueError:
-            what, remedy = "the chat endpoint's answer is no JSON", "Check that VWSD_CHAT_URL speaks the OpenAI chat format, or try again later."
-        except (OSError, OverflowError, http.client.HTTPException) as e:   # no such host or port, refused, timed out, hung up, cut off
-            what, remedy = f"the chat endpoint cannot be reached ({type(e).__name__})", "Check VWSD_CHAT_URL, and that the server is up."
-    raise VwsdError(what, where=facts["endpoint"], remedy=remedy)   # out here, so that no other exception hangs on it
+            what, remedy = (
+                "the chat endpoint's answer is no JSON",
+                "Check that VWSD_CHAT_URL speaks the OpenAI chat format, or try again later.",
+            )
+        except (
+            OSError,
+            OverflowError,
+            http.client.HTTPException,
+        ) as e:  # no such host or port, refused, timed out, hung up, cut off
+            what, remedy = (
+                f"the chat endpoint cannot be reached ({type(e).__name__})",
+                "Check VWSD_CHAT_URL, and that the server is up.",
+            )
+    raise VwsdError(
+        what, where=facts["endpoint"], remedy=remedy
+    )  # out here, so that no other exception hangs on it
 
 
-def _request(facts: Mapping, messages: Sequence[Mapping[str, str]], temperature: float) -> urllib.request.Request:
-    address = os.environ["VWSD_CHAT_URL"].strip().rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
+def _request(
+    facts: Mapping, messages: Sequence[Mapping[str, str]], temperature: float
+) -> urllib.request.Request:
+    address = (
+        os.environ["VWSD_CHAT_URL"].strip().rstrip("/").removesuffix("/chat/completions")
+        + "/chat/completions"
+    )
     body = {"model": facts["model"], "messages": list(messages), "temperature": temperature}
-    request = urllib.request.Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    request = urllib.request.Request(
+        address, json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
     if key := os.environ.get("VWSD_CHAT_KEY", "").strip():
         if not (key.isascii() and key.isprintable() and " " not in key):
-            del key   # http.client's own error would print it
-            raise VwsdError("the key holds a space, a line break or a letter beyond ASCII", remedy="Set VWSD_CHAT_KEY again, to the key alone.")
+            del key  # http.client's own error would print it
+            raise VwsdError(
+                "the key holds a space, a line break or a letter beyond ASCII",
+                remedy="Set VWSD_CHAT_KEY again, to the key alone.",
+            )
         request.add_unredirected_header("Authorization", f"Bearer {key}")
     return request
 
@@ -117,9 +184,13 @@ class _Stay(urllib.request.HTTPRedirectHandler):
 
 
 def _body(request: urllib.request.Request) -> bytes:
-    """The answer's bytes; TimeoutError where they have not all come in time, also where they drip, _TooLong where there are too many."""
+    """The answer's bytes; TimeoutError where they have not all come in time, also where they drip,
+    _TooLong where there are too many.
+    """
     end, parts, size = monotonic() + TIMEOUT, [], 0
-    no_proxy = [urllib.request.ProxyHandler({})] if _this_machine(request.host) else []      # a proxy is another machine, and would see the key
+    no_proxy = (
+        [urllib.request.ProxyHandler({})] if _this_machine(request.host) else []
+    )  # a proxy is another machine, and would see the key
     with urllib.request.build_opener(_Stay, *no_proxy).open(request, timeout=TIMEOUT) as answer:
         while part := answer.read1():
             parts.append(part)
@@ -133,13 +204,21 @@ def _body(request: urllib.request.Request) -> bytes:
 
 def _content(body: bytes) -> str:
     text = json.loads(body)["choices"][0]["message"]["content"]
-    return " ".join(text.encode("utf-8", "replace").decode().split())   # half a surrogate pair could not be stored
+    return " ".join(
+        text.encode("utf-8", "replace").decode().split()
+    )  # half a surrogate pair could not be stored
 
 
 def _retry_after(value: str | None) -> float:
-    """Seconds that a Retry-After header asks for, given in seconds or as a date; 0 where there is none or it cannot be read."""
+    """Seconds that a Retry-After header asks for, given in seconds or as a date; 0 where there is
+    none or it cannot be read.
+    """
     try:
-        seconds = float(value) if re.fullmatch(r"[\d.]+", value or "") else (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError):   # neither; a date without a time zone
+        seconds = (
+            float(value)
+            if re.fullmatch(r"[\d.]+", value or "")
+            else (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+        )
+    except (ValueError, TypeError):  # neither; a date without a time zone
         return 0.0
     return max(0.0, seconds)

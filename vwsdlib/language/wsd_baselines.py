@@ -1,6 +1,8 @@
-"""Baselines of textual WSD: a number for each candidate of each item, higher is better, and the answers that follow from the numbers.
+"""Baselines of textual WSD: a number for each candidate of each item, higher is better, and the
+answers that follow from the numbers.
 
-Ties go to the earlier candidate, so to the more frequent sense where the inventory has an order; an item without candidates stays unanswered.
+Ties go to the earlier candidate, so to the more frequent sense where the inventory has an order; an
+item without candidates stays unanswered.
 """
 
 from __future__ import annotations
@@ -22,23 +24,32 @@ from ..paths import quiet
 
 NO_BEST = "none of them is the best"
 Scores = list[np.ndarray]  # an array [candidates] an item
-STOP = frozenset("""about after all also an and any are as at be because been before being but by can could did do does each either esp etc for
-from had has have he her him his how if in into is it its just may me more most much must my no nor not of off on one only or other our out over
-own same she should so some such than that the their them then there these they this those through to too under up upon us used using usually
-very was we were what when where which while who whom whose why will with within without would you your""".split())
+STOP = frozenset(
+    """about after all also an and any are as at be because been before being but by can could did
+    do does each either esp etc for from had has have he her him his how if in into is it its
+    just may me more most much must my no nor not of off on one only or other our out over own
+    same she should so some such than that the their them then there these they this those
+    through to too under up upon us used using usually very was we were what when where which
+    while who whom whose why will with within without would you your""".split()
+)
 
 
 def first_sense_scores(items: Sequence[WsdItem]) -> Scores:
-    """The first candidate of each item: in WordNet's order the sense most frequent in SemCor, the field's baseline (ALL 65.2)."""
+    """The first candidate of each item: in WordNet's order the sense most frequent in SemCor, the
+    field's baseline (ALL 65.2).
+    """
     return [-np.arange(len(item.candidates), dtype=float) for item in items]
 
 
 def lesk_scores(items: Sequence[WsdItem], wordnet: WordNet | None = None) -> Scores:
-    """Simplified Lesk (Kilgarriff & Rosenzweig 2000): how many distinct words the sentence shares with gloss and examples.
+    """Simplified Lesk (Kilgarriff & Rosenzweig 2000): how many distinct words the sentence shares
+    with gloss and examples.
 
-    Words are lower-cased and not stemmed; stop words, single letters and the target itself do not count. Examples come from `wordnet`
-    where it is given (the candidates must be its sense keys); without it glosses stand alone.
+    Words are lower-cased and not stemmed; stop words, single letters and the target itself do not
+    count. Examples come from `wordnet` where it is given (the candidates must be its sense keys);
+    without it glosses stand alone.
     """
+
     @cache
     def signature(key: str, gloss: str) -> frozenset[str]:
         return _content(" ".join((gloss, *(wordnet.sense(key).examples if wordnet else ()))))
@@ -46,32 +57,58 @@ def lesk_scores(items: Sequence[WsdItem], wordnet: WordNet | None = None) -> Sco
     scores = []
     for item in tqdm(items, desc="lesk", unit=" items", leave=False, disable=quiet()):
         first, last = item.span
-        target = _content(" ".join((*item.tokens[first:last + 1], item.lemma.replace("_", " "))))
-        context = _content(" ".join((*item.tokens[:first], *item.tokens[last + 1:]))) - target
-        scores.append(np.array([len(context & signature(*pair)) for pair in zip(item.candidates, glosses_of(item))], dtype=float))
+        target = _content(" ".join((*item.tokens[first : last + 1], item.lemma.replace("_", " "))))
+        context = _content(" ".join((*item.tokens[:first], *item.tokens[last + 1 :]))) - target
+        scores.append(
+            np.array(
+                [
+                    len(context & signature(*pair))
+                    for pair in zip(item.candidates, glosses_of(item))
+                ],
+                dtype=float,
+            )
+        )
     return scores
 
 
 def encoder_scores(items: Sequence[WsdItem], store: VectorStore | None = None) -> Scores:
-    """Cosine of the sentence and "lemma: gloss" under a sentence encoder, any one of the registry's, by default the lite encoder's texts.
+    """Cosine of the sentence and "lemma: gloss" under a sentence encoder, any one of the
+    registry's, by default the lite encoder's texts.
 
-    Nothing is trained. All targets of a sentence share its vector: what tells them apart is their own candidates.
+    Nothing is trained. All targets of a sentence share its vector: what tells them apart is their
+    own candidates.
     """
     store = store or VectorStore(load_encoder("lite"))
     name = getattr(store.encoder, "name", "")
-    pairs = [[f"{item.lemma.replace('_', ' ')}: {gloss}" for gloss in glosses_of(item)] for item in items]
-    texts = list(dict.fromkeys([item.sentence for item in items] + [text for some in pairs for text in some]))
+    pairs = [
+        [f"{item.lemma.replace('_', ' ')}: {gloss}" for gloss in glosses_of(item)] for item in items
+    ]
+    texts = list(
+        dict.fromkeys([item.sentence for item in items] + [text for some in pairs for text in some])
+    )
     row = {text: i for i, text in enumerate(texts)}
-    vectors = store.texts(texts)                                                      # [texts, d]
-    finite(vectors, f"the vectors of the encoder {name}", "it overflows, or its weights are damaged", remedy="Take another encoder or variant.")
-    return [vectors[[row[t] for t in some]].astype(np.float64) @ vectors[row[item.sentence]].astype(np.float64) for item, some in zip(items, pairs)]
+    vectors = store.texts(texts)  # [texts, d]
+    finite(
+        vectors,
+        f"the vectors of the encoder {name}",
+        "it overflows, or its weights are damaged",
+        remedy="Take another encoder or variant.",
+    )
+    return [
+        vectors[[row[t] for t in some]].astype(np.float64)
+        @ vectors[row[item.sentence]].astype(np.float64)
+        for item, some in zip(items, pairs)
+    ]
 
 
-# name -> scores of items, given WordNet where the candidates are its sense keys (else None) and the name of an encoder
+# name -> scores of items, given WordNet where the candidates are its sense keys (else None) and the
+# name of an encoder
 BASELINES: dict[str, Callable[[Sequence[WsdItem], WordNet | None, str], Scores]] = {
     "first-sense": lambda items, wordnet, encoder: first_sense_scores(items),
     "lesk": lambda items, wordnet, encoder: lesk_scores(items, wordnet),
-    "encoder": lambda items, wordnet, encoder: encoder_scores(items, VectorStore(load_encoder(encoder))),
+    "encoder": lambda items, wordnet, encoder: encoder_scores(
+        items, VectorStore(load_encoder(encoder))
+    ),
 }
 
 
@@ -82,7 +119,11 @@ def choose(items: Sequence[WsdItem], scores: Scores) -> dict[str, tuple[str, ...
     """
     answers = {}
     for item, own in zip(items, scores):
-        answers[item.id] = (item.candidates[best(own, "the scores", NO_BEST, item.id, "Score the items again.")],) if item.candidates else ()
+        answers[item.id] = (
+            (item.candidates[best(own, "the scores", NO_BEST, item.id, "Score the items again.")],)
+            if item.candidates
+            else ()
+        )
     return answers
 
 
@@ -93,5 +134,12 @@ def _content(text: str) -> frozenset[str]:
 def glosses_of(item: WsdItem) -> tuple[str, ...]:
     """A gloss for each of the item's candidates; VwsdError where there are none."""
     if len(item.glosses) != len(item.candidates):
-        raise VwsdError("the item's candidates have no glosses", where=item.id, remedy="Give the reader a gloss for each sense id, or take the first sense, which needs none.")
+        raise VwsdError(
+            "the item's candidates have no glosses",
+            where=item.id,
+            remedy=(
+                "Give the reader a gloss for each sense id, or take the first sense, which needs"
+                " none."
+            ),
+        )
     return item.glosses

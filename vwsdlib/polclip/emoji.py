@@ -1,4 +1,6 @@
-"""What PolCLIP learns from in the demo: EmojiWSD's dev senses, and emoji that stand in no sense; never a test lemma or its drawings."""
+"""What PolCLIP learns from in the demo: EmojiWSD's dev senses, and emoji that stand in no sense;
+never a test lemma or its drawings.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from .records import Candidate, Record, from_wsd
 
 
 def held_back(lemma: str) -> bool:
-    """Is a dev lemma kept from training, to choose the best epoch on? One in five, by the lemma's own hash."""
+    """Is a dev lemma kept from training, to choose the best epoch on? One in five, by the lemma's
+    own hash.
+    """
     return int(sha256(f"polclip-dev:{lemma}".encode()).hexdigest(), 16) % 5 == 0
 
 
@@ -41,11 +45,15 @@ def tagged(split: str) -> list[WsdItem]:
 def sentence_records(split: str) -> list[Record]:
     """Tagged sentences with glosses and drawings of each sense."""
     pictures = sense_pictures()
-    return [dataclasses.replace(record, set="emojiwsd") for record in from_wsd(tagged(split), pictures)]
+    return [
+        dataclasses.replace(record, set="emojiwsd") for record in from_wsd(tagged(split), pictures)
+    ]
 
 
 def unambiguous_records(count: int) -> list[Record]:
-    """Emoji that stand in no sense (nor look or sound like one that does): the name is word and phrase; every so-manieth of them all."""
+    """Emoji that stand in no sense (nor look or sound like one that does): the name is word and
+    phrase; every so-manieth of them all.
+    """
     emoji = training_emoji(sense_emoji())
     chosen, found = emoji[:: max(1, len(emoji) // max(count, 1))][:count], []
     folder = data_dir() / "emojiwsd-unambiguous"
@@ -56,7 +64,9 @@ def unambiguous_records(count: int) -> list[Record]:
         gloss = f"{its.name}, {its.subgroup.replace('-', ' ')}"
         words = tuple(its.name.split())
         only = Candidate(f"emoji.{its.name}", gloss, pictures)
-        found.append(Record(only.id, "en", words, (0, len(words) - 1), (only,), (only.id,), "NOUN", "emoji"))
+        found.append(
+            Record(only.id, "en", words, (0, len(words) - 1), (only,), (only.id,), "NOUN", "emoji")
+        )
     return found
 
 
@@ -69,9 +79,11 @@ def _drawn(emoji: str, style: str, folder: Path) -> Path:
 
 
 def demo_records(unambiguous: int) -> tuple[list[Record], list[Record]]:
-    """(to train on, to choose on): dev senses by their sentences, and unambiguous emoji; one dev lemma in five is held back to choose on.
+    """(to train on, to choose on): dev senses by their sentences, and unambiguous emoji; one dev
+    lemma in five is held back to choose on.
 
-    The senses' phrases stay out: with them twice the steps were taken, and what had been learnt of new words was less (on dev words).
+    The senses' phrases stay out: with them twice the steps were taken, and what had been learnt of
+    new words was less (on dev words).
     """
     asked, lemma = sentence_records("dev"), {s.id: s.lemma for s in senses()}
     back = [record for record in asked if held_back(lemma[record.golds[0]])]

@@ -1,4 +1,6 @@
-"""A study: what is trained on, what is tested on, and many runs of it (seeds, ablations), each trained once and kept."""
+"""A study: what is trained on, what is tested on, and many runs of it (seeds, ablations), each
+trained once and kept.
+"""
 
 from __future__ import annotations
 
@@ -41,9 +43,12 @@ from .pictures import PictureStates
 from .records import Record, as_item
 from .train import Batches, Data, Dev, read_log, train
 
-Defined = Mapping[str, Mapping[str, Sequence[str]]]   # language -> definer -> a definition for each item of the test set
+Defined = Mapping[
+    str, Mapping[str, Sequence[str]]
+]  # language -> definer -> a definition for each item of the test set
 
-# name -> (what a reader calls it, changes of the configuration); each is compared with the full model of the same seed
+# name -> (what a reader calls it, changes of the configuration); each is compared with the full
+# model of the same seed
 ABLATIONS: dict[str, tuple[str, dict]] = {
     "no-sig": ("without SIG", {"losses": ("w2s", "isg", "w2i")}),
     "no-w2s": ("without W2S", {"losses": ("sig", "isg", "w2i")}),
@@ -63,17 +68,21 @@ ABLATIONS: dict[str, tuple[str, dict]] = {
 
 @dataclass(frozen=True)
 class Study:
-    """Sources of one study. `batches(config)` gives the packed batches of an epoch; `chosen_on` are records and a set to choose epochs on."""
+    """Sources of one study. `batches(config)` gives the packed batches of an epoch; `chosen_on` are
+    records and a set to choose epochs on.
+    """
 
     name: str
     batches: Callable[[Config], Batches]
     dev_records: list[Record]
     dev_set: VwsdSet | None
     test_records: list[Record]
-    test_sets: list[VwsdSet]             # the first is the one that ablations are tested on
+    test_sets: list[VwsdSet]  # the first is the one that ablations are tested on
     facts: dict = field(default_factory=dict)
-    per_epoch: Callable[[Config], int] | None = None   # how many batches an epoch, where they are streamed
-    keep_states: bool = True             # pictures' frozen states go to disk (0.5 MB each with ViT-L/14)
+    per_epoch: Callable[[Config], int] | None = (
+        None  # how many batches an epoch, where they are streamed
+    )
+    keep_states: bool = True  # pictures' frozen states go to disk (0.5 MB each with ViT-L/14)
 
     def test_items(self) -> list[WsdItem]:
         """The test contexts for those who know words alone."""
@@ -81,13 +90,21 @@ class Study:
 
     def answer(self, record: Record) -> dict:
         """What an answer to a record is judged by: id, lemma, pos, set, golds, candidates."""
-        return {"id": record.id, "lemma": record.target.lower(), "pos": record.pos, "set": record.set, "golds": list(record.golds),
-                "candidates": [c.id for c in record.candidates]}
+        return {
+            "id": record.id,
+            "lemma": record.target.lower(),
+            "pos": record.pos,
+            "set": record.set,
+            "golds": list(record.golds),
+            "candidates": [c.id for c in record.candidates],
+        }
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One run: its name, what it is called, "main" or "ablation", what is changed, its configuration."""
+    """One run: its name, what it is called, "main" or "ablation", what is changed, its
+    configuration.
+    """
 
     name: str
     label: str
@@ -98,11 +115,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class Result:
-    """One trained and tested run: scores of every test record and item, counts of its parameters, its log."""
+    """One trained and tested run: scores of every test record and item, counts of its parameters,
+    its log.
+    """
 
     plan: Plan
     textual: dict[str, list[np.ndarray]]
-    visual: dict[str, dict[str, np.ndarray]]   # language -> plain, fused, sum and sum+<definer> [n, 10]
+    visual: dict[
+        str, dict[str, np.ndarray]
+    ]  # language -> plain, fused, sum and sum+<definer> [n, 10]
     counts: dict
     steps: list[dict]
     tests: list[dict]
@@ -112,43 +133,90 @@ class Result:
     backbone: dict
 
     def about(self) -> dict:
-        """The run for people and tables: name, what is changed, seed, counts, how long it was trained and which epoch was chosen."""
-        return {"run": self.plan.name, "label": self.plan.label, "group": self.plan.group, "seed": self.plan.config.seed, "changed": self.plan.changed,
-                **self.counts, "steps": len(self.steps), "epochs": self.plan.config.epochs, "best_epoch": self.best["epoch"] if self.best else None,
-                "config": json.loads(self.plan.config.to_json())}
+        """The run for people and tables: name, what is changed, seed, counts, how long it was
+        trained and which epoch was chosen.
+        """
+        return {
+            "run": self.plan.name,
+            "label": self.plan.label,
+            "group": self.plan.group,
+            "seed": self.plan.config.seed,
+            "changed": self.plan.changed,
+            **self.counts,
+            "steps": len(self.steps),
+            "epochs": self.plan.config.epochs,
+            "best_epoch": self.best["epoch"] if self.best else None,
+            "config": json.loads(self.plan.config.to_json()),
+        }
 
     def scores_of(self, i: int) -> dict[str, list[float]]:
         """Scores of the i-th test record's candidates: plain, fused, sum."""
-        return {name: [float(str(x)) for x in np.asarray(found[i], np.float32)] for name, found in self.textual.items()}
+        return {
+            name: [float(str(x)) for x in np.asarray(found[i], np.float32)]
+            for name, found in self.textual.items()
+        }
 
     def identity(self) -> dict:
-        """All that decides a score: the backbone's identity, with the trained weights and the configuration they were trained under."""
-        return {**{k: self.backbone[k] for k in ("processor", "dtype", "device")}, "model": f"PolCLIP on {self.backbone['model']}",
-                "revision": f"configuration {sha256_bytes(self.plan.config.to_json().encode())[:12]} on {self.backbone['revision']}",
-                "weights_sha256": self.weights_sha256}
+        """All that decides a score: the backbone's identity, with the trained weights and the
+        configuration they were trained under.
+        """
+        return {
+            **{k: self.backbone[k] for k in ("processor", "dtype", "device")},
+            "model": f"PolCLIP on {self.backbone['model']}",
+            "revision": (
+                f"configuration {sha256_bytes(self.plan.config.to_json().encode())[:12]} on"
+                f" {self.backbone['revision']}"
+            ),
+            "weights_sha256": self.weights_sha256,
+        }
 
 
 def plans(config: Config, seeds: Sequence[int], ablations: Sequence[str] = ()) -> list[Plan]:
-    """The full model under each seed, then each ablation under the first; VwsdError for an ablation that changes nothing."""
-    main = [Plan(f"seed{seed}", "PolCLIP", "main", "", dataclasses.replace(config, seed=seed)) for seed in seeds]
+    """The full model under each seed, then each ablation under the first; VwsdError for an ablation
+    that changes nothing.
+    """
+    main = [
+        Plan(f"seed{seed}", "PolCLIP", "main", "", dataclasses.replace(config, seed=seed))
+        for seed in seeds
+    ]
     for name in ablations:
-        if dataclasses.replace(config, **ABLATIONS[known("ablation", name, ABLATIONS)][1]) == config:
-            raise VwsdError(f"the ablation {name!r} changes nothing under this configuration", remedy="Leave it out: its row would copy the full model's.")
-    return main + [Plan(name, "PolCLIP", "ablation", changed, dataclasses.replace(config, seed=seeds[0], **changes))
-                   for name, (changed, changes) in ((name, ABLATIONS[name]) for name in ablations)]
+        if (
+            dataclasses.replace(config, **ABLATIONS[known("ablation", name, ABLATIONS)][1])
+            == config
+        ):
+            raise VwsdError(
+                f"the ablation {name!r} changes nothing under this configuration",
+                remedy="Leave it out: its row would copy the full model's.",
+            )
+    return main + [
+        Plan(
+            name,
+            "PolCLIP",
+            "ablation",
+            changed,
+            dataclasses.replace(config, seed=seeds[0], **changes),
+        )
+        for name, (changed, changes) in ((name, ABLATIONS[name]) for name in ablations)
+    ]
 
 
 @cache
 def code() -> str:
     """Hash of this room's sources: a run trained by other code is another run."""
-    return sha256_bytes(b"\0".join(path.read_bytes() for path in sorted((PACKAGE / "polclip").glob("*.py"))))
+    return sha256_bytes(
+        b"\0".join(path.read_bytes() for path in sorted((PACKAGE / "polclip").glob("*.py")))
+    )
 
 
-def run_all(study: str, plans: Sequence[Plan], workers: int = 1, defined: Defined = {}, **settings) -> Iterator[Result]:
-    """Train and test every plan; what was trained before by the same code on the same data is only tested. Results in the order of the plans.
+def run_all(
+    study: str, plans: Sequence[Plan], workers: int = 1, defined: Defined = {}, **settings
+) -> Iterator[Result]:
+    """Train and test every plan; what was trained before by the same code on the same data is only
+    tested. Results in the order of the plans.
 
-    study: a name of STUDIES, with its `settings`. defined: what main runs are tested with besides, language -> definer -> a definition an item.
-    workers: processes side by side, each on one thread (for the CPU); 1 uses this process.
+    study: a name of STUDIES, with its `settings`. defined: what main runs are tested with besides,
+    language -> definer -> a definition an item. workers: processes side by side, each on one thread
+    (for the CPU); 1 uses this process.
     """
     check_defined(load_study(study, **settings), defined)
     bar = tqdm(total=len(plans), desc="PolCLIP runs", unit="run", disable=quiet())
@@ -158,25 +226,42 @@ def run_all(study: str, plans: Sequence[Plan], workers: int = 1, defined: Define
             bar.update()
         return
     _warm(load_study(study, **settings), plans[0].config)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_starts, initargs=(os.getpid(),)) as pool:
-        for found in pool.map(run_one, [study] * len(plans), plans, [settings] * len(plans), [defined] * len(plans)):
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_starts, initargs=(os.getpid(),)
+    ) as pool:
+        for found in pool.map(
+            run_one, [study] * len(plans), plans, [settings] * len(plans), [defined] * len(plans)
+        ):
             yield found
             bar.update()
 
 
 def check_defined(study: Study, defined: Defined) -> None:
-    """VwsdError where a definer's texts are not one for each item of its language's test set, or one that a model wrote is its item's gold gloss."""
+    """VwsdError where a definer's texts are not one for each item of its language's test set, or
+    one that a model wrote is its item's gold gloss.
+    """
     for data in study.test_sets:
         golds = _gold_glosses(data)
         for name, texts in defined.get(data.language, {}).items():
             if len(texts) != len(data.items):
-                raise VwsdError(f"{len(texts)} definitions by {name} for {len(data.items)} items", where=data.name, remedy="Define the items of this very set.")
+                raise VwsdError(
+                    f"{len(texts)} definitions by {name} for {len(data.items)} items",
+                    where=data.name,
+                    remedy="Define the items of this very set.",
+                )
             if name in DEFINERS and DEFINERS[name].kind == "generated":
-                guard(Definitions(tuple(item.id for item in data.items), tuple(texts), {}, "generated"), golds)
+                guard(
+                    Definitions(
+                        tuple(item.id for item in data.items), tuple(texts), {}, "generated"
+                    ),
+                    golds,
+                )
 
 
 def _gold_glosses(data: VwsdSet) -> dict[str, tuple[str, ...]]:
-    """Item id -> the gloss of the sense that its gold picture shows, where a set tells (EmojiWSD's key); else nothing."""
+    """Item id -> the gloss of the sense that its gold picture shows, where a set tells (EmojiWSD's
+    key); else nothing.
+    """
     shown, glosses = picture_key(data.images), {sense.id: sense.gloss for sense in senses()}
     found = {}
     for item in data.items:
@@ -190,15 +275,17 @@ def _warm(study: Study, config: Config) -> None:
     """States of all pictures, so that processes find them and do not compute them twice."""
     if study.keep_states:
         states, packed = PictureStates(load_backbone(config)), study.batches(config)(0)
-        tested = chain.from_iterable(chain.from_iterable(map(paths_of, [*filter(None, [study.dev_set]), *study.test_sets])))
+        tested = chain.from_iterable(
+            chain.from_iterable(map(paths_of, [*filter(None, [study.dev_set]), *study.test_sets]))
+        )
         names = list(dict.fromkeys([*chain.from_iterable(map(picture_names, packed)), *tested]))
         for start in range(0, len(names), 256):
-            states(names[start:start + 256])
+            states(names[start : start + 256])
 
 
 def _starts(parent: int) -> None:
     end_with(parent)
-    torch.set_num_threads(1)                                                          # threads that share two cores wait for each other
+    torch.set_num_threads(1)  # threads that share two cores wait for each other
 
 
 def run_one(study: str, plan: Plan, settings: dict, defined: Defined = {}) -> Result:
@@ -209,9 +296,13 @@ def run_one(study: str, plan: Plan, settings: dict, defined: Defined = {}) -> Re
     data = data_of(its, plan.config, states)
     folder = run_folder(its, plan, model)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):     # a worker whose kernel was killed ends its run; who comes after waits, and finds it
+    with FileLock(
+        f"{folder}.lock"
+    ):  # a worker whose kernel was killed ends its run; who comes after waits, and finds it
         train(model, data, folder, dev_of(its, states))
-    checkpoint = folder / ("best.safetensors" if (folder / "best.safetensors").exists() else "last.safetensors")
+    checkpoint = folder / (
+        "best.safetensors" if (folder / "best.safetensors").exists() else "last.safetensors"
+    )
     _, about, tensors = read_checkpoint(checkpoint)
     put(model, tensors, checkpoint)
     model.eval()
@@ -219,12 +310,34 @@ def run_one(study: str, plan: Plan, settings: dict, defined: Defined = {}) -> Re
     seen = look_at(model, chain.from_iterable(map(paths_of, its.test_sets)), states)
     visual = {}
     for data in its.test_sets if plan.group == "main" else its.test_sets[:1]:
-        texts = {"": [""] * len(data.items), **(defined.get(data.language, {}) if plan.group == "main" else {})}
-        found = {name: visual_scores(model, [photo_text(i.phrase, text) for i, text in zip(data.items, its_texts)], paths_of(data), states, seen)
-                 for name, its_texts in texts.items()}
-        visual[data.language] = found.pop("") | {f"sum+{name}": scores["sum"] for name, scores in found.items()}
-    return Result(plan, textual, visual, count_parameters(model) | {"parts": parts_of(model)}, *read_log(folder), about.get("best"), checkpoint,
-                  tensors_sha256(tensors), model.backbone.identity())
+        texts = {
+            "": [""] * len(data.items),
+            **(defined.get(data.language, {}) if plan.group == "main" else {}),
+        }
+        found = {
+            name: visual_scores(
+                model,
+                [photo_text(i.phrase, text) for i, text in zip(data.items, its_texts)],
+                paths_of(data),
+                states,
+                seen,
+            )
+            for name, its_texts in texts.items()
+        }
+        visual[data.language] = found.pop("") | {
+            f"sum+{name}": scores["sum"] for name, scores in found.items()
+        }
+    return Result(
+        plan,
+        textual,
+        visual,
+        count_parameters(model) | {"parts": parts_of(model)},
+        *read_log(folder),
+        about.get("best"),
+        checkpoint,
+        tensors_sha256(tensors),
+        model.backbone.identity(),
+    )
 
 
 def data_of(study: Study, config: Config, states: Callable[[Sequence[str]], Tensor]) -> Data:
@@ -232,19 +345,33 @@ def data_of(study: Study, config: Config, states: Callable[[Sequence[str]], Tens
     batches = study.batches(config)
     per_epoch = study.per_epoch(config) if study.per_epoch else len(batches(0))
     if not per_epoch:
-        raise VwsdError("there is not one batch to train on", where=study.name, remedy="Give more records, or budgets that a batch can fill.")
+        raise VwsdError(
+            "there is not one batch to train on",
+            where=study.name,
+            remedy="Give more records, or budgets that a batch can fill.",
+        )
     return Data(batches, per_epoch, states, study.facts)
 
 
 def run_folder(study: Study, plan: Plan, model: PolClip) -> Path:
-    """Where a run is kept: `<cache>/polclip/<study>-<run>-<hash of configuration, data, backbone and code>`."""
-    made_of = [plan.config.to_json(), study.facts, model.backbone.identity(), code(), torch.__version__]
+    """Where a run is kept: `<cache>/polclip/<study>-<run>-<hash of configuration, data, backbone
+    and code>`.
+    """
+    made_of = [
+        plan.config.to_json(),
+        study.facts,
+        model.backbone.identity(),
+        code(),
+        torch.__version__,
+    ]
     digest = sha256_bytes(json.dumps(made_of, sort_keys=True).encode())[:16]
     return cache_dir() / "polclip" / f"{study.name}-{plan.name}-{digest}"
 
 
 def dev_of(study: Study, states: PictureStates) -> Dev | None:
-    """Scores on dev, percent: textual F1 (every item is answered) and visual hit@1, by the sum of plain and fused."""
+    """Scores on dev, percent: textual F1 (every item is answered) and visual hit@1, by the sum of
+    plain and fused.
+    """
     if not study.dev_records and study.dev_set is None:
         return None
 
@@ -256,9 +383,14 @@ def dev_of(study: Study, states: PictureStates) -> Dev | None:
             found["textual"] = 100 * sum(right) / len(right)
         if study.dev_set is not None:
             its = study.dev_set
-            scores = visual_scores(model, [photo_text(i.phrase) for i in its.items], paths_of(its), states)["sum"]
-            found["visual"] = 100 * float(np.mean([best(s) == i.gold_index for s, i in zip(scores, its.items)]))
+            scores = visual_scores(
+                model, [photo_text(i.phrase) for i in its.items], paths_of(its), states
+            )["sum"]
+            found["visual"] = 100 * float(
+                np.mean([best(s) == i.gold_index for s, i in zip(scores, its.items)])
+            )
         return found
+
     return dev
 
 
@@ -268,8 +400,16 @@ def paths_of(data: VwsdSet) -> list[list[str]]:
 
 
 def parts_of(model: PolClip) -> dict[str, list[int]]:
-    """Parameters and trained ones of each part of the model, [all, trained]; targets that follow are copies and left out."""
-    names = {"former": "former", "to_vision": "sense to image", "to_text": "image to sense", "transfer": "token transfer", "fusion": "fusion"}
+    """Parameters and trained ones of each part of the model, [all, trained]; targets that follow
+    are copies and left out.
+    """
+    names = {
+        "former": "former",
+        "to_vision": "sense to image",
+        "to_text": "image to sense",
+        "transfer": "token transfer",
+        "fusion": "fusion",
+    }
     text = ("token_embedding", "position", "text_blocks", "ln_final", "text_projection")
     parts: Counter[str] = Counter()
     trained: Counter[str] = Counter()
@@ -283,46 +423,93 @@ def parts_of(model: PolClip) -> dict[str, list[int]]:
     return {part: [count, trained[part]] for part, count in parts.items()}
 
 
-# ---------------------------------------------------------------- the studies there are; `limit`: only the first so many items of each test set
+# ---------------------------------------------------------------- the studies there are; `limit`:
+# only the first so many items of each test set
 
 
 def emojiwsd(unambiguous: int = 300, limit: int = 0) -> Study:
-    """The demo: EmojiWSD's dev senses by their sentences, and unambiguous emoji; tested on lemmas that were never seen, nor their drawings."""
+    """The demo: EmojiWSD's dev senses by their sentences, and unambiguous emoji; tested on lemmas
+    that were never seen, nor their drawings.
+    """
     from . import emoji
 
     kept, back = emoji.demo_records(unambiguous)
     dev = load_set("emojiwsd", "en", "dev")
     chosen = tuple(item for item in dev.items if emoji.held_back(item.target))
     test = [load_set("emojiwsd", language, "test").head(limit) for language in ("en", "it", "fa")]
-    facts = {"study": "emojiwsd", "senses": len({r.golds for r in kept if r.set == "emojiwsd"}), "unambiguous": unambiguous, "records": digest(kept),
-             "dev": dev.sha256}
-    return Study("emojiwsd", lambda config: packed(kept, config), back,
-                 dataclasses.replace(dev, items=chosen), emoji.sentence_records("test")[:limit or None], test, facts)
+    facts = {
+        "study": "emojiwsd",
+        "senses": len({r.golds for r in kept if r.set == "emojiwsd"}),
+        "unambiguous": unambiguous,
+        "records": digest(kept),
+        "dev": dev.sha256,
+    }
+    return Study(
+        "emojiwsd",
+        lambda config: packed(kept, config),
+        back,
+        dataclasses.replace(dev, items=chosen),
+        emoji.sentence_records("test")[: limit or None],
+        test,
+        facts,
+    )
 
 
 def packed(records: Sequence[Record], config: Config) -> Callable[[int], list[list[Record]]]:
     """epoch -> its batches under a configuration's budgets."""
     its = config
-    return lambda epoch: list(pack(records, its.senses, its.pictures, its.per_sense, its.seed, epoch, its.drop_last, its.count_pictures))
+    return lambda epoch: list(
+        pack(
+            records,
+            its.senses,
+            its.pictures,
+            its.per_sense,
+            its.seed,
+            epoch,
+            its.drop_last,
+            its.count_pictures,
+        )
+    )
 
 
 def digest(records: Sequence[Record]) -> str:
-    """Hash of records: words, candidates, glosses, golds and names of pictures without their folders."""
-    lines = (repr((r.id, r.words, r.span, r.golds, [(c.id, c.gloss, [Path(p).name for p in c.pictures]) for c in r.candidates])) for r in records)
+    """Hash of records: words, candidates, glosses, golds and names of pictures without their
+    folders.
+    """
+    lines = (
+        repr(
+            (
+                r.id,
+                r.words,
+                r.span,
+                r.golds,
+                [(c.id, c.gloss, [Path(p).name for p in c.pictures]) for c in r.candidates],
+            )
+        )
+        for r in records
+    )
     return sha256_bytes("\n".join(lines).encode())
 
 
 def published(train: str = "all", missing: str = "error", limit: int = 0) -> Study:
-    """The paper: published batches replayed ("all", or "ie_semcor" alone), tested on the textual sets and on V-WSD in three languages.
+    """The paper: published batches replayed ("all", or "ie_semcor" alone), tested on the textual
+    sets and on V-WSD in three languages.
 
-    Epochs are chosen on SE07 and on V-WSD's trial items. The paper's test includes SE07, so it is tested on all the same, though it is no longer unseen.
-    missing="drop" leaves out pictures that are not there. VwsdError names the files that are missing, their sizes and where they are to be had.
+    Epochs are chosen on SE07 and on V-WSD's trial items. The paper's test includes SE07, so it is
+    tested on all the same, though it is no longer unseen. missing="drop" leaves out pictures that
+    are not there. VwsdError names the files that are missing, their sizes and where they are to be
+    had.
     """
-    return dataclasses.replace(_paper("published", data_dir() / "polclip", train, missing, "vwsd", limit), keep_states=False)
+    return dataclasses.replace(
+        _paper("published", data_dir() / "polclip", train, missing, "vwsd", limit),
+        keep_states=False,
+    )
 
 
 def rehearsal(limit: int = 0) -> Study:
-    """The paper's study in small: made-up batches in the published layout, and the rehearsal's sets."""
+    """The paper's study in small: made-up batches in the published layout, and the rehearsal's
+    sets.
+    """
     from ..rehearsal.polclip import make_polclip, polclip_folder
 
     return _paper("rehearsal", make_polclip(polclip_folder()), "all", "error", "rehearsal", limit)
@@ -332,11 +519,22 @@ def _paper(name: str, folder: Path, train: str, missing: str, sets: str, limit: 
     source, test = paper.training(folder, train, missing), paper.textual(folder)
     dev, trial = [record for record in test if record.set == "SE07"], load_set(sets, "en", "trial")
     shown = [load_set(sets, language, "test").head(limit) for language in ("en", "it", "fa")]
-    facts = {"study": name, "train": train, **source.facts, "dev": {"textual": digest(dev), "visual": trial.sha256}}
-    return Study(name, source.batches, dev, trial, test[:limit or None], shown, facts, source.per_epoch)
+    facts = {
+        "study": name,
+        "train": train,
+        **source.facts,
+        "dev": {"textual": digest(dev), "visual": trial.sha256},
+    }
+    return Study(
+        name, source.batches, dev, trial, test[: limit or None], shown, facts, source.per_epoch
+    )
 
 
-STUDIES: dict[str, Callable[..., Study]] = {"emojiwsd": emojiwsd, "published": published, "rehearsal": rehearsal}
+STUDIES: dict[str, Callable[..., Study]] = {
+    "emojiwsd": emojiwsd,
+    "published": published,
+    "rehearsal": rehearsal,
+}
 
 
 @cache

@@ -1,4 +1,6 @@
-"""The rehearsal: the papers' code path end to end on tiny random checkpoints and generated pictures, without a download."""
+"""The rehearsal: the papers' code path end to end on tiny random checkpoints and generated
+pictures, without a download.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,11 @@ from pathlib import Path
 
 
 def prepare() -> Path:
-    """Make data and checkpoints where they are not, and point `VWSD_MODELS` at the checkpoints; returns their folder.
+    """Make data and checkpoints where they are not, and point `VWSD_MODELS` at the checkpoints;
+    returns their folder.
 
-    From here on this process and its kernels load nothing else: numbers under the profile `rehearsal` are of random weights.
+    From here on this process and its kernels load nothing else: numbers under the profile
+    `rehearsal` are of random weights.
     """
     from ..data.sets import make_rehearsal
     from .data import models_folder

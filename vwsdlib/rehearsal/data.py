@@ -1,7 +1,9 @@
-"""The rehearsal's data: the official text where it is at hand, else a stand-in of the same size, and a generated picture for every image name.
+"""The rehearsal's data: the official text where it is at hand, else a stand-in of the same size,
+and a generated picture for every image name.
 
-    <folder>/rehearsal.json             what it was made from, and whose text it is
-    <folder>/vwsd/<split>/...           files, names and formats as in the official layout; pictures are noise and shapes, and mean nothing
+<folder>/rehearsal.json             what it was made from, and whose text it is
+<folder>/vwsd/<split>/...           files, names and formats as in the official layout; pictures are
+noise and shapes, and mean nothing
 """
 
 from __future__ import annotations
@@ -23,36 +25,66 @@ from ..data.sets import OFFICIAL_CREDIT, OFFICIAL_FILES, VARIANT_RECORD, is_offi
 from ..errors import VwsdError
 from ..paths import data_dir, quiet, sha256_bytes, sha256_file, write_bytes, write_text
 
-SPLITS = {"test": {"en": (463, 259), "it": (305, 208), "fa": (200, 154)}, "trial": {"en": (16, 16)}}   # items, distinct targets: as published
-SUFFIXES = {".jpg": 7809, ".png": 256, ".jpeg": 18, ".JPG": 12, ".PNG": 5}                             # of the official test set's 8,100
-LETTERS = {"en": ("bdfglmnprst", "aeiou"), "it": ("bcdflmnprtv", "aeio"), "fa": ("بپتدرسشفکگلمن", "اوی")}
+SPLITS = {
+    "test": {"en": (463, 259), "it": (305, 208), "fa": (200, 154)},
+    "trial": {"en": (16, 16)},
+}  # items, distinct targets: as published
+SUFFIXES = {
+    ".jpg": 7809,
+    ".png": 256,
+    ".jpeg": 18,
+    ".JPG": 12,
+    ".PNG": 5,
+}  # of the official test set's 8,100
+LETTERS = {
+    "en": ("bdfglmnprst", "aeiou"),
+    "it": ("bcdflmnprtv", "aeio"),
+    "fa": ("بپتدرسشفکگلمن", "اوی"),
+}
 PHRASES = {"en": "{other} {target}", "it": "{target} di {other}", "fa": "{target} {other}"}
-CREDIT = {"official": f"generated pictures (this project); text: {OFFICIAL_CREDIT.partition(';')[0]}",
-          "generated": "generated pictures and made-up text (this project)"}
-SIDES, LARGE, EXIF_ORIENTATION = (60, 321), 1200, 0x0112   # pixels
+CREDIT = {
+    "official": f"generated pictures (this project); text: {OFFICIAL_CREDIT.partition(';')[0]}",
+    "generated": "generated pictures and made-up text (this project)",
+}
+SIDES, LARGE, EXIF_ORIENTATION = (60, 321), 1200, 0x0112  # pixels
 
 
 def make_data(folder: str | Path, texts: Path | None = None, seed: int = 0) -> Path:
-    """Build the rehearsal's sets (about a minute, going on where a killed build stopped), or return at once where they are; returns `folder`.
+    """Build the rehearsal's sets (about a minute, going on where a killed build stopped), or return
+    at once where they are; returns `folder`.
 
-    Official text is looked for below `texts`, in `data/vwsd/` and in `folder` itself; a split takes it whole or not at all. Raises VwsdError where the disk is full.
+    Official text is looked for below `texts`, in `data/vwsd/` and in `folder` itself; a split takes
+    it whole or not at all. Raises VwsdError where the disk is full.
     """
     folder = Path(folder)
-    found = {split: _official_text(split, [folder / "vwsd" / split, data_dir() / "vwsd" / split], texts) for split in SPLITS}
+    found = {
+        split: _official_text(split, [folder / "vwsd" / split, data_dir() / "vwsd" / split], texts)
+        for split in SPLITS
+    }
     kinds = {split: "official" if files else "generated" for split, files in found.items()}
-    record = {"made_by": _made_by(seed), "text": kinds, "credit": {split: CREDIT[kind] for split, kind in kinds.items()}}
+    record = {
+        "made_by": _made_by(seed),
+        "text": kinds,
+        "credit": {split: CREDIT[kind] for split, kind in kinds.items()},
+    }
     if _is_whole(folder, record):
         return folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):   # a second process waits, then finds the set
+        with FileLock(folder / ".lock"):  # a second process waits, then finds the set
             if not _is_whole(folder, record):
                 for split, files in found.items():
                     _make_split(folder / "vwsd" / split, split, files, seed)
-                write_text(folder / "rehearsal.json", json.dumps(record | {"pictures": _counts(folder)}, indent=1) + "\n")
+                write_text(
+                    folder / "rehearsal.json",
+                    json.dumps(record | {"pictures": _counts(folder)}, indent=1) + "\n",
+                )
     except OSError as e:
-        raise VwsdError(f"the rehearsal's data could not be written: {e.strerror or e}", where=folder,
-                        remedy="Free some space (it takes 100 MB) and run it again.") from e
+        raise VwsdError(
+            f"the rehearsal's data could not be written: {e.strerror or e}",
+            where=folder,
+            remedy="Free some space (it takes 100 MB) and run it again.",
+        ) from e
     return folder
 
 
@@ -63,7 +95,9 @@ def models_folder() -> Path:
 
 def _made_by(seed: int) -> str:
     """Hash of all that decides a generated picture or text."""
-    return sha256_bytes(f"{sha256_file(__file__)} {seed} pillow {PIL.__version__} numpy {np.__version__}".encode())
+    return sha256_bytes(
+        f"{sha256_file(__file__)} {seed} pillow {PIL.__version__} numpy {np.__version__}".encode()
+    )
 
 
 def _is_whole(folder: Path, record: dict) -> bool:
@@ -75,14 +109,24 @@ def _is_whole(folder: Path, record: dict) -> bool:
 
 
 def _counts(folder: Path) -> dict[str, int]:
-    return {split: len(picture_names(folder / "vwsd" / split / OFFICIAL_FILES["en", split][2])) for split in SPLITS}
+    return {
+        split: len(picture_names(folder / "vwsd" / split / OFFICIAL_FILES["en", split][2]))
+        for split in SPLITS
+    }
 
 
 def _official_text(split: str, folders: list[Path], texts: Path | None) -> dict[str, Path]:
-    """File name -> published file, of every language of a split; empty where one is nowhere to be found."""
+    """File name -> published file, of every language of a split; empty where one is nowhere to be
+    found.
+    """
     found = {}
-    for name in (name for language in SPLITS[split] for name in OFFICIAL_FILES[language, split][:2]):
-        places = [*(sorted(texts.rglob(name)) if texts else ()), *(folder / name for folder in folders)]
+    for name in (
+        name for language in SPLITS[split] for name in OFFICIAL_FILES[language, split][:2]
+    ):
+        places = [
+            *(sorted(texts.rglob(name)) if texts else ()),
+            *(folder / name for folder in folders),
+        ]
         found[name] = next((p for p in places if p.is_file() and is_official(p)), None)
     return found if all(found.values()) else {}
 
@@ -90,20 +134,34 @@ def _official_text(split: str, folders: list[Path], texts: Path | None) -> dict[
 def _make_split(folder: Path, split: str, texts: dict[str, Path], seed: int) -> None:
     images = folder / OFFICIAL_FILES["en", split][2]
     record = json.dumps({"variant": "generated", "made_by": _made_by(seed)}) + "\n"
-    if not (folder / VARIANT_RECORD).exists() or (folder / VARIANT_RECORD).read_text(encoding="utf-8") != record:
+    if (
+        not (folder / VARIANT_RECORD).exists()
+        or (folder / VARIANT_RECORD).read_text(encoding="utf-8") != record
+    ):
         shutil.rmtree(images, ignore_errors=True)
         write_text(folder / VARIANT_RECORD, record)
     for name, path in texts.items():
         write_bytes(folder / name, path.read_bytes())
     for language, items in ({} if texts else stand_in(split, seed)).items():
         write_items(items, *(folder / name for name in OFFICIAL_FILES[language, split][:2]))
-    needed = {name for language in SPLITS[split] for name in image_names(read_items(folder / OFFICIAL_FILES[language, split][0]))}
+    needed = {
+        name
+        for language in SPLITS[split]
+        for name in image_names(read_items(folder / OFFICIAL_FILES[language, split][0]))
+    }
     there = picture_names(images)
     images.mkdir(parents=True, exist_ok=True)
-    for name in there - needed:   # of another text
+    for name in there - needed:  # of another text
         (images / name).unlink()
-    for name in tqdm(sorted(needed - there), desc=f"rehearsal pictures, {split}", unit=" pictures", disable=quiet()):
-        temporary = images / f".{name}"   # without paths.atomic, whose flush to disk would double the time: a lost picture is drawn again
+    for name in tqdm(
+        sorted(needed - there),
+        desc=f"rehearsal pictures, {split}",
+        unit=" pictures",
+        disable=quiet(),
+    ):
+        # without paths.atomic, whose flush to disk would double the time: a lost picture is drawn
+        # again
+        temporary = images / f".{name}"
         temporary.write_bytes(picture(name, f"{split}:{seed}"))
         temporary.replace(images / name)
 
@@ -112,7 +170,9 @@ def _make_split(folder: Path, split: str, texts: dict[str, Path], seed: int) -> 
 
 
 def stand_in(split: str, seed: int = 0) -> dict[str, list[Item]]:
-    """Language -> made-up items of the official counts; as in the official set, targets and distractors are shared and golds are not."""
+    """Language -> made-up items of the official counts; as in the official set, targets and
+    distractors are shared and golds are not.
+    """
     dice = random.Random(f"rehearsal:{split}:{seed}")
     numbers, pictures = dice.sample(range(10_000), 10_000), {}
 
@@ -121,12 +181,19 @@ def stand_in(split: str, seed: int = 0) -> dict[str, list[Item]]:
         return pictures.setdefault(shown, f"image.{numbers[len(pictures)]}{suffix}")
 
     def item(language: str, i: int, targets: list[str]) -> Item:
-        shared = max(2 * len(targets) // 3, 1)   # the targets that come again
+        shared = max(2 * len(targets) // 3, 1)  # the targets that come again
         turn, which = divmod(i - len(targets), shared) if i >= len(targets) else (-1, i)
         gold, window = name(language, "gold", i), range(4 * (turn + 1), 4 * (turn + 1) + 9)
         ten = [gold, *(name(language, which, k) for k in window)]
         phrase = PHRASES[language].format(target=targets[which], other=_word(dice, language))
-        return Item(f"{language}.{split}.{i}", language, targets[which], phrase, tuple(dice.sample(ten, 10)), gold)
+        return Item(
+            f"{language}.{split}.{i}",
+            language,
+            targets[which],
+            phrase,
+            tuple(dice.sample(ten, 10)),
+            gold,
+        )
 
     made = {}
     for language, (n, distinct) in SPLITS[split].items():
@@ -137,7 +204,9 @@ def stand_in(split: str, seed: int = 0) -> dict[str, list[Item]]:
 
 def _word(dice: random.Random, language: str) -> str:
     consonants, vowels = LETTERS[language]
-    return "".join(dice.choice(consonants) + dice.choice(vowels) for _ in range(dice.choice((2, 3))))
+    return "".join(
+        dice.choice(consonants) + dice.choice(vowels) for _ in range(dice.choice((2, 3)))
+    )
 
 
 def _words(dice: random.Random, language: str, n: int) -> set[str]:
@@ -151,10 +220,18 @@ def _words(dice: random.Random, language: str, n: int) -> set[str]:
 
 
 def picture(name: str, seed: object = 0) -> bytes:
-    """File of a made-up picture in the format of the name's suffix: smooth noise and three shapes, the same for the same name and seed."""
+    """File of a made-up picture in the format of the name's suffix: smooth noise and three shapes,
+    the same for the same name and seed.
+    """
     dice = np.random.default_rng(int(sha256_bytes(f"{seed}:{name}".encode())[:16], 16))
-    size = (LARGE, LARGE * 3 // 4) if dice.random() < 0.004 else tuple(map(int, dice.integers(*SIDES, 2)))
-    image = Image.fromarray(dice.integers(0, 256, (6, 8, 3), np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    size = (
+        (LARGE, LARGE * 3 // 4)
+        if dice.random() < 0.004
+        else tuple(map(int, dice.integers(*SIDES, 2)))
+    )
+    image = Image.fromarray(dice.integers(0, 256, (6, 8, 3), np.uint8)).resize(
+        size, Image.Resampling.BICUBIC
+    )
     pen = ImageDraw.Draw(image)
     for shape in (pen.ellipse, pen.rectangle, pen.ellipse):
         left, top, right, bottom = np.sort(dice.random((2, 2)), axis=0).ravel() * np.tile(size, 2)

@@ -1,4 +1,6 @@
-"""The audit of a set on disk: `results/<profile>/audit/<language>.<split>.json`, the durable fact behind notebook 01's tables."""
+"""The audit of a set on disk: `results/<profile>/audit/<language>.<split>.json`, the durable fact
+behind notebook 01's tables.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ AGAIN = "Run 01_data again with --force."
 def meanings(items: Sequence[Item], shown: dict[str, dict]) -> Counter[int]:
     """Number of meanings -> number of targets that have so many.
 
-    A meaning is a distinct gold: the sense it shows where an answer key says (EmojiWSD has two drawings a sense), else the image.
+    A meaning is a distinct gold: the sense it shows where an answer key says (EmojiWSD has two
+    drawings a sense), else the image.
     """
     golds = defaultdict(set)
     for item in items:
@@ -33,10 +36,21 @@ def write_audit(folder: Path, data: VwsdSet, *, profile: str, limit: int = 0) ->
     paths.safe_name(data.language, "language")
     paths.safe_name(data.split, "split")
     counts = meanings(data.items, key(data.images))
-    made = {"dataset": data.name, "language": data.language, "split": data.split, "profile": profile, "limit": limit, "data_sha256": data.sha256,
-            "official": data.official, "code_sha256": code_sha256(), "versions": versions(), **audit(data.items),
-            "mean_words": sum(len(i.phrase.split()) for i in data.items) / len(data.items),
-            "meanings": {str(k): counts[k] for k in sorted(counts)}, "mean_meanings": sum(k * v for k, v in counts.items()) / sum(counts.values())}
+    made = {
+        "dataset": data.name,
+        "language": data.language,
+        "split": data.split,
+        "profile": profile,
+        "limit": limit,
+        "data_sha256": data.sha256,
+        "official": data.official,
+        "code_sha256": code_sha256(),
+        "versions": versions(),
+        **audit(data.items),
+        "mean_words": sum(len(i.phrase.split()) for i in data.items) / len(data.items),
+        "meanings": {str(k): counts[k] for k in sorted(counts)},
+        "mean_meanings": sum(k * v for k, v in counts.items()) / sum(counts.values()),
+    }
     made["facts_sha256"] = _digest(made)
     path = Path(folder) / "audit" / f"{data.language}.{data.split}.json"
     paths.write_text(path, json.dumps(made, indent=1, allow_nan=False) + "\n")
@@ -52,12 +66,16 @@ def read_audit(path: str | Path) -> dict:
     raw = schema.read_bytes(path, "audit", AGAIN)
     known = schema.parse(raw, Audit, path, "audit", AGAIN)
     if path.stem != f"{known.language}.{known.split}":
-        raise VwsdError(f"the audit is of {known.language} {known.split}, not what its name says",
-                        where=path, remedy=AGAIN)
+        raise VwsdError(
+            f"the audit is of {known.language} {known.split}, not what its name says",
+            where=path,
+            remedy=AGAIN,
+        )
     found = json.loads(raw)
     if known.facts_sha256 not in (None, _digest(found)):
-        raise VwsdError("the audit is not the one that was written (facts_sha256)",
-                        where=path, remedy=AGAIN)
+        raise VwsdError(
+            "the audit is not the one that was written (facts_sha256)", where=path, remedy=AGAIN
+        )
     return found
 
 

@@ -1,7 +1,9 @@
-"""Measurements on disk: facts that are no ranking of ten pictures (a map's hit on a scene, a mask's contrast, a compared tensor).
+"""Measurements on disk: facts that are no ranking of ten pictures (a map's hit on a scene, a mask's
+contrast, a compared tensor).
 
-`results/<profile>/measured/<name>.jsonl` holds a record a line, `<name>.meta.json` what made them; `<name>.safetensors` beside them
-holds pictures' maps where a figure shows some. Like predictions they are durable: tables and figures are made from them.
+`results/<profile>/measured/<name>.jsonl` holds a record a line, `<name>.meta.json` what made them;
+`<name>.safetensors` beside them holds pictures' maps where a figure shows some. Like predictions
+they are durable: tables and figures are made from them.
 """
 
 from __future__ import annotations
@@ -30,20 +32,34 @@ class Measurement:
     maps: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-def write_measurement(folder: Path, name: str, records: Iterable[dict], maps: dict[str, np.ndarray] | None = None, **meta: object) -> Measurement:
+def write_measurement(
+    folder: Path,
+    name: str,
+    records: Iterable[dict],
+    maps: dict[str, np.ndarray] | None = None,
+    **meta: object,
+) -> Measurement:
     """Write records (and maps, as float16) below `folder`/measured; `meta` says what made them
     (profile, dataset, encoder identity ...).
 
     VwsdError for a name that cannot be a file's, and for a number that is not finite.
     """
     records, stem = list(records), Path(folder) / "measured" / paths.safe_name(name, "measurement")
-    made = {"name": name, "records": len(records), "code_sha256": code_sha256(), "versions": versions(), **meta}
+    made = {
+        "name": name,
+        "records": len(records),
+        "code_sha256": code_sha256(),
+        "versions": versions(),
+        **meta,
+    }
     made["lines_sha256"] = write_lines(f"{stem}.jsonl", records)
     Path(f"{stem}.safetensors").unlink(missing_ok=True)
     if maps is not None:
         from safetensors.numpy import save
 
-        halved = {key: np.ascontiguousarray(value, np.float16) for key, value in sorted(maps.items())}
+        halved = {
+            key: np.ascontiguousarray(value, np.float16) for key, value in sorted(maps.items())
+        }
         stored = save(halved)
         made["maps_sha256"] = paths.sha256_bytes(stored)
         paths.write_bytes(f"{stem}.safetensors", stored)
@@ -71,11 +87,13 @@ def read_measurement(path: str | Path) -> Measurement:
     schema.parse_lines(data, shape, path, "measurement", AGAIN)
     records = [json.loads(line) for line in schema.lines_of(data)]
     if known.records != len(records):
-        raise VwsdError(f"{len(records)} records where {known.records} were written",
-                        where=path, remedy=AGAIN)
+        raise VwsdError(
+            f"{len(records)} records where {known.records} were written", where=path, remedy=AGAIN
+        )
     if known.lines_sha256 not in (None, paths.sha256_bytes(data)):
-        raise VwsdError("the records are not those that were written (lines_sha256)",
-                        where=path, remedy=AGAIN)
+        raise VwsdError(
+            "the records are not those that were written (lines_sha256)", where=path, remedy=AGAIN
+        )
     maps = _read_maps(Path(f"{stem}.safetensors"), known.maps_sha256, path)
     return Measurement(known.name, json.loads(raw), records, maps)
 
@@ -88,15 +106,22 @@ def _read_maps(file: Path, expected: str | None, path: Path) -> dict[str, np.nda
 
     data = schema.read_bytes(file, f"file of maps beside {path.name}", AGAIN)
     if expected not in (None, paths.sha256_bytes(data)):
-        raise VwsdError(f"the maps of {path.name} are not those that were written (maps_sha256)",
-                        where=file, remedy=AGAIN)
+        raise VwsdError(
+            f"the maps of {path.name} are not those that were written (maps_sha256)",
+            where=file,
+            remedy=AGAIN,
+        )
     try:
         maps = {key: value.astype(np.float32) for key, value in load(data).items()}
     except (SafetensorError, ValueError, TypeError, KeyError) as e:
-        raise VwsdError(f"the maps beside {path.name} cannot be read: {e}",
-                        where=file, remedy=AGAIN) from e
+        raise VwsdError(
+            f"the maps beside {path.name} cannot be read: {e}", where=file, remedy=AGAIN
+        ) from e
     for name, values in maps.items():
         if not np.isfinite(values).all():
-            raise VwsdError(f"the map {name!r} beside {path.name} holds a value that is not finite",
-                            where=file, remedy=AGAIN)
+            raise VwsdError(
+                f"the map {name!r} beside {path.name} holds a value that is not finite",
+                where=file,
+                remedy=AGAIN,
+            )
     return maps

@@ -1,7 +1,9 @@
-"""Predictions on disk: the one durable fact. Every number, table and figure after them can be made again without a model.
+"""Predictions on disk: the one durable fact. Every number, table and figure after them can be made
+again without a model.
 
-`results/<profile>/predictions/<run>.jsonl` holds a line an item, `<run>.meta.json` what made them. Cosines are stored as float32 in
-their shortest exact spelling; a rank is stored for readers and checked against the scores when it is read.
+`results/<profile>/predictions/<run>.jsonl` holds a line an item, `<run>.meta.json` what made them.
+Cosines are stored as float32 in their shortest exact spelling; a rank is stored for readers and
+checked against the scores when it is read.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ VERSIONED = ("torch", "transformers", "numpy", "pillow")  # packages that can mo
 
 @dataclass(frozen=True)
 class Predictions:
-    """One run: `meta` as written, items, the text that was scored, scores [n, 10], ranks of the gold [n]."""
+    """One run: `meta` as written, items, the text that was scored, scores [n, 10], ranks of the
+    gold [n].
+    """
 
     run: str
     meta: dict
@@ -55,13 +59,23 @@ class Predictions:
 
 @cache
 def code_sha256() -> str:
-    """Hash of the library's own sources: names and bytes of every .py, .yml and .json below vwsdlib/."""
+    """Hash of the library's own sources: names and bytes of every .py, .yml and .json below
+    vwsdlib/.
+    """
     files = sorted(p for p in paths.PACKAGE.rglob("*") if p.suffix in {".py", ".yml", ".json"})
-    return paths.sha256_bytes(b"\0".join(part for p in files for part in (p.relative_to(paths.PACKAGE).as_posix().encode(), p.read_bytes())))
+    return paths.sha256_bytes(
+        b"\0".join(
+            part
+            for p in files
+            for part in (p.relative_to(paths.PACKAGE).as_posix().encode(), p.read_bytes())
+        )
+    )
 
 
 def versions() -> dict[str, str]:
-    """Python (major.minor) and the packages that can move a score; those not installed are left out."""
+    """Python (major.minor) and the packages that can move a score; those not installed are left
+    out.
+    """
     found = {"python": ".".join(platform.python_version_tuple()[:2])}
     for name in VERSIONED:
         try:
@@ -71,30 +85,75 @@ def versions() -> dict[str, str]:
     return found
 
 
-def write_predictions(folder: Path, run: str, data: VwsdSet, texts: Sequence[str], scores: np.ndarray, *, profile: str, variant: str,
-                      identity: dict, limit: int = 0, seed: int = 0) -> Predictions:
+def write_predictions(
+    folder: Path,
+    run: str,
+    data: VwsdSet,
+    texts: Sequence[str],
+    scores: np.ndarray,
+    *,
+    profile: str,
+    variant: str,
+    identity: dict,
+    limit: int = 0,
+    seed: int = 0,
+) -> Predictions:
     """Write one run below `folder`/predictions; returns it.
 
-    scores: [n, 10], higher is better; texts: the n texts as scored; variant: name of the text or technique; identity: the encoder's.
-    Raises VwsdError on a score that is not finite, a count that does not fit, or a run that cannot
-    be a file's name.
+    scores: [n, 10], higher is better; texts: the n texts as scored; variant: name of the text or
+    technique; identity: the encoder's. Raises VwsdError on a score that is not finite, a count that
+    does not fit, or a run that cannot be a file's name.
     """
     paths.safe_name(run, "run")
     scores = np.asarray(scores, np.float32)
     if scores.shape != (len(data.items), 10) or len(texts) != len(data.items):
-        raise VwsdError(f"{len(texts)} texts and scores of shape {scores.shape} for {len(data.items)} items", where=run,
-                        remedy="Give a text and ten scores for each item of the set, in its order.")
+        raise VwsdError(
+            f"{len(texts)} texts and scores of shape {scores.shape} for {len(data.items)} items",
+            where=run,
+            remedy="Give a text and ten scores for each item of the set, in its order.",
+        )
     if not np.isfinite(scores).all():
-        raise VwsdError("a score is not finite", where=run, remedy="Look for a broken picture or an encoder that overflows.")
+        raise VwsdError(
+            "a score is not finite",
+            where=run,
+            remedy="Look for a broken picture or an encoder that overflows.",
+        )
     ranks = gold_ranks(scores, [i.gold_index for i in data.items])
     if not data.items:
-        raise VwsdError("there is no item to predict",
-                        where=run, remedy="Give a set that holds items; --limit counts from 1.")
-    meta = {"run": run, "dataset": data.name, "language": data.language, "split": data.split, "n": len(data.items), "variant": variant, "profile": profile,
-            "limit": limit, "seed": seed, "data_sha256": data.sha256, "code_sha256": code_sha256(), "versions": versions(), **identity}
-    lines = [{"id": item.id, "language": item.language, "target": item.target, "phrase": item.phrase, "text": text, "candidates": item.candidates,
-              "gold": item.gold, "scores": [float(str(s)) for s in row], "rank": int(rank)}
-             for item, text, row, rank in zip(data.items, texts, scores, ranks)]
+        raise VwsdError(
+            "there is no item to predict",
+            where=run,
+            remedy="Give a set that holds items; --limit counts from 1.",
+        )
+    meta = {
+        "run": run,
+        "dataset": data.name,
+        "language": data.language,
+        "split": data.split,
+        "n": len(data.items),
+        "variant": variant,
+        "profile": profile,
+        "limit": limit,
+        "seed": seed,
+        "data_sha256": data.sha256,
+        "code_sha256": code_sha256(),
+        "versions": versions(),
+        **identity,
+    }
+    lines = [
+        {
+            "id": item.id,
+            "language": item.language,
+            "target": item.target,
+            "phrase": item.phrase,
+            "text": text,
+            "candidates": item.candidates,
+            "gold": item.gold,
+            "scores": [float(str(s)) for s in row],
+            "rank": int(rank),
+        }
+        for item, text, row, rank in zip(data.items, texts, scores, ranks)
+    ]
     stem = Path(folder) / "predictions" / run
     meta["lines_sha256"] = write_lines(f"{stem}.jsonl", lines)
     text = json.dumps(meta, indent=1, ensure_ascii=False, allow_nan=False)
@@ -108,8 +167,11 @@ def write_lines(path: str | Path, records: Sequence[dict]) -> str:
     try:
         lines = [json.dumps(record, ensure_ascii=False, allow_nan=False) for record in records]
     except ValueError as e:
-        raise VwsdError("a number is not finite, and stored facts hold no other",
-                        where=path, remedy="Look for what divides by zero or overflows.") from e
+        raise VwsdError(
+            "a number is not finite, and stored facts hold no other",
+            where=path,
+            remedy="Look for what divides by zero or overflows.",
+        ) from e
     text = "".join(f"{line}\n" for line in lines)
     paths.write_text(path, text)
     return paths.sha256_bytes(text.encode("utf-8"))
@@ -136,19 +198,31 @@ def read_predictions(path: str | Path) -> Predictions:
     with np.errstate(over="ignore"):
         scores = np.array([x.scores for x in lines], np.float32)  # [n, 10]
     if len(unbounded := np.argwhere(~np.isfinite(scores).all(1))):
-        raise VwsdError("a score is not finite in single precision",
-                        where=f"{path}:{unbounded[0, 0] + 1}", remedy=AGAIN)
+        raise VwsdError(
+            "a score is not finite in single precision",
+            where=f"{path}:{unbounded[0, 0] + 1}",
+            remedy=AGAIN,
+        )
     ranks = gold_ranks(scores, [i.gold_index for i in items])
     if len(wrong := np.argwhere(ranks != [x.rank for x in lines])):
         first = int(wrong[0, 0])
-        raise VwsdError(f"{DISAGREE}: the rank is not the one that the scores give",
-                        where=f"{path}:{first + 1}", remedy=AGAIN)
+        raise VwsdError(
+            f"{DISAGREE}: the rank is not the one that the scores give",
+            where=f"{path}:{first + 1}",
+            remedy=AGAIN,
+        )
     if items_sha256(items) != known.data_sha256:
-        raise VwsdError(f"{DISAGREE}: the items are not those that their meta names (data_sha256)",
-                        where=path, remedy=AGAIN)
+        raise VwsdError(
+            f"{DISAGREE}: the items are not those that their meta names (data_sha256)",
+            where=path,
+            remedy=AGAIN,
+        )
     if known.lines_sha256 not in (None, paths.sha256_bytes(data)):
-        raise VwsdError(f"{DISAGREE}: the lines are not those that were written (lines_sha256)",
-                        where=path, remedy=AGAIN)
+        raise VwsdError(
+            f"{DISAGREE}: the lines are not those that were written (lines_sha256)",
+            where=path,
+            remedy=AGAIN,
+        )
     texts = tuple(line.text for line in lines)
     return Predictions(known.run, json.loads(raw), items, texts, scores, ranks)
 
@@ -161,13 +235,20 @@ def _in_order(lines: Sequence[Line], meta: PredictionMeta, path: Path) -> None:
     """VwsdError where lines are missing, an id stands twice, or a line is of another language than
     the meta says."""
     if len(lines) != meta.n:
-        raise VwsdError(f"{DISAGREE}: {len(lines)} lines, and {meta.n} were written",
-                        where=path, remedy=AGAIN)
+        raise VwsdError(
+            f"{DISAGREE}: {len(lines)} lines, and {meta.n} were written", where=path, remedy=AGAIN
+        )
     seen: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
         if line.language != meta.language:
-            raise VwsdError(f"language is {line.language!r}, and {meta.language!r} in the meta",
-                            where=f"{path}:{number}", remedy=AGAIN)
+            raise VwsdError(
+                f"language is {line.language!r}, and {meta.language!r} in the meta",
+                where=f"{path}:{number}",
+                remedy=AGAIN,
+            )
         if (first := seen.setdefault(line.id, number)) != number:
-            raise VwsdError(f"the id {line.id!r} stands in line {first} already",
-                            where=f"{path}:{number}", remedy=AGAIN)
+            raise VwsdError(
+                f"the id {line.id!r} stands in line {first} already",
+                where=f"{path}:{number}",
+                remedy=AGAIN,
+            )

@@ -30,7 +30,7 @@ def _safe(name: str) -> str:
 Name = Annotated[str, AfterValidator(_safe)]
 # stands in a line of the official layout
 Cell = Annotated[str, StringConstraints(pattern=r"^[^\t\n\r\x00]*$")]
-MOST = (1 << 63) - 1           # what other people's formats hold in a whole number
+MOST = (1 << 63) - 1  # what other people's formats hold in a whole number
 Count = Annotated[int, Field(ge=0, le=MOST)]
 Some = Annotated[int, Field(ge=1, le=MOST)]
 Seed = Annotated[int, Field(ge=-MOST, le=MOST)]
@@ -135,6 +135,7 @@ class Audit(Made):
 
 
 # ---------------------------------------------------------------- measurements
+
 
 class MeasurementMeta(Stored):
     """measured/<name>.meta.json, of whatever kind."""
@@ -411,6 +412,7 @@ MEASURED: dict[str, tuple[type[Stored], type[MeasuredMeta]]] = {
 
 # ---------------------------------------------------------------- texts
 
+
 class Translation(Stored):
     """A line of translations/<translator>.<language>.<split>.jsonl."""
 
@@ -436,6 +438,7 @@ class TranslationMeta(Stored):
 
 # ---------------------------------------------------------------- what is made from facts, and
 # what papers report
+
 
 class Claim(Stored):
     """A claim of report.json."""

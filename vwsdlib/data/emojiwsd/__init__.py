@@ -1,1 +1,3 @@
-"""EmojiWSD, the built-in set: ambiguous words, hand-written phrases, two drawings of every sense. See docs/emojiwsd.md."""
+"""EmojiWSD, the built-in set: ambiguous words, hand-written phrases, two drawings of every sense.
+See docs/emojiwsd.md.
+"""

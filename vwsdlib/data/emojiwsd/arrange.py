@@ -1,9 +1,10 @@
 """Which ten pictures stand beside each phrase: an arrangement that tells nothing without the text.
 
-The official sets leak: gold images are rarer than distractors. Here every picture of a file fills the same number of slots and is
-gold the same number of times, so counting tells nothing. Nor does likeness: distractors of the gold's own kind alone would mark
-the gold as the odd one *in*, so every sense of the lemma gets one mate of its kind and the other distractors come in such
-pairs too. Gold positions are dealt out evenly.
+The official sets leak: gold images are rarer than distractors. Here every picture of a file fills
+the same number of slots and is gold the same number of times, so counting tells nothing. Nor does
+likeness: distractors of the gold's own kind alone would mark the gold as the odd one *in*, so every
+sense of the lemma gets one mate of its kind and the other distractors come in such pairs too. Gold
+positions are dealt out evenly.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ Picture = tuple[str, str]  # (emoji, style)
 
 @dataclass
 class Question:
-    """A phrase waiting for its pictures: `fixed` are the gold and the other senses of the lemma, `filler` the rest."""
+    """A phrase waiting for its pictures: `fixed` are the gold and the other senses of the lemma,
+    `filler` the rest.
+    """
 
     sense: Sense
     target: str
@@ -36,20 +39,32 @@ class Question:
 def questions(senses: Sequence[Sense], language: str, rng: random.Random) -> list[Question]:
     """The questions of one file, without distractors.
 
-    English asks two phrases a sense, one for each drawing in random order; the other languages one phrase with a random drawing.
+    English asks two phrases a sense, one for each drawing in random order; the other languages one
+    phrase with a random drawing.
     """
     found = []
     for sense in senses:
         styles = rng.sample(STYLES, 2)
-        texts = [(sense.lemma, p) for p in sense.phrases] if language == "en" else [getattr(sense, language)]
-        found += [Question(sense, target, phrase, (sense.emoji, style)) for (target, phrase), style in zip(texts, styles)]
+        texts = (
+            [(sense.lemma, p) for p in sense.phrases]
+            if language == "en"
+            else [getattr(sense, language)]
+        )
+        found += [
+            Question(sense, target, phrase, (sense.emoji, style))
+            for (target, phrase), style in zip(texts, styles)
+        ]
     return found
 
 
-def arrange(asked: list[Question], kind: dict[str, str], rng: random.Random) -> list[tuple[Picture, ...]]:
-    """Ten candidates for each question, gold included; fills `fixed` and `filler` of the questions on the way.
+def arrange(
+    asked: list[Question], kind: dict[str, str], rng: random.Random
+) -> list[tuple[Picture, ...]]:
+    """Ten candidates for each question, gold included; fills `fixed` and `filler` of the questions
+    on the way.
 
-    kind: emoji -> subgroup, as `kinds` gives it. Every picture of the pool (all golds) ends in exactly ten slots.
+    kind: emoji -> subgroup, as `kinds` gives it. Every picture of the pool (all golds) ends in
+    exactly ten slots.
     """
     _add_other_senses(asked, rng)
     spare = Counter({q.gold: CANDIDATES - 1 for q in asked})
@@ -62,7 +77,8 @@ def arrange(asked: list[Question], kind: dict[str, str], rng: random.Random) -> 
 
 
 def kinds(senses: Sequence[Sense], subgroup: dict[str, tuple[str, str]]) -> dict[str, str]:
-    """Emoji -> kind: its Unicode subgroup, or its group (then "other") where fewer than four senses share it.
+    """Emoji -> kind: its Unicode subgroup, or its group (then "other") where fewer than four senses
+    share it.
 
     subgroup: emoji -> (group, subgroup).
     """
@@ -92,14 +108,21 @@ def _add_other_senses(asked: list[Question], rng: random.Random) -> None:
 
 
 def _deal(asked: list[Question], spare: Counter, kind: dict[str, str], rng: random.Random) -> None:
-    """Give out all spare slots in pairs of a kind as far as the rules allow; `_repair` mends what is left."""
+    """Give out all spare slots in pairs of a kind as far as the rules allow; `_repair` mends what
+    is left.
+    """
     order = [q for q in asked for _ in range(CANDIDATES - len(q.fixed))]
     rng.shuffle(order)
     for q in order:
         have = Counter(kind[p[0]] for p in q.fixed + q.filler)
         options = [p for p in spare if spare[p] > 0]
         fitting = [p for p in options if _allowed(q, p)]
-        wanted = [p for p in fitting if have[kind[p[0]]] == 1] or [p for p in fitting if not have[kind[p[0]]]] or fitting or options
+        wanted = (
+            [p for p in fitting if have[kind[p[0]]] == 1]
+            or [p for p in fitting if not have[kind[p[0]]]]
+            or fitting
+            or options
+        )
         most = max(spare[p] for p in wanted)
         picture = rng.choice([p for p in wanted if spare[p] == most])
         spare[picture] -= 1
@@ -107,7 +130,9 @@ def _deal(asked: list[Question], spare: Counter, kind: dict[str, str], rng: rand
 
 
 def _allowed(q: Question, picture: Picture, but: Picture | None = None) -> bool:
-    """May `picture` stand in the question (in the place of `but`)? No emoji twice, none that also answers the phrase."""
+    """May `picture` stand in the question (in the place of `but`)? No emoji twice, none that also
+    answers the phrase.
+    """
     others = [p for p in q.fixed + q.filler if p is not but]
     return picture[0] not in q.sense.not_with and all(picture[0] != p[0] for p in others)
 
@@ -119,8 +144,12 @@ def _cost(q: Question, kind: dict[str, str]) -> int:
     return 100 * broken + sum(abs(c - 2) for c in Counter(kind[e] for e in emoji).values())
 
 
-def _repair(asked: list[Question], kind: dict[str, str], rng: random.Random, rounds: int = 60) -> None:
-    """Swap fillers between questions (which keeps every picture's count) while that lowers the cost."""
+def _repair(
+    asked: list[Question], kind: dict[str, str], rng: random.Random, rounds: int = 60
+) -> None:
+    """Swap fillers between questions (which keeps every picture's count) while that lowers the
+    cost.
+    """
     costs = [_cost(q, kind) for q in asked]
     for _ in range(rounds):
         bad = [i for i, c in enumerate(costs) if c]
@@ -130,10 +159,21 @@ def _repair(asked: list[Question], kind: dict[str, str], rng: random.Random, rou
                 if i != j:
                     _try_swap(asked, i, j, costs, kind, rng)
     if max(costs) >= 100:
-        raise VwsdError("no arrangement of candidates keeps all rules", where="EmojiWSD", remedy="Loosen a not_with list or add senses of other kinds.")
+        raise VwsdError(
+            "no arrangement of candidates keeps all rules",
+            where="EmojiWSD",
+            remedy="Loosen a not_with list or add senses of other kinds.",
+        )
 
 
-def _try_swap(asked: list[Question], i: int, j: int, costs: list[int], kind: dict[str, str], rng: random.Random) -> None:
+def _try_swap(
+    asked: list[Question],
+    i: int,
+    j: int,
+    costs: list[int],
+    kind: dict[str, str],
+    rng: random.Random,
+) -> None:
     a, b = asked[i], asked[j]
     x, y = rng.randrange(len(a.filler)), rng.randrange(len(b.filler))
     a.filler[x], b.filler[y] = b.filler[y], a.filler[x]

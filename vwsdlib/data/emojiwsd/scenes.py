@@ -1,8 +1,10 @@
-"""Scenes: several emoji on one canvas with exact masks, so that saliency and segmentation have a ground truth.
+"""Scenes: several emoji on one canvas with exact masks, so that saliency and segmentation have a
+ground truth.
 
-Each scene belongs to one sense: its emoji, the other senses of its lemma and some strangers, each in a jittered cell of a grid,
-turned and scaled a little, on a plain or a softly textured ground. A map for the sense's phrase should lie on its emoji and *not*
-on the other senses': "somewhere on an object" is not enough.
+Each scene belongs to one sense: its emoji, the other senses of its lemma and some strangers, each
+in a jittered cell of a grid, turned and scaled a little, on a plain or a softly textured ground. A
+map for the sense's phrase should lie on its emoji and *not* on the other senses': "somewhere on an
+object" is not enough.
 """
 
 from __future__ import annotations
@@ -18,14 +20,24 @@ from .drawings import STYLES, draw_rgba
 from .senses import Sense
 
 SIDE = 384  # pixels
-GROUNDS = ((250, 250, 250), (232, 241, 248), (246, 238, 226), (230, 243, 230), (241, 232, 244), (222, 226, 230))
+GROUNDS = (
+    (250, 250, 250),
+    (232, 241, 248),
+    (246, 238, 226),
+    (230, 243, 230),
+    (241, 232, 244),
+    (222, 226, 230),
+)
 
 
-def compose(sense: Sense, others: Sequence[Sense], rng: random.Random) -> tuple[Image.Image, Image.Image, list[dict]]:
+def compose(
+    sense: Sense, others: Sequence[Sense], rng: random.Random
+) -> tuple[Image.Image, Image.Image, list[dict]]:
     """One scene: (RGB picture, mask, objects), sides 384 px.
 
-    The mask is a grey picture: 0 for the ground, i for the i-th object (1-based, the sense's own emoji anywhere among them). Objects
-    are dicts of `index`, `sense`, `emoji`, `style`, `box` (left, top, right, bottom in pixels).
+    The mask is a grey picture: 0 for the ground, i for the i-th object (1-based, the sense's own
+    emoji anywhere among them). Objects are dicts of `index`, `sense`, `emoji`, `style`, `box`
+    (left, top, right, bottom in pixels).
     """
     cast = [sense, *others]
     rng.shuffle(cast)
@@ -37,10 +49,12 @@ def compose(sense: Sense, others: Sequence[Sense], rng: random.Random) -> tuple[
         drawing, (left, top) = _place(_drawing(member.emoji, style), cell, SIDE // grid, rng)
         canvas.paste(drawing, (left, top), drawing)
         alpha = np.asarray(drawing)[..., 3] >= 128  # [h, w]: at least half covered
-        mask[top: top + drawing.height, left: left + drawing.width][alpha] = index
+        mask[top : top + drawing.height, left : left + drawing.width][alpha] = index
         rows, columns = np.nonzero(mask == index)
         box = [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]
-        objects.append({"index": index, "sense": member.id, "emoji": member.emoji, "style": style, "box": box})
+        objects.append(
+            {"index": index, "sense": member.id, "emoji": member.emoji, "style": style, "box": box}
+        )
     return canvas, Image.fromarray(mask), objects
 
 
@@ -58,11 +72,17 @@ def _ground(rng: random.Random) -> Image.Image:
     coarse = Image.new("L", (12, 12))
     coarse.putdata([rng.randrange(256) for _ in range(144)])
     blotches = coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-    return Image.composite(plain, Image.new("RGB", (SIDE, SIDE), tuple(c - 34 for c in colour)), blotches)
+    return Image.composite(
+        plain, Image.new("RGB", (SIDE, SIDE), tuple(c - 34 for c in colour)), blotches
+    )
 
 
-def _place(drawing: Image.Image, cell: tuple[int, int], side: int, rng: random.Random) -> tuple[Image.Image, tuple[int, int]]:
-    """The drawing turned by up to 15 degrees, scaled to 70-95 % of its cell, and its top left corner inside the cell."""
+def _place(
+    drawing: Image.Image, cell: tuple[int, int], side: int, rng: random.Random
+) -> tuple[Image.Image, tuple[int, int]]:
+    """The drawing turned by up to 15 degrees, scaled to 70-95 % of its cell, and its top left
+    corner inside the cell.
+    """
     turned = drawing.rotate(rng.uniform(-15, 15), resample=Image.Resampling.BICUBIC)
     size = round(side * rng.uniform(0.70, 0.95))
     scaled = turned.resize((size, size), Image.Resampling.LANCZOS)

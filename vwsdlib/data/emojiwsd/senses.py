@@ -17,8 +17,9 @@ SPLITS = ("dev", "test")
 class Sense:
     """One meaning of a lemma with the one emoji that depicts it.
 
-    `phrases`: two English phrases; `sentences`: two sentences with the target between asterisks; `it`, `fa`: (target, phrase);
-    `not_with`: emoji of other senses that would also answer one of the phrases and are kept off its candidates.
+    `phrases`: two English phrases; `sentences`: two sentences with the target between asterisks;
+    `it`, `fa`: (target, phrase); `not_with`: emoji of other senses that would also answer one of
+    the phrases and are kept off its candidates.
     """
 
     id: str
@@ -33,7 +34,8 @@ class Sense:
 
     @property
     def split(self) -> str:
-        """dev or test, decided by the lemma alone (about 2 : 3), so that no lemma stands in both."""
+        """dev or test, decided by the lemma alone (about 2 : 3), so that no lemma stands in
+        both."""
         digest = hashlib.sha256(f"emojiwsd-split:{self.lemma}".encode()).hexdigest()
         return "dev" if int(digest, 16) % 5 < 2 else "test"
 
@@ -41,13 +43,28 @@ class Sense:
 @cache
 def senses() -> tuple[Sense, ...]:
     """All senses in file order."""
-    entries = yaml.load(SENSES_FILE.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    entries = yaml.load(
+        SENSES_FILE.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    )
     return tuple(
-        Sense(s["id"], entry["lemma"], s["emoji"], s["gloss"], tuple(s["phrases"]), tuple(s["sentences"]),
-              (s["it"]["target"], s["it"]["phrase"]), (s["fa"]["target"], s["fa"]["phrase"]), frozenset(s.get("not_with", ())))
-        for entry in entries for s in entry["senses"])
+        Sense(
+            s["id"],
+            entry["lemma"],
+            s["emoji"],
+            s["gloss"],
+            tuple(s["phrases"]),
+            tuple(s["sentences"]),
+            (s["it"]["target"], s["it"]["phrase"]),
+            (s["fa"]["target"], s["fa"]["phrase"]),
+            frozenset(s.get("not_with", ())),
+        )
+        for entry in entries
+        for s in entry["senses"]
+    )
 
 
 def sense_emoji() -> frozenset[str]:
-    """Every emoji that stands for a sense: never to be trained on by an encoder that is tested here."""
+    """Every emoji that stands for a sense: never to be trained on by an encoder that is tested
+    here.
+    """
     return frozenset(s.emoji for s in senses())

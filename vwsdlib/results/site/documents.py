@@ -1,4 +1,6 @@
-"""Markdown and executed notebooks as pages of the site: nothing in them loads, runs or leads to a file that is not there."""
+"""Markdown and executed notebooks as pages of the site: nothing in them loads, runs or leads to a
+file that is not there.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ if TYPE_CHECKING:
 
 AGAIN = "Run it again with --force."
 FORMS = ("text/html", "text/markdown", "image/png", "image/jpeg", "text/latex", "text/plain")
-WIDE = {"table": "Table", "pre": "Text"}      # what may be wider than a small screen scrolls by itself, by keyboard too
+WIDE = {
+    "table": "Table",
+    "pre": "Text",
+}  # what may be wider than a small screen scrolls by itself, by keyboard too
 
 
 @cache
@@ -45,7 +50,8 @@ def markdown(text: str):
 
 
 def tame(html: str, pages: Mapping[str, str]) -> str:
-    """HTML without anything that runs or loads; links to `pages` (name -> page) lead there, other links to files become plain text.
+    """HTML without anything that runs or loads; links to `pages` (name -> page) lead there, other
+    links to files become plain text.
 
     Pictures stay where they are part of the page (data:), else their text stands for them.
     """
@@ -57,7 +63,17 @@ def tame(html: str, pages: Mapping[str, str]) -> str:
     for link in soup("a", href=False):
         link.unwrap()
     for tag in soup(list(WIDE)):
-        tag.wrap(soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0", "role": "group", "aria-label": WIDE[tag.name]}))
+        tag.wrap(
+            soup.new_tag(
+                "div",
+                attrs={
+                    "class": "scroll",
+                    "tabindex": "0",
+                    "role": "group",
+                    "aria-label": WIDE[tag.name],
+                },
+            )
+        )
     for cell in soup("th"):
         cell.attrs.setdefault("scope", "col" if cell.find_parent("thead") else "row")
     return safe(str(soup), pages)
@@ -76,19 +92,23 @@ def rendered(path: Path, pages: Mapping[str, str]) -> tuple[str, str]:
 
     notebook = _read(path)
     forms = Config({"NbConvertBase": {"display_data_priority": list(FORMS)}})
-    exporter = HTMLExporter(config=forms, template_name="basic",
-                            exclude_anchor_links=True, sanitize_html=True)
+    exporter = HTMLExporter(
+        config=forms, template_name="basic", exclude_anchor_links=True, sanitize_html=True
+    )
     # each part by itself, so that none opens into the next
     exporter.register_filter("clean_html", lambda html: safe(inlined(html), pages))
     try:
         html, _ = exporter.from_notebook_node(notebook)
-    except Exception as e:      # whatever nbconvert raises over outputs of another shape
-        raise VwsdError(f"the executed notebook cannot be shown: {e!r}",
-                        where=path, remedy=AGAIN) from e
+    except Exception as e:  # whatever nbconvert raises over outputs of another shape
+        raise VwsdError(
+            f"the executed notebook cannot be shown: {e!r}", where=path, remedy=AGAIN
+        ) from e
     heads = []
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            heads += [line[2:].strip() for line in cell.source.splitlines() if line.startswith("# ")]
+            heads += [
+                line[2:].strip() for line in cell.source.splitlines() if line.startswith("# ")
+            ]
     title = heads[0] if heads else path.stem
     return title, tame(html if heads else f"<h1>{escape(title)}</h1>{html}", pages)
 
@@ -99,13 +119,16 @@ def _read(path: Path):
 
     try:
         return nbformat.read(path, as_version=4)
-    except Exception as e:      # whatever nbformat raises over JSON of another shape
-        raise VwsdError("the executed notebook is missing or broken",
-                        where=path, remedy=AGAIN) from e
+    except Exception as e:  # whatever nbformat raises over JSON of another shape
+        raise VwsdError(
+            "the executed notebook is missing or broken", where=path, remedy=AGAIN
+        ) from e
 
 
 def write_notebooks(site: Site, folder: Path, about: Mapping[str, str]) -> list[dict]:
-    """A page for each executed notebook of `folder` and notebooks/index.html; returns what the index shows of each: name, title, about."""
+    """A page for each executed notebook of `folder` and notebooks/index.html; returns what the
+    index shows of each: name, title, about.
+    """
     found = sorted(folder.glob("*.ipynb"))
     pages, shown = {path.name: f"{path.stem}.html" for path in found}, []
     for path in tqdm(found, desc="notebooks", disable=paths.quiet()):

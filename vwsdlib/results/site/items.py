@@ -1,4 +1,6 @@
-"""Pages of items: each with its ten pictures and what every stored run answered; an overview of each set to search and to filter."""
+"""Pages of items: each with its ten pictures and what every stored run answered; an overview of
+each set to search and to filter.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +23,21 @@ from ..tables import Column, Table
 if TYPE_CHECKING:
     from . import Site
 
-SIDE = 160       # pixels of a thumbnail's longer side
-COLUMNS = (Column("run", "Run"), Column("text", "Text as scored"), Column("answer", "Answer"), Column("rank", "Rank of gold", "d"), Column("pick", "Pick", "d"))
+SIDE = 160  # pixels of a thumbnail's longer side
+COLUMNS = (
+    Column("run", "Run"),
+    Column("text", "Text as scored"),
+    Column("answer", "Answer"),
+    Column("rank", "Rank of gold", "d"),
+    Column("pick", "Pick", "d"),
+)
 
 
 @dataclass(frozen=True)
 class ItemSet:
-    """Items of one data set, language and split that a stored run answered; `data` is None where the set is not at hand; `why` its pictures are not."""
+    """Items of one data set, language and split that a stored run answered; `data` is None where
+    the set is not at hand; `why` its pictures are not.
+    """
 
     dataset: str
     language: str
@@ -58,12 +68,18 @@ class ItemSet:
 
     @cached_property
     def items(self) -> dict[str, Item]:
-        """Item id -> item, in the set's order; VwsdError where two runs know an id by different texts or pictures."""
+        """Item id -> item, in the set's order; VwsdError where two runs know an id by different
+        texts or pictures.
+        """
         found: dict[str, Item] = {}
         for p in sorted(self.runs, key=lambda p: -len(p.items)):
             for item in p.items:
                 if found.setdefault(item.id, item) != item:
-                    raise VwsdError(f"two runs differ in what the item {item.id} is", where=p.run, remedy="Run the notebooks again on one version of the set.")
+                    raise VwsdError(
+                        f"two runs differ in what the item {item.id} is",
+                        where=p.run,
+                        remedy="Run the notebooks again on one version of the set.",
+                    )
         return found
 
     @cached_property
@@ -73,19 +89,44 @@ class ItemSet:
 
     def marks(self, item_id: str) -> str:
         """A letter a run: 1 right, 0 wrong, - not asked."""
-        return "".join("-" if (n := lines.get(item_id)) is None else str(int(p.ranks[n] == 1)) for p, lines in zip(self.runs, self.lines))
+        return "".join(
+            "-" if (n := lines.get(item_id)) is None else str(int(p.ranks[n] == 1))
+            for p, lines in zip(self.runs, self.lines)
+        )
 
     def answers(self, item: Item) -> Table:
-        """What each run answered: text as scored, rank of the gold, its pick (of equals the earlier, as in the metrics) and ten scores."""
+        """What each run answered: text as scored, rank of the gold, its pick (of equals the
+        earlier, as in the metrics) and ten scores.
+        """
         rows = []
         for p, lines in zip(self.runs, self.lines):
             if (n := lines.get(item.id)) is not None:
                 scores = p.scores[n].tolist()
-                rows.append({"run": p.run, "text": p.texts[n], "rank": int(p.ranks[n]), "answer": "✓ right" if p.ranks[n] == 1 else "✗ wrong",
-                             "pick": scores.index(max(scores)) + 1, **{str(i): score for i, score in enumerate(scores, 1)}})
+                rows.append(
+                    {
+                        "run": p.run,
+                        "text": p.texts[n],
+                        "rank": int(p.ranks[n]),
+                        "answer": "✓ right" if p.ranks[n] == 1 else "✗ wrong",
+                        "pick": scores.index(max(scores)) + 1,
+                        **{str(i): score for i, score in enumerate(scores, 1)},
+                    }
+                )
         gold = item.candidates.index(item.gold) + 1
-        columns = (*COLUMNS, *(Column(str(i), f"{i} ✓" if i == gold else str(i), ".3f") for i in range(1, CANDIDATES + 1)))
-        return Table("answers", "Every stored run of this item; pick and scores by the candidates' numbers, the gold marked ✓", columns, rows)
+        columns = (
+            *COLUMNS,
+            *(
+                Column(str(i), f"{i} ✓" if i == gold else str(i), ".3f")
+                for i in range(1, CANDIDATES + 1)
+            ),
+        )
+        return Table(
+            "answers",
+            "Every stored run of this item; pick and scores by the candidates' numbers, the gold"
+            " marked ✓",
+            columns,
+            rows,
+        )
 
 
 def sets_of(c: Collection) -> list[ItemSet]:
@@ -105,33 +146,78 @@ def _data(c: Collection, runs: list[Predictions]) -> tuple[VwsdSet | None, str]:
     except VwsdError as e:
         return None, f"{e.what}. {e.remedy}"
     here = any(Path(data.path(name)).is_file() for name in image_names(largest.items))
-    return data, "" if here else f"none of them is here. `vwsd doctor --profile {c.profile}` says how to get them."
+    return data, (
+        ""
+        if here
+        else f"none of them is here. `vwsd doctor --profile {c.profile}` says how to get them."
+    )
 
 
 def write_items(site: Site, sets: list[ItemSet]) -> None:
-    """items/index.html, an overview a set and a page an item, with the thumbnails that these show; VwsdError for an item whose id is no name of a page."""
+    """items/index.html, an overview a set and a page an item, with the thumbnails that these show;
+    VwsdError for an item whose id is no name of a page.
+    """
     site.page("items/index.html", "sets", "Items", sets=sets)
-    with tqdm(total=sum(len(s.items) for s in sets), desc="pages of items", unit="page", disable=paths.quiet()) as bar:
+    with tqdm(
+        total=sum(len(s.items) for s in sets),
+        desc="pages of items",
+        unit="page",
+        disable=paths.quiet(),
+    ) as bar:
         for s in sets:
             shown = thumbnails(s, site.folder / "pictures")
-            site.page(f"items/{s.name}/index.html", "items", f"Items: {s.title}", its=s, right=[int((p.ranks == 1).sum()) for p in s.runs])
+            site.page(
+                f"items/{s.name}/index.html",
+                "items",
+                f"Items: {s.title}",
+                its=s,
+                right=[int((p.ranks == 1).sum()) for p in s.runs],
+            )
             senses, ids = key(s.data.images) if s.data else {}, list(s.items)
             for n, item in enumerate(s.items.values()):
-                candidates = [{"name": name, "gold": name == item.gold, "file": shown.get(name), "sense": senses.get(name, {}).get("sense", "")}
-                              for name in item.candidates]
+                candidates = [
+                    {
+                        "name": name,
+                        "gold": name == item.gold,
+                        "file": shown.get(name),
+                        "sense": senses.get(name, {}).get("sense", ""),
+                    }
+                    for name in item.candidates
+                ]
                 if item.id.casefold() == "index":
-                    raise VwsdError("an item is called 'index', as the page that lists the items is", where=s.name, remedy="Give the item another id.")
+                    raise VwsdError(
+                        "an item is called 'index', as the page that lists the items is",
+                        where=s.name,
+                        remedy="Give the item another id.",
+                    )
                 name = f"items/{s.name}/{paths.safe_name(item.id, s.name)}.html"
-                site.page(name, "item", f"{item.phrase} ({item.id})", its=s, item=item, candidates=candidates,
-                          answers=s.answers(item), before=ids[n - 1] if n else None, after=ids[n + 1] if n + 1 < len(ids) else None)
+                site.page(
+                    name,
+                    "item",
+                    f"{item.phrase} ({item.id})",
+                    its=s,
+                    item=item,
+                    candidates=candidates,
+                    answers=s.answers(item),
+                    before=ids[n - 1] if n else None,
+                    after=ids[n + 1] if n + 1 < len(ids) else None,
+                )
                 bar.update()
 
 
 def thumbnails(s: ItemSet, folder: Path) -> dict[str, str]:
-    """Image name -> name of its thumbnail in `folder`, one file a distinct picture; without those that are missing or cannot be read."""
+    """Image name -> name of its thumbnail in `folder`, one file a distinct picture; without those
+    that are missing or cannot be read.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     shown = {}
-    for name in tqdm(image_names(s.items.values()) if s.data else (), desc=f"pictures of {s.name}", unit="picture", leave=False, disable=paths.quiet()):
+    for name in tqdm(
+        image_names(s.items.values()) if s.data else (),
+        desc=f"pictures of {s.name}",
+        unit="picture",
+        leave=False,
+        disable=paths.quiet(),
+    ):
         if not (path := Path(s.data.path(name))).is_file():
             continue
         shown[name] = f"{paths.sha256_file(path)[:20]}.webp"

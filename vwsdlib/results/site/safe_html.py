@@ -1,4 +1,5 @@
-"""HTML of notebooks made safe: what may stay is listed, and a well-kept sanitiser (nh3) holds to it.
+"""HTML of notebooks made safe: what may stay is listed, and a well-kept sanitiser (nh3) holds to
+it.
 
 Text, tables and pictures of pixels look as they did. What runs, loads, asks or leads elsewhere
 than to the web or to a page of the site goes; style sheets go too, after their rules were written
@@ -12,25 +13,29 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 
 WEB = ("https://", "http://")
-DEEPEST = 400                  # elements inside each other; sanitising takes the square of it
-LONGEST_SELECTOR = 500         # characters; Styler's own have some tens
+DEEPEST = 400  # elements inside each other; sanitising takes the square of it
+LONGEST_SELECTOR = 500  # characters; Styler's own have some tens
 VOID = frozenset("area base br col embed hr img input link meta source track wbr".split())
 PICTURE = re.compile(r"data:image/(png|jpeg|gif|webp);base64,[A-Za-z0-9+/=\s]+")
 NUMBER = re.compile(r"\d{1,4}%?")
 # stay
-TAGS = frozenset("""
+TAGS = frozenset(
+    """
     a abbr b bdi bdo blockquote br caption center cite code col colgroup dd del details dfn div
     dl dt em figcaption figure h1 h2 h3 h4 h5 h6 hr i img ins kbd li mark ol p pre q rp rt ruby
     s samp small span strong sub summary sup table tbody td tfoot th thead time tr tt u ul var
     wbr
-""".split())
+""".split()
+)
 # go with all that they hold; every other tag goes, and what it holds stays
-GONE = frozenset("""
+GONE = frozenset(
+    """
     applet area audio base basefont bgsound button canvas command datalist dialog embed fieldset
     form frame frameset head iframe input isindex keygen legend link map math menu meta noembed
     noframes noscript object optgroup option output param picture plaintext portal script select
     slot source style svg template textarea title track video xmp
-""".split())
+""".split()
+)
 EVERYWHERE = {"class", "dir", "lang", "style", "title"}
 OF_TAG = {
     "a": {"href"},
@@ -45,10 +50,16 @@ OF_TAG = {
     "div": {"aria-label", "role", "tabindex"},
 }
 SIZES = {"border", "colspan", "height", "rowspan", "span", "start", "width"}
-FIXED = {"role": {"group"}, "tabindex": {"0"}, "scope": {"col", "row"},
-         "dir": {"auto", "ltr", "rtl"}, "aria-label": {"Table", "Text"}}
+FIXED = {
+    "role": {"group"},
+    "tabindex": {"0"},
+    "scope": {"col", "row"},
+    "dir": {"auto", "ltr", "rtl"},
+    "aria-label": {"Table", "Text"},
+}
 # properties of a style that stay
-STYLES = frozenset("""
+STYLES = frozenset(
+    """
     background-color border border-bottom border-bottom-color border-bottom-style
     border-bottom-width border-collapse border-color border-left border-right border-spacing
     border-style border-top border-width caption-side color direction font-family font-size
@@ -56,17 +67,20 @@ STYLES = frozenset("""
     max-width min-width opacity padding padding-bottom padding-left padding-right padding-top
     text-align text-decoration text-indent text-transform unicode-bidi vertical-align
     white-space width word-break word-spacing
-""".split())
+""".split()
+)
 # what a value of a style may not hold
 LOADING = re.compile(r"[\\@<>{}]|url|image|expression|var\s*\(|attr\s*\(|env\s*\(|/\*", re.I)
 # classes of nbconvert and pandas
-BOXES = frozenset("""
+BOXES = frozenset(
+    """
     border-box-sizing cell code_cell highlight hl-ipython3 inner_cell input input_area
     input_prompt output output_area output_error output_execute_result output_html output_jpeg
     output_latex output_markdown output_png output_prompt output_stderr output_stdout
     output_stream output_subarea output_text output_wrapper prompt rendered rendered_html scroll
     text_cell text_cell_render dataframe unconfined
-""".split())
+""".split()
+)
 ANSI = re.compile(r"ansi-[a-z0-9-]+")
 
 
@@ -91,9 +105,16 @@ def safe(html: str, pages: Mapping[str, str]) -> str:
         return "<p>This output is nested too deeply to be shown here.</p>"
     attributes = {tag: EVERYWHERE | OF_TAG.get(tag, set()) for tag in TAGS}
     return nh3.clean(
-        html, tags=set(TAGS), clean_content_tags=set(GONE), attributes=attributes,
-        attribute_filter=_filter(pages), strip_comments=True, link_rel="noopener noreferrer",
-        url_schemes={"http", "https", "data"}, filter_style_properties=set(STYLES))
+        html,
+        tags=set(TAGS),
+        clean_content_tags=set(GONE),
+        attributes=attributes,
+        attribute_filter=_filter(pages),
+        strip_comments=True,
+        link_rel="noopener noreferrer",
+        url_schemes={"http", "https", "data"},
+        filter_style_properties=set(STYLES),
+    )
 
 
 def _filter(pages: Mapping[str, str]) -> Callable[[str, str, str], str | None]:
@@ -169,7 +190,7 @@ def _rules(sheet: str) -> Iterator[tuple[str, str]]:
             try:
                 declared = tinycss2.serialize(rule.content)
                 selectors = tinycss2.serialize(rule.prelude)
-            except RecursionError:          # brackets nested without end
+            except RecursionError:  # brackets nested without end
                 continue
             for selector in selectors.split(","):
                 yield selector.strip(), " ".join(declared.split())
