@@ -45,7 +45,7 @@ lab: $(READY)
 
 # the warning: pdoc does not find the names in a NamedTuple's annotations; the page has them as they are written
 reference: $(READY)
-	@PYTHONWARNINGS='ignore:Error parsing type annotation' $(BIN)/pdoc --docformat markdown --no-show-source --output-directory docs/reference vwsdlib
+	@PYTHONWARNINGS='ignore:Error parsing type annotation' $(BIN)/pdoc --docformat markdown --no-show-source --output-directory docs/reference vwsdlib polclip vwsd_standins vwsd_companion
 	@echo docs/reference/index.html
 
 newcomer:

@@ -111,12 +111,11 @@ def apart(run: Callable, sizes: dict):
 def main() -> int:
     """Measure what is asked for, print the table, write JSON and plot."""
     options = parse()
+    from benchmarks import machine, report
+    from benchmarks.scenarios import SCENARIOS
+    from vwsd_companion.facts.predictions import code_sha256
     from vwsdlib.errors import VwsdError, known
     from vwsdlib.paths import cache_dir, sha256_bytes, write_text
-    from vwsdlib.results.predictions import code_sha256
-
-    from . import machine, report
-    from .scenarios import SCENARIOS
 
     try:
         names = [known("scenario", name, SCENARIOS) for name in options.only or SCENARIOS]

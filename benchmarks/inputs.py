@@ -23,7 +23,7 @@ import scipy.fft
 from PIL import Image, ImageDraw
 from tqdm.auto import tqdm
 
-from vwsdlib.data.emojiwsd.senses import senses
+from vwsd_standins.emojiwsd.senses import senses
 from vwsdlib.data.items import CANDIDATES, Item
 from vwsdlib.data.sets import VwsdSet
 from vwsdlib.paths import cache_dir, quiet, sha256_bytes

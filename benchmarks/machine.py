@@ -16,8 +16,8 @@ from pathlib import Path
 import psutil
 import torch
 
+from vwsd_companion.facts.predictions import versions
 from vwsdlib.encoders.streams import cores
-from vwsdlib.results.predictions import versions
 
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "asimd", "bf16")
 SIDES, REPEATS = (2048, 4096), 3

@@ -15,11 +15,11 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from tqdm.auto import tqdm
 
-from vwsdlib.data.emojiwsd.senses import senses
+from vwsd_standins.emojiwsd.senses import senses
+from vwsd_standins.rehearsal import models as rehearsal
 from vwsdlib.encoders.checkpoints import CHECKPOINTS
 from vwsdlib.encoders.registry import Encoder, load_encoder
 from vwsdlib.paths import cache_dir, quiet, sha256_file, write_text
-from vwsdlib.rehearsal import models as rehearsal
 
 GAIN = 1.0  # of the random weights
 VOCABULARY = 49408

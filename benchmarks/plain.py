@@ -15,12 +15,11 @@ import transformers
 from PIL import Image
 from tqdm.auto import tqdm
 
+from benchmarks import models
 from vwsdlib.data.sets import VwsdSet
 from vwsdlib.encoders.checkpoints import CHECKPOINTS
 from vwsdlib.encoders.pretrained import RECIPES
 from vwsdlib.paths import quiet
-
-from . import models
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,9 @@ import torch
 import transformers
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import inputs, machine, models, plain
+from vwsd_companion.facts.numbers import prediction_rows, to_jsonl
+from vwsd_companion.facts.predictions import write_predictions
 from vwsdlib.analysis.metrics import gold_ranks
 from vwsdlib.analysis.saliency import draw_crops, random_crop
 from vwsdlib.analysis.scorers import cosine_scores, texts_of
@@ -34,10 +37,6 @@ from vwsdlib.encoders.store import VectorStore
 from vwsdlib.encoders.streams import side_by_side
 from vwsdlib.errors import VwsdError
 from vwsdlib.paths import cache_dir
-from vwsdlib.results.predictions import write_predictions
-from vwsdlib.results.rows import prediction_rows, to_jsonl
-
-from . import inputs, machine, models, plain
 
 
 @dataclass
@@ -383,7 +382,7 @@ def shards(pictures: int) -> Turn:
                 sys.executable,
                 *start,
                 "-m",
-                "vwsdlib.cli",
+                "vwsd_companion.cli",
                 "encode",
                 some,
                 "--encoder",

@@ -34,7 +34,7 @@ def own_folders(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def emojiwsd():
     """Folder of EmojiWSD, built where it is not."""
-    from vwsdlib.data.emojiwsd import build
+    from vwsd_standins.emojiwsd import build
 
     return build.build()
 
@@ -78,8 +78,8 @@ def tiny_results(emojiwsd, tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_site(tiny_results, tmp_path_factory):
     """The site of `tiny_results`; never changed in place."""
-    from vwsdlib.pipeline import owners
-    from vwsdlib.results.site import write_site
+    from vwsd_companion.pipeline import owners
+    from vwsd_companion.site import write_site
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VWSD_RESULTS", str(tiny_results))

@@ -45,7 +45,15 @@ class Folders:
         self.home.mkdir(parents=True, exist_ok=True)
         with open(self.home / "run.log", "ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "vwsdlib.cli", "run", "--profile", self.profile, *flags],
+                [
+                    sys.executable,
+                    "-m",
+                    "vwsd_companion.cli",
+                    "run",
+                    "--profile",
+                    self.profile,
+                    *flags,
+                ],
                 cwd=ROOT,
                 env=environment,
                 stdout=log,

@@ -9,11 +9,11 @@ import nbformat
 import numpy as np
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from vwsd_companion.facts.audits import write_audit
+from vwsd_companion.facts.predictions import write_predictions
+from vwsd_companion.report import write_report
 from vwsdlib.data.sets import load_set
 from vwsdlib.encoders.control import RandomEncoder
-from vwsdlib.results.audits import write_audit
-from vwsdlib.results.predictions import write_predictions
-from vwsdlib.results.report import write_report
 
 SIZES = {"en": 6, "fa": 4}
 CLAIM = {

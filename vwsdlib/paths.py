@@ -24,6 +24,8 @@ from pathlib import Path
 from .errors import VwsdError
 
 PACKAGE = Path(__file__).resolve().parent
+# the packages of this project, each importing only from those before it
+PACKAGES = ("vwsdlib", "polclip", "vwsd_standins", "vwsd_companion")
 # bytes of a name that becomes a file's; suffixes and a temporary's marks still fit into 255
 LONGEST_NAME = 200
 # writers of one target at a time whose leftovers, should they be killed, the next one removes

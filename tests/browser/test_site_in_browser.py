@@ -15,8 +15,8 @@ import nbformat
 import pytest
 import site_tiny
 
-from vwsdlib.results.predictions import read_predictions
-from vwsdlib.results.site import documents, write_site
+from vwsd_companion.facts.predictions import read_predictions
+from vwsd_companion.site import documents, write_site
 
 ARTEFACTS = Path(__file__).resolve().parents[2] / "test-artefacts"
 KINDS = {

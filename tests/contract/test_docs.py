@@ -11,20 +11,19 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tree import ROOT, SOURCES
 
 import vwsdlib
-from vwsdlib import cli, pipeline
+from polclip.config import make_config
+from polclip.study import STUDIES
+from vwsd_companion import cli, pipeline
 from vwsdlib.analysis.scorers import TEXTS
 from vwsdlib.encoders import registry
 from vwsdlib.encoders.checkpoints import CHECKPOINTS
 from vwsdlib.errors import VwsdError
 from vwsdlib.language.definitions import DEFINERS
 from vwsdlib.language.wsd_baselines import BASELINES
-from vwsdlib.paths import PACKAGE
-from vwsdlib.polclip.config import make_config
-from vwsdlib.polclip.study import STUDIES
 
-ROOT = PACKAGE.parent
 PAGES = [
     ROOT / "README.md",
     ROOT / "CHANGELOG.md",
@@ -340,7 +339,7 @@ def template(node: ast.AST) -> str:
 def templates() -> tuple[str, ...]:
     """All strings of the library but its docstrings."""
     found = []
-    for path in PACKAGE.rglob("*.py"):
+    for path in SOURCES:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         doc = {
             id(n.value)

@@ -9,7 +9,7 @@ import shlex
 import pytest
 from PIL import Image
 
-from vwsdlib import cli
+from vwsd_companion import cli
 from vwsdlib.paths import PACKAGE
 
 ROOT = PACKAGE.parent

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from vwsdlib import pipeline
+from vwsd_companion import pipeline
 from vwsdlib.errors import VwsdError
 from vwsdlib.paths import PACKAGE
 
@@ -324,7 +324,7 @@ def good():
         new_markdown_cell("# Good, 12.34 % of 463; see https://example.org/home/x"),
         new_code_cell('profile = "demo"\nalpha = 0.5', metadata={"tags": ["parameters"]}),
         new_code_cell(
-            'from vwsdlib.notebook import start\n\nrun = start("01_good", profile=profile)'
+            'from vwsd_companion.notebook import start\n\nrun = start("01_good", profile=profile)'
         ),
         new_code_cell('print("a/b", "/", 7 % 2)'),
         new_code_cell("run.finish(n=True)"),

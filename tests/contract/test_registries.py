@@ -9,11 +9,13 @@ import nbformat
 import pytest
 import yaml
 
-from vwsdlib import pipeline
+from polclip.config import PRESETS
+from polclip.study import ABLATIONS, STUDIES
+from vwsd_companion import pipeline
+from vwsd_standins.lite_twins import SIDES, VIEWS
 from vwsdlib.analysis.masks import STATISTICS
 from vwsdlib.data.sets import SETS
 from vwsdlib.encoders import registry
-from vwsdlib.encoders.lite_twins import SIDES, VIEWS
 from vwsdlib.encoders.pretrained import RECIPES
 from vwsdlib.encoders.registry import (
     ENCODERS,
@@ -26,8 +28,6 @@ from vwsdlib.encoders.registry import (
 from vwsdlib.errors import VwsdError
 from vwsdlib.language.definitions import DEFINERS, INVENTORIES
 from vwsdlib.language.translate import TRANSLATORS
-from vwsdlib.polclip.config import PRESETS
-from vwsdlib.polclip.study import ABLATIONS, STUDIES
 from vwsdlib.paths import PACKAGE
 
 LINES = {**ENCODERS, **{f"segmenter {name}": it for name, it in SEGMENTERS.items()}}

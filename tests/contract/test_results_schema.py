@@ -8,8 +8,8 @@ from collections import Counter
 
 import pytest
 
+from vwsd_companion.facts.numbers import KEYS
 from vwsdlib.paths import PACKAGE
-from vwsdlib.results.rows import KEYS
 
 ROOT = PACKAGE.parent
 DEMO = ROOT / "results" / "demo"

@@ -26,29 +26,29 @@ from pathlib import Path
 # no hub is asked
 os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", CI="1")
 
-from . import base, cases  # noqa: E402
-from .plans import PLANS  # noqa: E402
+from tests.fuzz import base, cases  # noqa: E402
+from tests.fuzz.plans import PLANS  # noqa: E402
 
 PRELOADED = (
-    "vwsdlib.cli",
+    "vwsd_companion.cli",
     "vwsdlib.analysis.scoring",
     "vwsdlib.encoders.store",
     "vwsdlib.encoders.streams",
-    "vwsdlib.polclip.train",
-    "vwsdlib.polclip.study",
-    "vwsdlib.polclip.sources",
-    "vwsdlib.polclip.checkpoints",
-    "vwsdlib.polclip.evaluate",
-    "vwsdlib.results.report",
-    "vwsdlib.results.site",
-    "vwsdlib.results.export",
-    "vwsdlib.runner",
-    "vwsdlib.doctor",
+    "polclip.train",
+    "polclip.study",
+    "polclip.sources",
+    "polclip.checkpoints",
+    "polclip.evaluate",
+    "vwsd_companion.report",
+    "vwsd_companion.site",
+    "vwsd_companion.facts.export",
+    "vwsd_companion.runner",
+    "vwsd_companion.doctor",
     "vwsdlib.language.definitions",
     "vwsdlib.language.wsd_baselines",
     "vwsdlib.data.fetch",
-    "vwsdlib.polclip.published",
-    "vwsdlib.polclip.streaming",
+    "polclip.published",
+    "polclip.streaming",
     "transformers",
     "transformers.models.clip.modeling_clip",
     "datasets",

@@ -150,9 +150,9 @@ def _textual(folder: Path) -> None:
 def _stored(folder: Path) -> None:
     import numpy as np
 
+    from vwsd_companion.facts.predictions import write_predictions
     from vwsdlib.data.sets import user_set
     from vwsdlib.encoders.control import RandomEncoder
-    from vwsdlib.results.predictions import write_predictions
 
     data = user_set(folder / "en.toy.data.txt", folder / "en.toy.gold.txt", folder / "images")
     for name in ("toy.phrase.en.toy", "toy.word.en.toy"):
@@ -170,7 +170,7 @@ def _stored(folder: Path) -> None:
     if (ROOT / "data" / "emojiwsd").is_dir():
         (folder / "data" / "emojiwsd").symlink_to(ROOT / "data" / "emojiwsd")
     else:
-        from vwsdlib.data.emojiwsd import build
+        from vwsd_standins.emojiwsd import build
 
         build.build()
     sys.path.insert(0, str(ROOT / "tests"))
@@ -184,10 +184,10 @@ def _polclip(folder: Path) -> None:
     import torch
     from PIL import Image
 
-    from vwsdlib import cli
-    from vwsdlib.polclip.records import Candidate, Record, write_records
-    from vwsdlib.rehearsal.models import CHECKPOINTS, MAKERS
-    from vwsdlib.rehearsal.polclip import make_polclip
+    from polclip.records import Candidate, Record, write_records
+    from vwsd_companion import cli
+    from vwsd_standins.rehearsal.models import CHECKPOINTS, MAKERS
+    from vwsd_standins.rehearsal.polclip import make_polclip
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -246,7 +246,7 @@ def _notebooks(folder: Path) -> None:
     }
     for name, body in bodies.items():
         start = (
-            f"from vwsdlib.notebook import start\nrun = start('{name}', profile=profile,"
+            f"from vwsd_companion.notebook import start\nrun = start('{name}', profile=profile,"
             " limit=limit)"
         )
         cells = [

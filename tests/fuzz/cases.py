@@ -14,8 +14,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import base, mutations
-from .plans import ENVIRONMENTS, PLANS, Plan
+from tests.fuzz import base, mutations
+from tests.fuzz.plans import ENVIRONMENTS, PLANS, Plan
 
 MOST_MB = 3000  # a call that takes more is ended
 VERDICTS = ("ok", "named", "exit 1", "crash", "changed", "refused", "left")
@@ -147,7 +147,7 @@ def _call(arguments: list[str]) -> int:
     import tempfile
     import traceback
 
-    from vwsdlib import cli
+    from vwsd_companion import cli
 
     tempfile.tempdir = None
     if "torch" in sys.modules:

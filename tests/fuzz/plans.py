@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import base, twin
+from tests.fuzz import base, twin
 
 SET = ("--data", "en.toy.data.txt", "--gold", "en.toy.gold.txt")
 SET_FILES = {"en.toy.data.txt": "table", "en.toy.gold.txt": "table+gold"}

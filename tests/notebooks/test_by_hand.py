@@ -8,8 +8,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from vwsdlib import cli, pipeline
-from vwsdlib.results.predictions import read_predictions
+from vwsd_companion import cli, pipeline
+from vwsd_companion.facts.predictions import read_predictions
 
 ITEMS = 8
 CASES = [

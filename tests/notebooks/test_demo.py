@@ -12,7 +12,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from vwsdlib import paths, pipeline
+from vwsd_companion import pipeline
+from vwsdlib import paths
 
 NOTEBOOKS = [
     "01_data",
@@ -40,7 +41,7 @@ FEW = [
 
 
 def vwsd(*arguments, results: Path, **environment):
-    command = [sys.executable, "-m", "vwsdlib.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "vwsd_companion.cli", *map(str, arguments)]
     return subprocess.run(
         command,
         cwd=paths.root(),
@@ -306,7 +307,7 @@ def test_official_files_go_through_the_same_notebook(shared, tmp_path):
 
 def test_committed_results_were_made_by_this_code():
     """results/demo in git agrees with its predictions and with the code beside it."""
-    from vwsdlib.results.report import check_report
+    from vwsd_companion.report import check_report
 
     if not (paths.root() / "results" / "demo" / "predictions").exists():
         pytest.fail("results/demo is not there: run make demo and commit it")

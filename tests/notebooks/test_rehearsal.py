@@ -10,7 +10,8 @@ import sys
 import nbformat
 import pytest
 
-from vwsdlib import paths, pipeline
+from vwsd_companion import pipeline
+from vwsdlib import paths
 
 ITEMS = 12
 FEW = [
@@ -30,7 +31,7 @@ def vwsd(*arguments, folder, **environment):
         "https_proxy": "http://127.0.0.1:9",
         "http_proxy": "http://127.0.0.1:9",
     }
-    command = [sys.executable, "-m", "vwsdlib.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "vwsd_companion.cli", *map(str, arguments)]
     return subprocess.run(
         command,
         cwd=paths.root(),

@@ -84,7 +84,7 @@ def tiny_clip(tmp_path_factory):
     """Folder of checkpoints, as in VWSD_MODELS, with the rehearsal's tiny ViT-L/14 alone."""
     import torch
 
-    from vwsdlib.rehearsal.models import CHECKPOINTS, MAKERS
+    from vwsd_standins.rehearsal.models import CHECKPOINTS, MAKERS
 
     folder = tmp_path_factory.mktemp("models")
     target = folder / CHECKPOINTS["clip-vit-l14"].repo

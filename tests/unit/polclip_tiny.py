@@ -16,11 +16,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from vwsdlib.polclip.backbone import ClipBackbone
-from vwsdlib.polclip.config import Config, make_config
-from vwsdlib.polclip.model import PolClip
-from vwsdlib.polclip.records import Candidate, Record
-from vwsdlib.polclip.train import Data, train
+from polclip.backbone import ClipBackbone
+from polclip.config import Config, make_config
+from polclip.model import PolClip
+from polclip.records import Candidate, Record
+from polclip.train import Data, train
 
 START, END, LENGTH, PLACES, WIDTH, VISION = 298, 299, 20, 5, 32, 48
 SMALL = {

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from vwsdlib.cli import COMMANDS
-from vwsdlib.paths import PACKAGE
+from vwsd_companion.cli import COMMANDS
+from vwsdlib.paths import PACKAGE, PACKAGES
 
 DEPENDENCIES = ("numpy", "pillow", "pyyaml", "tqdm")
 DATA = "bat\tfruit bat\t" + "\t".join(f"image.{i}.jpg" for i in range(10)) + "\n"
@@ -19,7 +19,7 @@ DATA = "bat\tfruit bat\t" + "\t".join(f"image.{i}.jpg" for i in range(10)) + "\n
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory):
-    """Runs `python -m vwsdlib.cli` where only the package's own dependencies are installed."""
+    """Runs `python -m vwsd_companion.cli` where only the package's own dependencies are installed."""
     folder = tmp_path_factory.mktemp("bare")
     venv.create(folder, symlinks=True, with_pip=False)
     site = next(folder.glob("lib/python*/site-packages"))
@@ -29,9 +29,10 @@ def bare(tmp_path_factory):
             file.parts[0] for file in its.files if file.parts[0] not in ("..", "__pycache__")
         }:
             (site / top).symlink_to(Path(its.locate_file(top)))
-    (site / "vwsdlib").symlink_to(PACKAGE)
+    for package in PACKAGES:
+        (site / package).symlink_to(PACKAGE.parent / package)
     return lambda *arguments: subprocess.run(
-        [folder / "bin" / "python", "-P", "-m", "vwsdlib.cli", *map(str, arguments)],
+        [folder / "bin" / "python", "-P", "-m", "vwsd_companion.cli", *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=folder,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vwsdlib import cli, doctor
+from vwsd_companion import cli, doctor
 from vwsdlib.analysis.scoring import write_scores
 from vwsdlib.data.items import read_items
 
@@ -255,7 +255,7 @@ def test_the_language_is_said_where_it_is_assumed(scored, capsys):
 def test_whole_numbers_out_of_range_are_refused_where_they_are_typed():
     import argparse
 
-    from vwsdlib.cli.arguments import at_least
+    from vwsd_companion.cli.arguments import at_least
 
     assert [at_least(0)(text) for text in ("0", "12")] == [0, 12] and at_least(-2)("-2") == -2
     for text in ("-5", "1_000", "\uff15", "0x5", "5.0", "", "five", " 5", "9" * 30):
@@ -460,7 +460,7 @@ def test_every_command_has_help_with_an_example():
 def test_help_and_score_import_no_heavy_package(scored):
     (data, gold, _), folder = scored
     script = (
-        "import sys; from vwsdlib.cli import main; main(sys.argv[1:]); print(sorted({'torch',"
+        "import sys; from vwsd_companion.cli import main; main(sys.argv[1:]); print(sorted({'torch',"
         " 'transformers', 'pandas', 'matplotlib'} & set(sys.modules)))"
     )
     out = subprocess.run(
@@ -621,7 +621,7 @@ def test_fetch_refuses_options_that_mean_nothing_here(arguments, own_folders, ca
 
 
 def test_fetch_rehearsal_makes_data_and_checkpoints(own_folders, monkeypatch, capsys):
-    from vwsdlib.rehearsal import data, models, translators
+    from vwsd_standins.rehearsal import data, models, translators
 
     monkeypatch.setenv("VWSD_DATA", str(own_folders / "data"))
     monkeypatch.setattr(

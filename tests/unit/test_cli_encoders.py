@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vwsdlib import cli
+from vwsd_companion import cli
 from vwsdlib.analysis.scorers import all_numbers, cosine_scores, texts_of
 from vwsdlib.analysis.text_files import definitions_of
 from vwsdlib.data.hf import to_dataset
@@ -411,7 +411,7 @@ def test_a_plain_translation_has_no_word_of_its_own(evaluate, tmp_path):
 
 
 def test_definitions_that_are_the_golds_glosses_are_refused(tmp_path, emojiwsd):
-    from vwsdlib.data.emojiwsd.senses import senses
+    from vwsd_standins.emojiwsd.senses import senses
     from vwsdlib.data.sets import key
 
     data = load_set("emojiwsd", "en", "dev").head(3)

@@ -17,13 +17,13 @@ from PIL import Image
 from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_tensors
 
-from vwsdlib import cli
+from polclip.published import read_textual_test
+from polclip.records import Candidate, Record, read_records, write_records
+from polclip.train import read_log
+from vwsd_companion import cli
+from vwsd_standins.rehearsal.polclip import FILES, make_polclip
 from vwsdlib.errors import VwsdError
 from vwsdlib.language.definitions import DEFINERS
-from vwsdlib.polclip.published import read_textual_test
-from vwsdlib.polclip.records import Candidate, Record, read_records, write_records
-from vwsdlib.polclip.train import read_log
-from vwsdlib.rehearsal.polclip import FILES, make_polclip
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
@@ -132,7 +132,7 @@ def test_two_processes_train_what_one_does_that_takes_two_batches(home, publishe
         "--nproc-per-node",
         "2",
         "-m",
-        "vwsdlib.cli",
+        "vwsd_companion.cli",
         *by_metadata(published, "two"),
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -496,7 +496,7 @@ ODD_PROVENANCE = [
 def test_an_odd_header_of_a_checkpoint_is_named(home, capsys):
     from safetensors.torch import save_file
 
-    from vwsdlib.polclip.config import Config
+    from polclip.config import Config
 
     whole = {
         "config": Config().to_json(),

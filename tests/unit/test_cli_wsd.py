@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from vwsdlib import cli
+from vwsd_companion import cli
 from vwsdlib.language.wsd_baselines import BASELINES
 
 XML = """<corpus lang="en" source="senseval2"><text id="d0"><sentence id="d0.s0">

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from chat_double import served
 
-from vwsdlib.data.emojiwsd.senses import senses
-from vwsdlib.data.items import Item
-from vwsdlib.data.items import language_for, language_note
+from polclip.study import Study, check_defined
+from vwsd_standins.emojiwsd.senses import senses
+from vwsdlib.data.items import Item, language_for, language_note
 from vwsdlib.data.languages import language_code
 from vwsdlib.data.sets import load_set
 from vwsdlib.data.wsd import WsdItem
@@ -29,7 +29,6 @@ from vwsdlib.language.definitions import (
 )
 from vwsdlib.language.replay import read_records, read_store, settings_of, write_records
 from vwsdlib.language.wsd_baselines import choose
-from vwsdlib.polclip.study import Study, check_defined
 
 GLOSSES = ("a club for hitting a ball", "nocturnal mammal that flies")
 ASKED = WsdItem("x.0", "en", "bat", "", ("fruit", "bat"), (1, 1), ("club", "mammal"), GLOSSES, ())

@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from vwsdlib import cli, disk, doctor
+from vwsd_companion import cli, doctor
+from vwsdlib import disk
 from vwsdlib.errors import VwsdError
 
 VARIABLES = {

@@ -5,9 +5,9 @@ tone.
 import numpy as np
 import pytest
 
-from vwsdlib.data.emojiwsd import drawings
-from vwsdlib.data.emojiwsd.drawings import STYLES, draw, draw_rgba, drawable
-from vwsdlib.data.emojiwsd.senses import sense_emoji
+from vwsd_standins.emojiwsd import drawings
+from vwsd_standins.emojiwsd.drawings import STYLES, draw, draw_rgba, drawable
+from vwsd_standins.emojiwsd.senses import sense_emoji
 from vwsdlib.errors import VwsdError
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vwsd_standins.emojiwsd import build
+from vwsd_standins.emojiwsd.arrange import kinds
+from vwsd_standins.emojiwsd.drawings import STYLES, drawable
+from vwsd_standins.emojiwsd.senses import SPLITS, sense_emoji, senses
 from vwsdlib.analysis.audit import audit, expected_hits
-from vwsdlib.data.emojiwsd import build
-from vwsdlib.data.emojiwsd.arrange import kinds
-from vwsdlib.data.emojiwsd.drawings import STYLES, drawable
-from vwsdlib.data.emojiwsd.senses import SPLITS, sense_emoji, senses
 from vwsdlib.data.items import normalise
 from vwsdlib.data.sets import key, load_set
 

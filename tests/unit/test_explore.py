@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vwsd_companion.explore import Explorer, widget, work
+from vwsd_companion.facts.predictions import Predictions, write_predictions
+from vwsd_companion.views.tables.saliency import METHOD_NAMES
 from vwsdlib.analysis.metrics import gold_ranks
 from vwsdlib.analysis.saliency import METHODS
 from vwsdlib.data.items import Item, write_items
 from vwsdlib.data.sets import OFFICIAL_FILES, load_set
 from vwsdlib.errors import VwsdError
-from vwsdlib.explore import Explorer, widget, work
 from vwsdlib.paths import PACKAGE
-from vwsdlib.results.predictions import Predictions, write_predictions
-from vwsdlib.results.tables.saliency import METHOD_NAMES
 
 
 @pytest.fixture(scope="module")
@@ -606,7 +606,7 @@ def test_the_rehearsal_in_a_process_of_its_own(tmp_path):
     script = tmp_path / "drive.py"
     script.write_text("""
 import json
-from vwsdlib.explore import Explorer
+from vwsd_companion.explore import Explorer
 its, said = Explorer("rehearsal"), []
 def note(what): said.append([what, its.status.value, len(its.answers), its.shown.value.count("<img"), its.map.value[:8]])
 note("first")
@@ -648,14 +648,14 @@ def test_an_unknown_set_is_named():
 
 def test_the_notebook_shows_it(explorer, monkeypatch):
     """Its cells run, with the explorer of these tests standing in for a second one."""
-    import vwsdlib.explore
+    import vwsd_companion.explore
 
     cells = [
         c
         for c in json.loads((PACKAGE.parent / "notebooks" / "explore.ipynb").read_text())["cells"]
         if c["cell_type"] == "code"
     ]
-    monkeypatch.setattr(vwsdlib.explore, "Explorer", lambda *a, **k: explorer)
+    monkeypatch.setattr(vwsd_companion.explore, "Explorer", lambda *a, **k: explorer)
     names = {}
     for cell in cells:
         exec("".join(cell["source"]), names)

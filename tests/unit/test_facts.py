@@ -10,17 +10,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vwsdlib import cli, paths
+from vwsd_companion import cli
+from vwsd_companion.facts import reported
+from vwsd_companion.facts.audits import read_audit, write_audit
+from vwsd_companion.facts.collect import Collection
+from vwsd_companion.facts.measurements import read_measurement, write_measurement
+from vwsd_companion.facts.predictions import read_predictions, write_predictions
+from vwsd_companion.views.tables import Column, Table, set_title, write_table
+from vwsdlib import paths
 from vwsdlib.analysis.metrics import hits
 from vwsdlib.data.sets import VwsdSet, load_set, user_set
 from vwsdlib.encoders.control import RandomEncoder
 from vwsdlib.errors import VwsdError
-from vwsdlib.results import reported
-from vwsdlib.results.audits import read_audit, write_audit
-from vwsdlib.results.collect import Collection
-from vwsdlib.results.measurements import read_measurement, write_measurement
-from vwsdlib.results.predictions import read_predictions, write_predictions
-from vwsdlib.results.tables import Column, Table, set_title, write_table
 
 ODD = [None, True, False, 0, -1, 1.5, 10**400, "", "x", "../../x", [], {}, [1], {"a": 1}]
 QUIET = settings(
@@ -468,7 +469,7 @@ def test_a_damaged_report_makes_no_site(demo, capsys, monkeypatch, change):
     def unable(profile):
         raise VwsdError("not now")
 
-    monkeypatch.setattr("vwsdlib.results.report.refresh_report", unable)
+    monkeypatch.setattr("vwsd_companion.report.refresh_report", unable)
     path = demo / "report.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     assert (

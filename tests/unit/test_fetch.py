@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from vwsdlib import cli
+from vwsd_companion import cli
 from vwsdlib.data import fetch, sets
 from vwsdlib.errors import VwsdError
 from vwsdlib.paths import sha256_bytes

@@ -14,7 +14,7 @@ from email.message import Message
 
 import pytest
 
-from vwsdlib import cli
+from vwsd_companion import cli
 from vwsdlib.data import fetch
 from vwsdlib.errors import VwsdError
 

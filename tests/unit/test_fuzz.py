@@ -15,7 +15,7 @@ import pytest
 
 from tests.fuzz import cases, mutations, twin
 from tests.fuzz.plans import ENVIRONMENTS, PLANS
-from vwsdlib import cli
+from vwsd_companion import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -140,7 +140,7 @@ def test_the_harness_can_fail(fault, verdict, tmp_path):
     script = f"""
 import json, os, random, sys
 from pathlib import Path
-from vwsdlib import cli
+from vwsd_companion import cli
 from vwsdlib.errors import VwsdError
 from tests.fuzz import base, cases
 from tests.fuzz.plans import PLANS

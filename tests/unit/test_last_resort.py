@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from vwsdlib import cli
-from vwsdlib.cli import last_resort
+from vwsd_companion import cli
+from vwsd_companion.cli import last_resort
 
 KEY = "Zebra-Crossing-9"
 
@@ -192,7 +192,7 @@ def test_without_a_cache_the_log_goes_to_the_temporary_folder_and_without_both_t
 
 def shell(line, folder, **environment):
     return subprocess.run(
-        ["sh", "-c", line.replace("vwsd", f"{sys.executable} -m vwsdlib.cli")],
+        ["sh", "-c", line.replace("vwsd", f"{sys.executable} -m vwsd_companion.cli")],
         capture_output=True,
         timeout=120,
         env={
@@ -249,7 +249,7 @@ def test_a_command_line_that_is_not_utf8(tmp_path):
     command = [
         sys.executable.encode(),
         b"-m",
-        b"vwsdlib.cli",
+        b"vwsd_companion.cli",
         b"score",
         b"--data",
         b"\xff.txt",
@@ -266,7 +266,7 @@ def test_a_command_line_that_is_not_utf8(tmp_path):
 SLEEPER = """
 import sys, time
 from pathlib import Path
-from vwsdlib import cli
+from vwsd_companion import cli
 def status(o):
     "x\\n\\nExample:\\n  vwsd status"
     try:

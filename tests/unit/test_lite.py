@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from vwsdlib.data.emojiwsd.drawings import STYLES, draw, drawable
-from vwsdlib.data.emojiwsd.senses import sense_emoji
-from vwsdlib.encoders import lite
+from vwsd_standins import lite
+from vwsd_standins.emojiwsd.drawings import STYLES, draw, drawable
+from vwsd_standins.emojiwsd.senses import sense_emoji
 from vwsdlib.errors import VwsdError
 
 SHORT = lite.Recipe(steps=5, batch=64)

@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from vwsdlib.data.emojiwsd.drawings import draw
-from vwsdlib.encoders import lite_twins
-from vwsdlib.encoders.lite import to_pixels
-from vwsdlib.encoders.lite_twins import IMAGENET, MultilingualLite
+from vwsd_standins import lite_twins
+from vwsd_standins.emojiwsd.drawings import draw
+from vwsd_standins.lite import to_pixels
+from vwsd_standins.lite_twins import IMAGENET, MultilingualLite
 from vwsdlib.encoders.registry import load_encoder, load_segmenter
 from vwsdlib.encoders.store import VectorStore
 from vwsdlib.errors import VwsdError

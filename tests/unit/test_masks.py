@@ -19,9 +19,9 @@ from vwsdlib.analysis.masks import (
     mask_scores,
     mask_statistics,
     mix,
+    shared_target_pairs,
     standardise,
 )
-from vwsdlib.analysis.masks import shared_target_pairs
 from vwsdlib.analysis.metrics import gold_ranks, mrr
 from vwsdlib.data.items import Item
 from vwsdlib.data.sets import VwsdSet, key, load_set, user_set

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
+from vwsd_companion.facts.measurements import read_measurement, write_measurement
 from vwsdlib.errors import VwsdError
-from vwsdlib.results.measurements import read_measurement, write_measurement
 
 RECORDS = [
     {"scene": "a", "value": 1 / 3, "none": None},
@@ -128,8 +128,8 @@ def test_writing_again_without_maps_leaves_no_old_ones(tmp_path):
 
 
 def test_a_run_measures_under_its_own_parameters(official, own_folders, monkeypatch):
+    from vwsd_companion.notebook import start
     from vwsdlib.data.sets import user_set
-    from vwsdlib.notebook import start
     from vwsdlib.paths import results_dir
 
     monkeypatch.delenv("VWSD_STAGING", raising=False)

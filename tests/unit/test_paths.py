@@ -136,7 +136,7 @@ def test_a_name_that_passes_stays_in_its_folder(name):
 
 @pytest.mark.parametrize("profile", ["../../x", "/etc", "..", "a\0b"])
 def test_a_profile_is_a_plain_name(profile, capsys):
-    from vwsdlib import cli
+    from vwsd_companion import cli
 
     with pytest.raises(VwsdError, match="no file is named after it"):
         paths.results_dir(profile)

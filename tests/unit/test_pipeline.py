@@ -15,11 +15,13 @@ import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from vwsdlib import notebook, pipeline, runner
+from vwsd_companion import notebook, pipeline, runner
 from vwsdlib.errors import VwsdError
 
 PARAMETERS = 'profile = "demo"\nseed = 0\nscale = 1.0\nlimit = 0'
-START = 'from vwsdlib.notebook import start\nrun = start("{name}", profile=profile, seed=seed)'
+START = (
+    'from vwsd_companion.notebook import start\nrun = start("{name}", profile=profile, seed=seed)'
+)
 WRITE = 'run.path("rows/{name}.txt").write_text(f"{{seed}} {{scale}}\\n")'
 FINISH = "run.finish(fine=True)"
 
@@ -561,7 +563,7 @@ WRECKS = {  # cells, then where the failure must be seen and what it must be cal
     "unfinished": ([START, WRITE], "NotFinished: run.finish() was not called"),
     "misnamed": (
         [
-            'from vwsdlib.notebook import start\nrun = start("01_data", profile=profile)',
+            'from vwsd_companion.notebook import start\nrun = start("01_data", profile=profile)',
             WRITE,
             FINISH,
         ],
@@ -661,7 +663,7 @@ def test_a_kill_between_moves_and_stamp_is_noticed(finished, monkeypatch):
 
 def test_a_second_runner_is_told_who_holds_the_lock(finished, monkeypatch):
     hold = (
-        "import sys, time; from vwsdlib import runner\n"
+        "import sys, time; from vwsd_companion import runner\n"
         "with runner._exclusive('demo'): print('held', flush=True); time.sleep(60)"
     )
     other = subprocess.Popen(
@@ -711,6 +713,7 @@ def test_by_hand_files_go_straight_to_the_results(project, monkeypatch, capsys):
 
 def test_start_seeds_the_generators():
     import random
+
     import numpy
 
     draws = []
@@ -925,7 +928,7 @@ def test_no_kernel_outlives_a_killed_runner(project):
 
     project.add("01_data", START, "import time; time.sleep(120)", FINISH, produces=[])
     process = subprocess.Popen(
-        [sys.executable, "-c", "from vwsdlib import runner; runner.run('demo')"],
+        [sys.executable, "-c", "from vwsd_companion import runner; runner.run('demo')"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

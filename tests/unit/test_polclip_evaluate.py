@@ -7,15 +7,13 @@ import polclip_tiny
 import pytest
 import torch
 from PIL import Image
-from polclip_tiny import data, make, record, states, one_thread  # noqa: F401
+from polclip_tiny import data, make, one_thread, record, states  # noqa: F401
 
-from vwsdlib.encoders import lite
-from vwsdlib.errors import VwsdError
-from vwsdlib.polclip import evaluate, lite_backbone
-from vwsdlib.polclip.backbone import load_backbone
-from vwsdlib.polclip.batches import Coder, photo_text
-from vwsdlib.polclip.config import make_config
-from vwsdlib.polclip.evaluate import (
+from polclip import evaluate
+from polclip.backbone import load_backbone
+from polclip.batches import Coder, photo_text
+from polclip.config import make_config
+from polclip.evaluate import (
     SCORES,
     look_at,
     multimodal,
@@ -23,10 +21,12 @@ from vwsdlib.polclip.evaluate import (
     textual_scores,
     visual_scores,
 )
-from vwsdlib.polclip.model import PolClip
-from vwsdlib.polclip.pictures import PictureStates
-from vwsdlib.polclip.records import Candidate, Record
-from vwsdlib.polclip.train import read_log, train
+from polclip.model import PolClip
+from polclip.records import Candidate, Record
+from polclip.states import PictureStates
+from polclip.train import read_log, train
+from vwsd_standins import lite, lite_backbone
+from vwsdlib.errors import VwsdError
 
 TEXTS = ["a photo of a bat", "bat", "an old wooden club", "fruit bat in a cave at night"]
 
@@ -406,7 +406,7 @@ def test_lite_targets_share_towers_and_what_is_known(on_lite):
 
 def test_there_is_no_dropout_on_the_lite_backbone(on_lite):
     model, found = on_lite(hidden=64), []
-    from vwsdlib.polclip.batches import collate, picture_names
+    from polclip.batches import collate, picture_names
 
     its = lite_data()
     batch = collate(

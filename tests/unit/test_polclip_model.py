@@ -20,20 +20,20 @@ from polclip_tiny import (
     backbone,
     data,
     make,
+    one_thread,
     record,
     states,
-    one_thread,
 )  # noqa: F401
 
+from polclip import backbone as backbones
+from polclip import blocks, losses
+from polclip.backbone import ClipBackbone, load_backbone
+from polclip.batches import Coder, Texts, collate, photo_text, picture_names
+from polclip.config import LOSSES, PRESETS, Config, make_config
+from polclip.model import PolClip, count_parameters
+from polclip.records import Candidate, Record
+from polclip.train import train
 from vwsdlib.errors import VwsdError
-from vwsdlib.polclip import backbone as backbones
-from vwsdlib.polclip import blocks, losses
-from vwsdlib.polclip.backbone import ClipBackbone, load_backbone
-from vwsdlib.polclip.batches import Coder, Texts, collate, photo_text, picture_names
-from vwsdlib.polclip.config import LOSSES, PRESETS, Config, make_config
-from vwsdlib.polclip.model import PolClip, count_parameters
-from vwsdlib.polclip.records import Candidate, Record
-from vwsdlib.polclip.train import train
 
 PHRASES = ["a fruit bat hangs", "baseball", "an old bat made of wood and other things, not of wool"]
 
@@ -174,8 +174,8 @@ def checkpoints(tmp_path_factory):
     """Folder of tiny checkpoints, as $VWSD_MODELS: ViT-L/14 with its own activation and, under
     another name, with the usual GELU.
     """
+    from vwsd_standins.rehearsal.models import MAKERS, _clip
     from vwsdlib.encoders.checkpoints import CHECKPOINTS
-    from vwsdlib.rehearsal.models import MAKERS, _clip
 
     folder = tmp_path_factory.mktemp("models")
     makers = {key: MAKERS[key] for key in ("clip-vit-l14", "clip-vit-b32")} | {

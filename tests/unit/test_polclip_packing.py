@@ -12,9 +12,9 @@ from random import Random
 
 import pytest
 
+from polclip.packing import pack
+from polclip.records import Candidate, Record
 from vwsdlib.errors import VwsdError
-from vwsdlib.polclip.packing import pack
-from vwsdlib.polclip.records import Candidate, Record
 
 
 def make(name: str, counts, golds=(0,)) -> Record:

@@ -16,9 +16,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from polclip import pickles, published
+from polclip.published import convert_tensors
 from vwsdlib.errors import VwsdError
-from vwsdlib.polclip import pickles, published
-from vwsdlib.polclip.published import convert_tensors
 
 ROOT = Path(__file__).resolve().parents[2]
 PIXELS = torch.randn(3, 224, 224, generator=torch.Generator().manual_seed(0)).half()
@@ -131,7 +131,7 @@ PROGRAM = """
 import json, resource, sys, time
 from pathlib import Path
 from vwsdlib.errors import VwsdError
-from vwsdlib.polclip.published import convert_tensors
+from polclip.published import convert_tensors
 import torch, safetensors.numpy, tqdm
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (700 << 20),) * 2)

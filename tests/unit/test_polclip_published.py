@@ -14,8 +14,7 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from vwsdlib.errors import VwsdError
-from vwsdlib.polclip.published import (
+from polclip.published import (
     convert_json,
     convert_tensors,
     load_pixels,
@@ -24,7 +23,8 @@ from vwsdlib.polclip.published import (
     read_textual_test,
     read_visual_test,
 )
-from vwsdlib.polclip.records import read_records
+from polclip.records import read_records
+from vwsdlib.errors import VwsdError
 
 SEMCOR = {
     "token_id": "d000.s000.t001",

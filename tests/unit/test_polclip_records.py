@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from polclip.records import Candidate, Record, from_wsd, read_records, write_records
 from vwsdlib.data.wsd import WsdItem
 from vwsdlib.errors import VwsdError
-from vwsdlib.polclip.records import Candidate, Record, from_wsd, read_records, write_records
 
 ITEM = WsdItem(
     "senseval2.d0.s0.t0",
@@ -211,7 +211,7 @@ def test_mutated_records_give_records_or_a_sentence(tmp_path, changes):
 
 
 def test_a_line_without_an_end_is_not_read_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr("vwsdlib.polclip.records.LONGEST_LINE", 1000)
+    monkeypatch.setattr("polclip.records.LONGEST_LINE", 1000)
     (tmp_path / "r.jsonl").write_text(f"{line()}\n" + "x" * 5000)
     with pytest.raises(VwsdError, match="a line of more than"):
         list(read_records(tmp_path / "r.jsonl"))

@@ -13,10 +13,10 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from polclip import streaming
+from polclip.records import Candidate, Record
+from polclip.streaming import stream_shards, to_shards
 from vwsdlib.errors import VwsdError
-from vwsdlib.polclip import streaming
-from vwsdlib.polclip.records import Candidate, Record
-from vwsdlib.polclip.streaming import stream_shards, to_shards
 
 opened: list[str] = []
 sys.addaudithook(

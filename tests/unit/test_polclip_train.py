@@ -17,12 +17,12 @@ import pytest
 import torch
 from polclip_tiny import BATCHES, PARTLY, data, digest, make, one_thread  # noqa: F401
 
+from polclip import losses
+from polclip.checkpoints import load_polclip, own_tensors, put, read_checkpoint
+from polclip.config import LOSSES, make_config
+from polclip.records import Candidate, Record
+from polclip.train import Data, _Run, groups_of, make_optimizer, rate, read_log, train
 from vwsdlib.errors import VwsdError
-from vwsdlib.polclip import losses
-from vwsdlib.polclip.checkpoints import load_polclip, own_tensors, put, read_checkpoint
-from vwsdlib.polclip.config import LOSSES, make_config
-from vwsdlib.polclip.records import Candidate, Record
-from vwsdlib.polclip.train import Data, _Run, groups_of, make_optimizer, rate, read_log, train
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ("state.safetensors", "last.safetensors", "best.safetensors")
@@ -170,7 +170,7 @@ def test_a_step_is_adamw_on_the_clipped_mean_gradient(tmp_path):
     model, twin = (make(accumulate=2, clip=0.5, ema=0.0) for _ in range(2))
     train(model, data(), tmp_path, save_every=0, stop_after=1)
     optimizer = make_optimizer(twin)
-    from vwsdlib.polclip.batches import Coder, collate, picture_names
+    from polclip.batches import Coder, collate, picture_names
 
     found = []
     for records in BATCHES[:2]:
@@ -266,7 +266,7 @@ def test_stopped_at_every_step(tmp_path, undisturbed):
 
 def test_a_lost_moment_is_seen(tmp_path, undisturbed, monkeypatch):
     """The twin: without the optimizer's moments the resumed run is another one."""
-    monkeypatch.setattr("vwsdlib.polclip.train.MOMENTS", ())
+    monkeypatch.setattr("polclip.train.MOMENTS", ())
     assert (
         digest(run(tmp_path, (3, 0), lambda model: {"textual": 50.0}, PARTLY, accumulate=2))
         != undisturbed[1]
@@ -608,7 +608,7 @@ def test_damaged_checkpoints_are_refused(tmp_path, harm):
 def test_a_checkpoint_goes_back_into_its_own_model_alone(tmp_path, monkeypatch):
     weights = {"seed": 1}
     monkeypatch.setattr(
-        "vwsdlib.polclip.model.load_backbone",
+        "polclip.model.load_backbone",
         lambda config: polclip_tiny.backbone(config, **weights),
     )
     config = make_config("paper", **polclip_tiny.SMALL, epochs=1)

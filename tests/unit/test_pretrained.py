@@ -16,6 +16,7 @@ import transformers
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from vwsd_standins.rehearsal.models import REPOS, make_models
 from vwsdlib.data.pictures import load_picture
 from vwsdlib.encoders import registry
 from vwsdlib.encoders.checkpoints import CHECKPOINTS, find
@@ -32,7 +33,6 @@ from vwsdlib.encoders.pretrained import (
 )
 from vwsdlib.encoders.store import VectorStore
 from vwsdlib.errors import VwsdError
-from vwsdlib.rehearsal.models import REPOS, make_models
 
 CLIPS = [
     "clip-vit-b32",

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vwsd_standins.rehearsal import data
 from vwsdlib.data import sets
 from vwsdlib.data.items import image_names
 from vwsdlib.data.pictures import decode
-from vwsdlib.rehearsal import data
 
 SMALL = {"test": {"en": (6, 4), "it": (4, 3), "fa": (3, 2)}, "trial": {"en": (2, 2)}}
 NAMES = [

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from polclip.published import load_pixels, read_metadata, read_textual_test
+from vwsd_standins.rehearsal import polclip
 from vwsdlib.errors import VwsdError
-from vwsdlib.polclip.published import load_pixels, read_metadata, read_textual_test
-from vwsdlib.rehearsal import polclip
 
 BATCH = {
     "id",

@@ -11,20 +11,21 @@ import numpy as np
 import pytest
 import yaml
 
+from vwsd_companion import report
+from vwsd_companion.facts import collect
+from vwsd_companion.facts.audits import write_audit
+from vwsd_companion.facts.collect import Collection
+from vwsd_companion.facts.numbers import KEYS, check, prediction_rows, to_jsonl
+from vwsd_companion.facts.predictions import read_predictions, write_predictions
+from vwsd_companion.facts.reported import attainable, claims, reported, verdict
+from vwsd_companion.views.figures import FIGURES
+from vwsd_companion.views.figures.baseline import margin_bins
+from vwsd_companion.views.tables import TABLES, Column, Table
 from vwsdlib import paths
 from vwsdlib.analysis.metrics import mcnemar, paired_interval
 from vwsdlib.data.sets import languages, load_set
 from vwsdlib.encoders.control import RandomEncoder
 from vwsdlib.errors import VwsdError
-from vwsdlib.results import collect, report
-from vwsdlib.results.audits import write_audit
-from vwsdlib.results.collect import Collection
-from vwsdlib.results.figures import FIGURES
-from vwsdlib.results.figures.baseline import margin_bins
-from vwsdlib.results.predictions import read_predictions, write_predictions
-from vwsdlib.results.reported import attainable, claims, reported, verdict
-from vwsdlib.results.rows import KEYS, check, prediction_rows, to_jsonl
-from vwsdlib.results.tables import TABLES, Column, Table
 
 
 def store(folder, profile="demo", run="toy", language="en", variant="phrase", seed=0, limit=0):

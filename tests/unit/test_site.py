@@ -21,14 +21,15 @@ import pytest
 import site_tiny
 from bs4 import BeautifulSoup
 
-from vwsdlib import cli, paths
+from vwsd_companion import cli, site
+from vwsd_companion.facts import collect
+from vwsd_companion.facts.predictions import read_predictions, write_predictions
+from vwsd_companion.pipeline import owners
+from vwsd_companion.report import write_report
+from vwsd_companion.site import documents, items
+from vwsdlib import paths
 from vwsdlib.data.sets import VwsdSet, load_set
 from vwsdlib.errors import VwsdError
-from vwsdlib.pipeline import owners
-from vwsdlib.results import collect, site
-from vwsdlib.results.predictions import read_predictions, write_predictions
-from vwsdlib.results.report import write_report
-from vwsdlib.results.site import documents, items
 
 ROOT = paths.PACKAGE.parent
 DASH = "–"
@@ -341,7 +342,7 @@ def test_figures_have_their_pdf_and_those_with_drawings_their_credit(tiny_site, 
 
 def test_the_list_of_figures_with_drawings_is_that_of_the_functions_that_credit_them():
     drawing = set()
-    for path in (paths.PACKAGE / "results" / "figures").glob("[a-z]*.py"):
+    for path in (ROOT / "vwsd_companion" / "views" / "figures").glob("[a-z]*.py"):
         functions = {
             node.name: node
             for node in ast.parse(path.read_text()).body
@@ -402,7 +403,7 @@ def test_deviations_are_rendered(tiny_site):
 def test_the_same_facts_give_the_same_bytes(tiny_site, results, tmp_path):
     again = tmp_path / "pages"  # by another process, whose sets have another order
     code = (
-        "from vwsdlib.pipeline import owners; from vwsdlib.results.site import write_site;"
+        "from vwsd_companion.pipeline import owners; from vwsd_companion.site import write_site;"
         f" write_site('demo', {str(again)!r}, owners('demo'))"
     )
     subprocess.run(
@@ -565,13 +566,13 @@ def test_the_command_writes_and_refuses(results, tmp_path, monkeypatch, capsys):
     def unable(profile):
         raise VwsdError("the text is not here")
 
-    monkeypatch.setattr("vwsdlib.results.report.refresh_report", lambda profile: (results, False))
+    monkeypatch.setattr("vwsd_companion.report.refresh_report", lambda profile: (results, False))
     assert cli.main(["report", "--html", "--out", str(tmp_path / "pages")]) == 0
     assert (
         Path(capsys.readouterr().out.strip()) == tmp_path / "pages" / "index.html"
         and (tmp_path / "pages" / "index.html").is_file()
     )
-    monkeypatch.setattr("vwsdlib.results.report.refresh_report", unable)
+    monkeypatch.setattr("vwsd_companion.report.refresh_report", unable)
     assert (
         cli.main(["report", "--html", "--out", str(tmp_path / "pages")]) == 0
         and "as it is stored" in capsys.readouterr().err
@@ -589,7 +590,7 @@ def test_the_command_writes_and_refuses(results, tmp_path, monkeypatch, capsys):
 def test_templates_and_static_files_are_packaged():
     globs = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"][
         "package-data"
-    ]["vwsdlib.results.site"]
+    ]["vwsd_companion.site"]
     files = [
         p.relative_to(site.HERE).as_posix()
         for p in site.HERE.rglob("*")
@@ -792,7 +793,7 @@ def test_kills_leave_nothing_after_the_next_run(results, tmp_path, monkeypatch):
     command = [
         sys.executable,
         "-c",
-        "from vwsdlib.results.site import write_site; write_site('demo')",
+        "from vwsd_companion.site import write_site; write_site('demo')",
     ]
     for _ in range(3):
         process = subprocess.Popen(command, cwd=ROOT, env=environment)
@@ -813,7 +814,7 @@ def test_kills_leave_nothing_after_the_next_run(results, tmp_path, monkeypatch):
 
 
 def test_output_that_is_nested_without_end_is_replaced_in_time():
-    from vwsdlib.results.site.safe_html import inlined, safe
+    from vwsd_companion.site.safe_html import inlined, safe
 
     selector = ":not(" * 3000 + "p" + ")" * 3000
     assert "fine" in safe(inlined(f"<style>{selector}{{color:red}}</style><p>fine</p>"), {})

@@ -164,7 +164,7 @@ def test_a_full_disk_loses_nothing(pictures, tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as m:
-        m.setattr("vwsdlib.encoders.rows.FileLock", Full)
+        m.setattr("vwsdlib.encoders.shards.FileLock", Full)
         with pytest.raises(VwsdError, match="No space left.*Free some space"):
             store.images(pictures)
     fresh = Counting()

@@ -17,15 +17,15 @@ import pytest
 import torch
 from PIL import Image
 
-from vwsdlib.cli import main
+from vwsd_companion.cli import main
+from vwsd_standins.rehearsal.models import make_models
 from vwsdlib.data.pictures import Square
-from vwsdlib.encoders.rows import Rows
+from vwsdlib.encoders.pretrained import load_pretrained
+from vwsdlib.encoders.shards import Rows
 from vwsdlib.encoders.store import VectorStore
 from vwsdlib.encoders.streams import OnDemand, cores, side_by_side, squares
-from vwsdlib.encoders.pretrained import load_pretrained
 from vwsdlib.errors import VwsdError
 from vwsdlib.paths import PACKAGE
-from vwsdlib.rehearsal.models import make_models
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def torchrun(place, processes):
             "--nproc-per-node",
             str(processes),
             "-m",
-            "vwsdlib.cli",
+            "vwsd_companion.cli",
             "encode",
             str(place / "images"),
             "--encoder",

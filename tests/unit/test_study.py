@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from polclip import paper, sources, study
+from polclip.checkpoints import read_checkpoint, tensors_sha256
+from polclip.config import PRESETS, Config, make_config
+from polclip.published import read_metadata
+from polclip.train import train
+from vwsd_standins.rehearsal import data
+from vwsd_standins.rehearsal.polclip import FILES, make_polclip, polclip_folder
 from vwsdlib.errors import VwsdError
-from vwsdlib.polclip import paper, sources, study
-from vwsdlib.polclip.checkpoints import read_checkpoint, tensors_sha256
-from vwsdlib.polclip.config import PRESETS, Config, make_config
-from vwsdlib.polclip.published import read_metadata
-from vwsdlib.polclip.train import train
-from vwsdlib.rehearsal import data
-from vwsdlib.rehearsal.polclip import FILES, make_polclip, polclip_folder
 
 SMALL = {"test": {"en": (6, 4), "it": (4, 3), "fa": (3, 2)}, "trial": {"en": (2, 2)}}
 TINY = {"former_layers": 1, "fusion_layers": 1, "hidden": 32, "heads": 4, "epochs": 1}

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, fisher_exact
 
+from vwsd_companion.facts.collect import Collection
+from vwsd_companion.facts.measurements import write_measurement
+from vwsd_companion.facts.predictions import write_predictions
+from vwsd_companion.views.figures import FIGURES, png
+from vwsd_companion.views.tables import TABLES, write_table
 from vwsdlib.analysis import masks
 from vwsdlib.analysis.masks import STATISTICS
 from vwsdlib.analysis.metrics import paired_interval
 from vwsdlib.data.sets import load_set
 from vwsdlib.encoders.control import RandomEncoder
 from vwsdlib.language.translate import write_translations
-from vwsdlib.results.collect import Collection
-from vwsdlib.results.figures import FIGURES, png
-from vwsdlib.results.measurements import write_measurement
-from vwsdlib.results.predictions import write_predictions
-from vwsdlib.results.tables import TABLES, write_table
 
 N = 40
 TABLES_HERE = [

@@ -9,24 +9,24 @@ import pytest
 from scipy.stats import binomtest
 from test_tables import N, answers, draw_right, made, measure, some
 
+from polclip.batches import photo_text
+from polclip.config import make_config
+from polclip.losses import uniform
+from vwsd_companion.facts.collect import Collection
+from vwsd_companion.facts.measurements import write_measurement
+from vwsd_companion.facts.numbers import KEYS, wsd_rows
+from vwsd_companion.facts.predictions import write_predictions
+from vwsd_companion.facts.reported import attainable, entries, published, reported
+from vwsd_companion.report import write_report
+from vwsd_companion.views.figures import FIGURES, png
+from vwsd_companion.views.figures.polclip import apart
+from vwsd_companion.views.tables import TABLES
+from vwsd_companion.views.tables.polclip import SCORES, over_seeds
+from vwsd_standins.emojiwsd.senses import senses
 from vwsdlib.analysis.metrics import mcnemar, paired_interval, wilson
 from vwsdlib.analysis.wsd_scoring import f1_interval
-from vwsdlib.data.emojiwsd.senses import senses
 from vwsdlib.encoders.control import RandomEncoder
 from vwsdlib.errors import VwsdError
-from vwsdlib.polclip.batches import photo_text
-from vwsdlib.polclip.config import make_config
-from vwsdlib.polclip.losses import uniform
-from vwsdlib.results.collect import Collection
-from vwsdlib.results.figures import FIGURES, png
-from vwsdlib.results.figures.polclip import apart
-from vwsdlib.results.measurements import write_measurement
-from vwsdlib.results.predictions import write_predictions
-from vwsdlib.results.report import write_report
-from vwsdlib.results.reported import attainable, entries, published, reported
-from vwsdlib.results.rows import KEYS, wsd_rows
-from vwsdlib.results.tables import TABLES
-from vwsdlib.results.tables.polclip import SCORES, over_seeds
 
 SEEDS = (0, 1, 2)
 CHANGES = {
@@ -827,7 +827,7 @@ def test_the_report_says_what_was_trained_and_whether_it_is_more_than_noise(
     everything, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("VWSD_RESULTS", str(everything.folder.parent))
-    monkeypatch.setattr("vwsdlib.results.report.FIGURES", {})
+    monkeypatch.setattr("vwsd_companion.report.FIGURES", {})
     text = (write_report("demo", tmp_path) / "report.md").read_text()
     section = text.split("## PolCLIP")[1].split("## Tables")[0]
     assert "3 models of the full configuration (seeds 0, 1, 2), 5 with something changed" in section

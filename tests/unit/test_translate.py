@@ -9,13 +9,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from vwsd_standins.rehearsal.translators import make_translators
 from vwsdlib.data import sets
 from vwsdlib.data.items import Item
 from vwsdlib.encoders import checkpoints
 from vwsdlib.errors import VwsdError
-from vwsdlib.language import endpoint, quality, translate as tr
+from vwsdlib.language import endpoint, quality
+from vwsdlib.language import translate as tr
 from vwsdlib.paths import sha256_file
-from vwsdlib.rehearsal.translators import make_translators
 
 IT = [
     "ballo delle debuttanti",
@@ -449,7 +450,7 @@ def test_chat_needs_its_variables(chat, monkeypatch):
 
 @pytest.mark.parametrize("language", ["it", "fa"])
 def test_reference_gives_the_phrase_of_the_gold_sense(emojiwsd, own_folders, language):
-    from vwsdlib.data.emojiwsd.senses import senses
+    from vwsd_standins.emojiwsd.senses import senses
 
     data = sets.load_set("emojiwsd", language, "test")
     records = tr.translate_items("reference", data.items, language)

@@ -12,7 +12,7 @@ import warnings
 import numpy as np
 import pytest
 
-from vwsdlib import cli
+from vwsd_companion import cli
 from vwsdlib.analysis.metrics import mcnemar
 from vwsdlib.analysis.wsd_scoring import (
     compare_answers,

@@ -25,10 +25,7 @@ from .metrics import (
     tie_range,
     wilson,
 )
-from .reading import (
-    SCORE_COLUMNS,
-    read_predictions,
-)  # noqa: F401  (readers of predictions look for it here)
+from .reading import SCORE_COLUMNS, read_predictions  # noqa: F401  (readers of predictions look for it here)
 
 
 def write_scores(path: str | Path, items: Sequence[Item], scores: np.ndarray) -> None:

@@ -8,7 +8,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..data.emojiwsd.senses import senses
+from vwsd_standins.emojiwsd.senses import senses
+
 from ..data.items import Item, read_lines, read_text
 from ..data.sets import VwsdSet, key
 from ..errors import VwsdError

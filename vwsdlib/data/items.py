@@ -23,7 +23,7 @@ from ..paths import sha256_bytes, write_text
 from .languages import NAMES, language_code
 from .letters import normalise  # noqa: F401  (users know it, read_lines and REFETCH from here)
 from .sources import Pictures, pictures_at
-from .textfile import (
+from .textfile import (  # noqa: F401
     MOST_TABLE,
     OFFICIAL_NAME,
     REFETCH,
@@ -31,7 +31,7 @@ from .textfile import (
     read_text,
     remedy_for,
     split_lines,
-)  # noqa: F401
+)
 
 CANDIDATES = 10
 FIELDS = 2 + CANDIDATES

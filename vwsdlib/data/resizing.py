@@ -10,7 +10,7 @@ contributors, MIT-CMU).
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import numpy as np
 from numba import i4, i8, njit, types, u1, void

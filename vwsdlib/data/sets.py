@@ -78,7 +78,7 @@ def is_official(path: str | Path) -> bool | None:
 
 
 def _emojiwsd(language: str, split: str) -> VwsdSet:
-    from .emojiwsd import build
+    from vwsd_standins.emojiwsd import build
 
     folder = build.build()
     items = read_items(
@@ -157,7 +157,7 @@ def make_rehearsal(texts: Path | None = None) -> Path:
     """
     # by name, as the registry does with encoders: the rehearsal stands above the data in the order
     # of imports
-    return import_module("vwsdlib.rehearsal.data").make_data(data_dir() / "rehearsal", texts)
+    return import_module("vwsd_standins.rehearsal.data").make_data(data_dir() / "rehearsal", texts)
 
 
 def rehearsal_record() -> dict:
@@ -256,7 +256,7 @@ def fingerprint(name: str) -> str:
     EmojiWSD: of the pixels too. Official layout: which variant and how many pictures, as hashing 10
     GB at each start would take minutes.
     """
-    from .emojiwsd import build
+    from vwsd_standins.emojiwsd import build
 
     if name == "emojiwsd":
         manifest = json.loads((build.build() / "manifest.json").read_text())

@@ -147,7 +147,7 @@ def published(name: str, about: str, languages: tuple[str, ...], *checkpoints: s
 
 ENCODERS: dict[str, Entry] = {
     "lite": Entry(
-        "vwsdlib.encoders.lite:load_lite",
+        "vwsd_standins.lite:load_lite",
         "EfficientNet-Lite0 + MiniLM with a small trained head; runs anywhere",
         EN,
         "demo",
@@ -159,19 +159,19 @@ ENCODERS: dict[str, Entry] = {
         "",
     ),
     "lite-352": Entry(
-        "vwsdlib.encoders.lite_twins:load_view:lite-352",
+        "vwsd_standins.lite_twins:load_view:lite-352",
         "the lite encoder at 352 px, CLIPSeg's input size",
         EN,
         "demo",
     ),
     "lite-352-imagenet": Entry(
-        "vwsdlib.encoders.lite_twins:load_view:lite-352-imagenet",
+        "vwsd_standins.lite_twins:load_view:lite-352-imagenet",
         "the same with ImageNet's mean and deviation",
         EN,
         "demo",
     ),
     "lite-multilingual": Entry(
-        "vwsdlib.encoders.lite_twins:load_multilingual",
+        "vwsd_standins.lite_twins:load_multilingual",
         "the lite encoder's pictures, texts of 16 languages (not Farsi)",
         USE_16,
         "demo",
@@ -231,13 +231,13 @@ ENCODERS: dict[str, Entry] = {
 # models that give a mask for a text
 SEGMENTERS: dict[str, Entry] = {
     "lite-dense": Entry(
-        "vwsdlib.encoders.lite_twins:load_dense:lite-dense",
+        "vwsd_standins.lite_twins:load_dense:lite-dense",
         "the lite encoder at every place of its 11x11 feature map (352 px)",
         EN,
         "demo",
     ),
     "lite-dense-704": Entry(
-        "vwsdlib.encoders.lite_twins:load_dense:lite-dense-704",
+        "vwsd_standins.lite_twins:load_dense:lite-dense-704",
         "the same at 704 px, 22x22 places",
         EN,
         "demo",

@@ -26,7 +26,7 @@ from ..errors import VwsdError
 from ..paths import cache_dir, quiet, sha256_bytes, write_text
 from . import readable
 from .registry import Encoder
-from .rows import Rows
+from .shards import Rows
 from .streams import OnDemand, rank, side_by_side, squares
 
 Batch = tuple[list[bytes], np.ndarray]  # keys, rows

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..data.emojiwsd.senses import senses
+from vwsd_standins.emojiwsd.senses import senses
+
 from ..data.items import Item
 from ..data.wordnet import WordNet, lemma_form, load_wordnet
 from ..data.wsd import WsdItem, joined

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from ..data.emojiwsd.senses import SENSES_FILE, Sense, senses
+from vwsd_standins.emojiwsd.senses import SENSES_FILE, Sense, senses
+
 from ..data.items import Item, read_lines
 from ..errors import VwsdError
 from ..paths import cache_dir, sha256_file

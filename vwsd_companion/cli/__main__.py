@@ -1,0 +1,7 @@
+"""`python -m vwsd_companion.cli`."""
+
+import sys
+
+from . import main
+
+sys.exit(main())

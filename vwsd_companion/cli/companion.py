@@ -1,0 +1,409 @@
+"""Commands of the companion's own work: fetch, run, status, report, doctor."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import sys
+from pathlib import Path
+
+from vwsdlib.errors import VwsdError
+
+from . import _say, command
+from .arguments import at_least
+
+
+def _fetch_arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "what",
+        choices=FETCHED,
+        help="; ".join(
+            f"{name}: {inspect.getdoc(function)}" for name, (function, _) in FETCHED.items()
+        ),
+    )
+    p.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="DIR",
+        help="vwsd, rehearsal: take official files from here, unpacked or in archives",
+    )
+    p.add_argument(
+        "--images",
+        choices=("original", "resized"),
+        help="vwsd: which test pictures (default: as recorded or found, else resized)",
+    )
+    p.add_argument(
+        "--split", choices=("test", "trial", "train"), help="vwsd: which split (default: test)"
+    )
+    p.add_argument(
+        "--only",
+        action="append",
+        metavar="NAME",
+        help="models: just this checkpoint (may be repeated)",
+    )
+    p.add_argument(
+        "--force", action="store_true", help="demo: build again even where nothing changed"
+    )
+
+
+def _fetch_demo(o: argparse.Namespace) -> int:
+    """EmojiWSD, drawn from installed packages, and the lite encoder's head"""
+    from vwsd_standins.emojiwsd import build
+    from vwsdlib.encoders.registry import load_encoder
+
+    folder = build.build(force=o.force)
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    print(
+        f"EmojiWSD {manifest['version']} in {folder} ({len(manifest['files'])}"
+        f" files)\n{manifest['credit']}"
+    )
+    if different := build.differs_from_reference(folder):
+        print(
+            f"note: {' and '.join(different)} differ from the reference build; other package"
+            " versions than requirements.lock draw other pixels."
+        )
+    print(f"lite encoder ready, weights {load_encoder('lite').identity()['weights_sha256'][:12]}")
+    return 0
+
+
+def _fetch_vwsd(o: argparse.Namespace) -> int:
+    """the official text and pictures of SemEval-2023 Task 1"""
+    from vwsdlib.data.fetch import fetch_vwsd
+
+    found = fetch_vwsd(o.split or "test", o.source, o.images)
+    _print_checks(found)
+    return 1 if any(row["state"] != "OK" for row in found) else 0
+
+
+def _fetch_models(o: argparse.Namespace) -> int:
+    """published checkpoints, into the Hugging Face cache"""
+    from vwsdlib.encoders.checkpoints import CHECKPOINTS, checkpoint, fetch, present
+
+    for key in [
+        key for key in o.only or CHECKPOINTS if checkpoint(key)
+    ]:  # a typo stops before anything is fetched
+        folder = fetch(key)
+        print(
+            f"{key}  {checkpoint(key).repo}  {present(key)[1] / 1e6:,.0f} MB  {folder}", flush=True
+        )
+    return 0
+
+
+def _fetch_rehearsal(o: argparse.Namespace) -> int:
+    """generated pictures and tiny random checkpoints in the real formats"""
+    from vwsd_standins.rehearsal.data import models_folder
+    from vwsd_standins.rehearsal.models import make_models
+    from vwsd_standins.rehearsal.translators import make_translators
+    from vwsdlib.data.sets import make_rehearsal, rehearsal_record
+
+    print(
+        f"{make_rehearsal(o.source)}: "
+        + ", ".join(f"{kind} {split} text" for split, kind in rehearsal_record()["text"].items())
+    )
+    make_models(models_folder())
+    make_translators(models_folder())
+    print(
+        f"{models_folder()}: tiny random checkpoints (set VWSD_MODELS to this folder to use them)"
+    )
+    return 0
+
+
+FETCHED = {
+    "demo": (_fetch_demo, {"force"}),
+    "vwsd": (_fetch_vwsd, {"source", "images", "split"}),
+    "models": (_fetch_models, {"only"}),
+    "rehearsal": (_fetch_rehearsal, {"source"}),
+}  # and the options that each takes
+
+
+@command(_fetch_arguments)
+def fetch(o: argparse.Namespace) -> int:
+    """Put data and models where the notebooks look for them. `demo` downloads nothing: pictures and
+    weights come with installed packages.
+
+    `vwsd` checks what there is, fetches what is missing (or takes it from --from DIR) and prints
+    what is missing still, with exit code 1. A broken download goes on where it stopped. Original
+    and resized pictures are never mixed in one folder.
+
+    Example:
+      vwsd fetch vwsd --split trial
+    """
+    function, options = FETCHED[o.what]
+    if stray := [
+        name
+        for name in ("source", "images", "split", "only", "force")
+        if getattr(o, name) and name not in options
+    ]:
+        raise VwsdError(
+            f"`vwsd fetch {o.what}` takes no --{stray[0].replace('source', 'from')}",
+            remedy="See vwsd fetch --help.",
+        )
+    return function(o)
+
+
+def _print_checks(found: list[dict]) -> None:
+    print(
+        "\n".join(
+            f"[{c['state']}] {c['what']}" + (f"  ->  {c['remedy']}" if c["state"] != "OK" else "")
+            for c in found
+        )
+    )
+
+
+def _profile(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--profile",
+        default="demo",
+        help=(
+            "demo (built in, offline), paper (real checkpoints and data) or rehearsal (the same,"
+            " tiny and random); default: demo"
+        ),
+    )
+
+
+def _run_arguments(p: argparse.ArgumentParser) -> None:
+    _profile(p)
+    p.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="NOTEBOOK",
+        help="just this one and what it needs (may be repeated)",
+    )
+    p.add_argument(
+        "--from", dest="start_from", metavar="NOTEBOOK", help="this one and all that need it, again"
+    )
+    p.add_argument("--force", action="store_true", help="run even what is up to date")
+    p.add_argument(
+        "--keep-going",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="after a failure, go on with what does not depend on it (default)",
+    )
+    p.add_argument(
+        "--limit",
+        type=at_least(0),
+        default=0,
+        metavar="N",
+        help=(
+            "only the first N items of each set, in place of what is stored; such results are never"
+            " compared with a paper"
+        ),
+    )
+    p.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set a notebook parameter (may be repeated)",
+    )
+    p.add_argument(
+        "--parameters",
+        action="store_true",
+        help=(
+            "run nothing: print the parameters cell of each chosen notebook, to be pasted into it"
+            " when it is run by hand"
+        ),
+    )
+
+
+@command(_run_arguments)
+def run(o: argparse.Namespace) -> int:
+    """Run a profile's notebooks through papermill, skipping those whose inputs and outputs are
+    unchanged, then write the report.
+
+    Exit code 0: all done or up to date; 1: a notebook failed or is blocked; 2: nothing was run (a
+    bad option).
+
+    Example:
+      vwsd run --profile demo --only 02_clip_baseline --set seed=1
+      vwsd run --profile paper --only 03_clipseg --parameters
+    """
+    from .. import runner
+    from ..pipeline import parse_settings, plan
+
+    chosen = {
+        "only": o.only,
+        "start_from": o.start_from,
+        "force": o.force,
+        "limit": o.limit,
+        "settings": parse_settings(o.settings),
+    }
+    if o.parameters:
+        print(
+            "\n\n".join(
+                f"# {step.name}, profile {o.profile}\n"
+                + "\n".join(f"{name} = {value!r}" for name, value in step.parameters.items())
+                for step in plan(o.profile, **chosen)
+                if step.name in o.only or step.forced or not (o.only or o.start_from)
+            )
+        )
+        return 0
+    done = runner.run(o.profile, keep_going=o.keep_going, **chosen)
+    _report_after(o.profile)
+    return done.exit_code
+
+
+MAIN_TABLES = (
+    "baseline",
+    "ladder",
+    "multilingual",
+    "saliency_truth",
+)  # printed after a run; the report has all
+
+
+def _report_after(profile: str) -> None:
+    """The report is written whatever failed; then the main tables, for the eye, where there is
+    something new to see.
+    """
+    from ..facts.collect import Collection
+    from ..report import refresh_report
+    from ..views.tables import TABLES
+
+    try:
+        folder, written = refresh_report(profile)
+    except VwsdError as e:
+        print(f"no report: {e}", file=sys.stderr)
+        return
+    facts = Collection(profile, folder)
+    for name in MAIN_TABLES if written else ():
+        if table := TABLES[name](facts):
+            print(f"\n{table}")
+    print(f"report: {folder / 'report.md'}")
+
+
+def _status_arguments(p: argparse.ArgumentParser) -> None:
+    _profile(p)
+    p.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+@command(_status_arguments)
+def status(o: argparse.Namespace) -> int:
+    """Say of each notebook: done, stale (which input changed), failed (where and why), blocked (by
+    whom) or never run; then the slowest cells.
+
+    Example:
+      vwsd status --profile demo
+    """
+    from .. import runner
+
+    found = runner.status(o.profile)
+    if o.json:
+        _say(
+            [{"notebook": name, "state": state, "detail": detail} for name, state, detail in found]
+        )
+    else:
+        print(
+            "\n".join(
+                [
+                    *(f"{name:<18} {state:<10} {detail}".rstrip() for name, state, detail in found),
+                    *runner.slowest(o.profile),
+                ]
+            )
+        )
+    return 0
+
+
+def _report_arguments(p: argparse.ArgumentParser) -> None:
+    _profile(p)
+    p.add_argument(
+        "--check",
+        action="store_true",
+        help=(
+            "write nothing; fail (exit 1) where files on disk are not what the stored predictions"
+            " give"
+        ),
+    )
+    p.add_argument(
+        "--html",
+        action="store_true",
+        help="also write all of it, with a page an item, as pages to open in a browser, from disk",
+    )
+    p.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="--html: folder of the pages (default: results/PROFILE/site)",
+    )
+
+
+@command(_report_arguments)
+def report(o: argparse.Namespace) -> int:
+    """Make rows, tables, figures and the report again from stored predictions, without loading a
+    model; with --html as a folder of pages too.
+
+    Example:
+      vwsd report --profile demo --check
+      vwsd report --profile demo --html
+    """
+    from ..report import check_report, write_report
+
+    if o.check and o.html or o.out and not o.html:
+        raise VwsdError(
+            "--check writes nothing, and --out is where --html writes",
+            remedy="Give --html alone or with --out, or --check alone.",
+        )
+    if o.html:
+        return _pages(o.profile, o.out)
+    if not o.check:
+        print(write_report(o.profile) / "report.md")
+        return 0
+    found = check_report(o.profile)
+    print("\n".join(found) or f"results/{o.profile} agrees with its predictions and with this code")
+    return 1 if found else 0
+
+
+def _pages(profile: str, out: Path | None) -> int:
+    """The site of the report, made again first; of the report as stored where that cannot be, say
+    without the official text.
+    """
+    from vwsdlib.paths import results_dir
+
+    from ..pipeline import owners
+    from ..report import refresh_report
+    from ..site import write_site
+
+    try:
+        refresh_report(profile)
+    except VwsdError as e:
+        if not (results_dir(profile) / "report.json").exists():
+            raise
+        print(
+            f"note: the pages show the report as it is stored, for it could not be made again: {e}",
+            file=sys.stderr,
+        )
+    print(write_site(profile, out, owners(profile), _slowest(profile)) / "index.html")
+    return 0
+
+
+def _slowest(profile: str) -> list[str]:
+    """The cells that took longest when the notebooks last ran here; none where they never did."""
+    from .. import runner
+
+    return runner.slowest(profile)[1:]
+
+
+def _doctor_arguments(p: argparse.ArgumentParser) -> None:
+    _profile(p)
+    p.add_argument("--json", action="store_true", help="print JSON instead of lines")
+
+
+@command(_doctor_arguments)
+def doctor(o: argparse.Namespace) -> int:
+    """Check this machine: Python, packages, weights, kernel, disk, device, and what a profile
+    needs. Each failure comes with its remedy.
+
+    Nothing is fetched: a missing checkpoint or file is named with its size and the command that
+    gets it. Exit code 1 where one is missing.
+
+    Example:
+      vwsd doctor --profile paper
+    """
+    from ..doctor import examine
+
+    found = examine(o.profile)
+    _say(found) if o.json else _print_checks(found)
+    return 1 if any(c["state"] != "OK" for c in found) else 0

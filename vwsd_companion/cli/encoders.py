@@ -1,0 +1,486 @@
+"""Commands that run an encoder on a user's own files: evaluate, rank, encode."""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+from vwsdlib.errors import VwsdError
+
+from . import _say, command
+from .arguments import at_least, place
+from .files import note_ties, print_scores, read_set
+from .notes import note
+
+PLACE = "a folder (subfolders too), tar, tar.gz or zip archives ('train-*.tar'), or a URL of either"
+TEXT = (
+    'what is given to the encoder: word, phrase, this_is, or a template as "a photo of {phrase}"'
+    " (fields: phrase, word, target)"
+)
+SHOWN = 3  # names behind a decision
+
+
+def _encoder(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--encoder",
+        default="lite",
+        help=(
+            "lite (default), random, clip-vit-b32, siglip2-base ...; a name that is none lists all"
+        ),
+    )
+    p.add_argument(
+        "--truncated",
+        choices=("error", "keep"),
+        default="error",
+        help="a picture file that is cut short: stop, or use what decodes (default: error)",
+    )
+    p.add_argument(
+        "--verbose",
+        action="store_true",
+        help=(
+            "say on stderr what the picture loader decided (turns, transparency, depth ...),"
+            " counted; each picture is decoded once more for it"
+        ),
+    )
+
+
+def _say_decisions(places: Sequence, truncated: str) -> None:
+    """The loader's decisions on stderr, counted by kind, with the names of the first few
+    pictures."""
+    from vwsdlib.data.pictures import DECISIONS
+    from vwsdlib.encoders.streams import decisions
+
+    places, met = list(dict.fromkeys(places)), defaultdict(list)
+    for place, taken in zip(places, decisions(places, truncated)):
+        for name in taken:
+            met[name].append(str(place))
+    for name in sorted(met, key=list(DECISIONS).index):
+        more = ", ..." if len(met[name]) > SHOWN else ""
+        note(
+            f"{len(met[name])} of {len(places)} pictures: {name}. {DECISIONS[name]}"
+            f" ({', '.join(met[name][:SHOWN])}{more})"
+        )
+    if not met:
+        note(f"{len(places)} pictures, taken as they are stored")
+
+
+def _evaluate_arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        help="data file: target, phrase, ten image names a line, tab-separated",
+    )
+    p.add_argument(
+        "--gold",
+        type=Path,
+        help=(
+            "gold file: the right image name a line, same order; without it --out or --submission"
+            " is needed"
+        ),
+    )
+    p.add_argument(
+        "--language",
+        metavar="CODE",
+        help="language of the set, as it (default: as the data file's name begins, else English)",
+    )
+    p.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    p.add_argument("--images", required=True, type=place, metavar="PLACE", help=PLACE)
+    _encoder(p)
+    p.add_argument("--text", default="phrase", help=f"{TEXT} (default: phrase)")
+    p.add_argument(
+        "--definitions",
+        type=Path,
+        metavar="FILE",
+        help=(
+            "put behind each text, after a comma: what `vwsd define` wrote (.jsonl), or plain text,"
+            " a line an item"
+        ),
+    )
+    p.add_argument(
+        "--translations",
+        type=Path,
+        metavar="FILE",
+        help=(
+            "in place of each phrase: .jsonl with id and phrase_en (and target_en), or plain text,"
+            " a line an item"
+        ),
+    )
+    p.add_argument(
+        "--out", type=Path, metavar="SCORES.tsv", help="write the ten scores of each item here"
+    )
+    p.add_argument(
+        "--submission",
+        type=Path,
+        metavar="DIR",
+        help="write prediction.LANGUAGE.txt and submission.zip here, as the task's site takes them",
+    )
+    p.add_argument(
+        "--allow-ties",
+        action="store_true",
+        help="go on where an encoder gives all pictures of each item one score",
+    )
+
+
+@command(_evaluate_arguments)
+def evaluate(o: argparse.Namespace) -> int:
+    """Run an encoder over any set in the official layout and print what `score` prints; without
+    gold, write scores or a submission.
+
+    A name is looked for as it stands ("0/p0.png"), else anywhere below the place. Pictures that are
+    nowhere are named, never dropped silently: they score -inf, so they rank last (an item whose
+    gold is missing counts as wrong), every item stays in n, and a second line gives the figures of
+    the complete items alone.
+
+    Example:
+      vwsd evaluate --data trial.data.txt --gold trial.gold.txt --images all_images --out scores.tsv
+      vwsd evaluate --data it.own.data.txt --images it.zip --encoder mclip --submission out
+    """
+    from vwsdlib.analysis.reading import refuse_constant
+    from vwsdlib.analysis.scorers import cosine_scores, text_maker, texts_of
+    from vwsdlib.analysis.scoring import compare, write_scores
+    from vwsdlib.data.items import missing_pictures
+    from vwsdlib.data.sets import user_set
+    from vwsdlib.encoders.readable import language_notes
+    from vwsdlib.encoders.registry import entry, load_encoder
+    from vwsdlib.encoders.store import VectorStore
+
+    if not (o.gold or o.out or o.submission):
+        raise VwsdError(
+            "without --gold there is nothing to print",
+            remedy=(
+                "Give --gold, or write what was found with --out SCORES.tsv or --submission DIR."
+            ),
+        )
+    text_maker(o.text), entry(o.encoder)  # slips of the pen come to light before a file is read
+    data = user_set(o.data, o.gold, o.images, o.language, read_set(o))
+    texts = _texts(o, data, texts_of)
+    missing = missing_pictures(data.items, data.images)
+    if sum(map(len, missing.values())) == sum(len(i.candidates) for i in data.items):
+        raise VwsdError(
+            "none of the pictures is in the folder",
+            where=o.images,
+            remedy="Give the folder of this very set; names keep their case.",
+        )
+    _say_shadowed(data.images)
+    for said in language_notes(
+        o.encoder, "en" if o.translations else data.items[0].language, texts
+    ):
+        note(said)
+    if o.verbose:
+        _say_decisions(
+            [
+                place
+                for item in data.items
+                for name in item.candidates
+                if (place := data.find(name)) is not None
+            ],
+            o.truncated,
+        )
+    scores = cosine_scores(
+        data, VectorStore(load_encoder(o.encoder), truncated=o.truncated), texts, missing
+    )
+    if not o.allow_ties:
+        refuse_constant(scores, o.encoder)
+    written = []
+    if o.out:
+        write_scores(o.out, data.items, scores)
+        written.append(o.out)
+    if o.submission:
+        written += _write_submission(o, data, scores)
+    found = compare([(o.encoder, scores)], data.items) if o.gold else {"systems": [], "pairs": []}
+    whole = [i for i, item in enumerate(data.items) if item.id not in missing]
+    found["missing"], found["complete"] = missing, None
+    if o.gold and missing and whole:
+        found["complete"] = compare(
+            [(f"{o.encoder}, complete items", scores[whole])], [data.items[i] for i in whole]
+        )["systems"][0]
+    found["written"] = list(map(str, written))
+    if o.json:
+        note_ties(found)
+        _say(found)
+    else:
+        _print_evaluation(found, data.items)
+    return 0
+
+
+def _texts(o: argparse.Namespace, data, texts_of) -> list[str]:
+    """The texts of the items, translated and defined as asked; how many have a definition is
+    said."""
+    from vwsdlib.analysis.text_files import definitions_of, translations_of
+
+    translations = translations_of(o.translations, data.items) if o.translations else None
+    definitions = definitions_of(o.definitions, data) if o.definitions else None
+    if definitions is not None:
+        defined = sum(bool(text.strip()) for text in definitions.values())
+        note(f"{defined} of {len(data.items)} texts have a definition behind them")
+    if translations is not None:
+        note(f"{len(translations)} of {len(data.items)} phrases are given in translation")
+    return texts_of(data.items, o.text, translations, definitions)
+
+
+def _say_shadowed(images) -> None:
+    """Names that stand for one picture right at the place and for another one further below."""
+    shadowed = images.shadowed
+    if shadowed:
+        name = next(iter(shadowed))
+        note(
+            f"{len(shadowed)} names stand for other pictures further below as well ({name} for"
+            f" {shadowed[name]} ...); those right at {images.name} are taken"
+        )
+
+
+def _write_submission(o: argparse.Namespace, data, scores) -> list[Path]:
+    from ..facts.export import submission
+
+    run = SimpleNamespace(
+        run=o.encoder, meta={"language": data.language}, items=data.items, scores=scores
+    )
+    return submission([run], o.submission)
+
+
+def _print_evaluation(found: dict, items) -> None:
+    by_id = {i.id: i for i in items}
+    for item_id, names in found["missing"].items():
+        gold = (
+            " - the gold is among them, so the item counts as wrong"
+            if by_id[item_id].gold in names
+            else ""
+        )
+        print(f"missing  {item_id} ({by_id[item_id].phrase}): {', '.join(names)}{gold}")
+    if found["missing"]:
+        print(
+            f"{sum(map(len, found['missing'].values()))} pictures of {len(found['missing'])} items"
+            " are missing; they rank last (score -inf) and every item counts.\n"
+        )
+    if found["systems"]:
+        print_scores(
+            {"systems": [s for s in (*found["systems"], found["complete"]) if s], "pairs": []}
+        )
+    else:
+        print("\n".join(f"written  {path}" for path in found["written"]))
+
+
+class _Phrases(argparse.Action):
+    """--phrases: PHRASE is left out then, so that the first word is a place and one word is enough
+    (`_phrases_and_pictures`).
+    """
+
+    def __init__(self, *args, images: argparse.Action, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.images = images
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        setattr(namespace, self.dest, values)
+        self.images.required = False
+
+
+def _rank_arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "phrase",
+        metavar="PHRASE",
+        help='what is looked for, e.g. "fruit bat"; left out with --phrases',
+    )
+    images = p.add_argument(
+        "images", nargs="+", type=place, metavar="IMAGE", help=f"picture files, or {PLACE}"
+    )
+    p.add_argument(
+        "--phrases",
+        type=Path,
+        action=_Phrases,
+        images=images,
+        metavar="FILE",
+        help="phrases, one a line, each ranked by itself; in place of PHRASE",
+    )
+    p.add_argument("--text", default="phrase", help=f"{TEXT} (default: phrase)")
+    p.add_argument(
+        "--definition", default="", metavar="TEXT", help="put behind the text, after a comma"
+    )
+    p.add_argument(
+        "--language",
+        metavar="CODE",
+        help="language of the phrase, to be told where the encoder does not read it",
+    )
+    _encoder(p)
+    p.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+@command(_rank_arguments)
+def rank(o: argparse.Namespace) -> int:
+    """Rank your own pictures for a phrase, best first, by the cosine of an encoder.
+
+    Example:
+      vwsd rank "fruit bat" cave.jpg stadium.png market.webp
+      vwsd rank --phrases phrases.txt photos/ more.zip --text "a photo of {phrase}"
+    """
+    from vwsdlib.analysis.scorers import text_maker, texts_of
+    from vwsdlib.data.sources import pictures_named
+    from vwsdlib.encoders.readable import language_notes
+    from vwsdlib.encoders.registry import entry, load_encoder
+    from vwsdlib.encoders.store import VectorStore
+
+    phrases, given = _phrases_and_pictures(o)
+    text_maker(o.text), entry(o.encoder)
+    items = [SimpleNamespace(id=phrase, phrase=phrase, target=phrase) for phrase in phrases]
+    texts = texts_of(items, o.text, None, {phrase: o.definition for phrase in phrases})
+    for said in language_notes(o.encoder, o.language, texts):
+        note(said)
+    pictures, left_out = pictures_named(given)
+    for said in left_out:
+        note(said)
+    if o.verbose:
+        _say_decisions([place for _, place in pictures], o.truncated)
+    rankings = _rankings(
+        VectorStore(load_encoder(o.encoder), truncated=o.truncated), pictures, texts
+    )
+    if o.json and o.phrases:
+        _say(
+            {
+                "rankings": [
+                    {"phrase": phrase, "ranking": order} for phrase, order in zip(phrases, rankings)
+                ]
+            }
+        )
+    elif o.json:
+        _say({"ranking": rankings[0]})
+    else:
+        print(
+            "\n\n".join(
+                _table(phrase if o.phrases else "", order)
+                for phrase, order in zip(phrases, rankings)
+            )
+        )
+    return 0
+
+
+def _phrases_and_pictures(o: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """What is looked for, and the places: with --phrases the first word of the command line is a
+    place too.
+    """
+    from vwsdlib.analysis.text_files import read_phrases
+
+    if o.phrases:
+        return read_phrases(o.phrases), [o.phrase, *(o.images or [])]
+    if not o.phrase.strip():
+        raise VwsdError(
+            "the phrase is empty",
+            remedy=(
+                'Give a word or a phrase, e.g. vwsd rank "fruit bat" a.jpg b.jpg; or --phrases'
+                " FILE."
+            ),
+        )
+    return [o.phrase], o.images
+
+
+def _rankings(
+    store, pictures: Sequence[tuple[str, object]], texts: Sequence[str]
+) -> list[list[dict]]:
+    """For each text the pictures, best first: name and cosine."""
+    import numpy as np
+
+    from vwsdlib.analysis.scorers import all_numbers
+    from vwsdlib.analysis.scoring import ranking
+
+    vectors = store.images([place for _, place in pictures]).astype(np.float64)  # [n, d]
+    found = []
+    for text in store.texts(texts).astype(np.float64):
+        cosines = all_numbers(vectors @ text, store.encoder.name)  # [n]
+        found.append(
+            [
+                {"image": pictures[i][0], "score": float(cosines[i])}
+                for i in ranking(range(len(pictures)), cosines)
+            ]
+        )
+    return found
+
+
+def _table(phrase: str, order: Sequence[dict]) -> str:
+    lines = [
+        f"{place:>3}  {entry['score']:7.4f}  {entry['image']}"
+        for place, entry in enumerate(order, start=1)
+    ]
+    return "\n".join([phrase, *lines] if phrase else lines)
+
+
+def _encode_arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument("images", type=place, metavar="PLACE", help=PLACE)
+    p.add_argument(
+        "--drift",
+        type=at_least(0),
+        default=0,
+        metavar="N",
+        help="compare the first N vectors of a variant (NAME@bf16) with the reference's",
+    )
+    _encoder(p)
+    p.add_argument("--json", action="store_true", help="print JSON instead of a line")
+
+
+@command(_encode_arguments)
+def encode(o: argparse.Namespace) -> int:
+    """Encode all pictures of a place ahead of time, so that whatever asks for them later finds
+    their vectors.
+
+    A file is a picture by its first bytes, whatever its name; what is left out is counted and
+    named. Pictures that were encoded before are passed over; stop it at any time and run it again.
+    Under torchrun or accelerate launch each process takes its share and writes a shard of its own;
+    the vectors are those that one process would have written.
+
+    Example:
+      vwsd encode data/vwsd/train/train_images_v1 --encoder clip-vit-b32
+      torchrun --nproc-per-node 8 -m vwsdlib.cli encode 'train-*.tar' --encoder clip-vit-l14@bf16
+    """
+    import time
+
+    from vwsdlib.data.sources import pictures_at
+    from vwsdlib.encoders.registry import load_encoder
+    from vwsdlib.encoders.store import VectorStore, drift
+    from vwsdlib.encoders.streams import rank
+
+    number, processes = rank()
+    at = pictures_at(o.images)
+    if not at.pictures:
+        raise at.none_here()
+    if not number:
+        if left_out := at.note():
+            note(left_out)
+    share = at.pictures[
+        number * len(at.pictures) // processes : (number + 1) * len(at.pictures) // processes
+    ]
+    places = [entry.place for entry in share]
+    if o.verbose:
+        _say_decisions(places, o.truncated)
+    store, started = VectorStore(load_encoder(o.encoder), truncated=o.truncated), time.monotonic()
+    encoded = store.fill_images(places)
+    seconds = time.monotonic() - started
+    found = {
+        "process": number,
+        "processes": processes,
+        "pictures": len(places),
+        "encoded": encoded,
+        "seconds": round(seconds, 2),
+        "pictures_per_second": round(encoded / seconds, 2),
+        "store": str(store.path),
+        "left_out": sum(map(len, at.left_out.values())),
+    }
+    if o.drift and "@" in o.encoder and not number:
+        found["drift"] = drift(
+            store,
+            VectorStore(load_encoder(o.encoder.partition("@")[0]), truncated=o.truncated),
+            places[: o.drift],
+        )
+    mine = f"process {number + 1} of {processes}: " if processes > 1 else ""
+    line = (
+        f"{mine}{len(places)} pictures, {encoded} of them encoded now in {seconds:.1f} s"
+        f" ({encoded / seconds:.1f} pictures/s): {store.path}"
+    )
+    (
+        _say(found)
+        if o.json
+        else print(
+            "\n".join([line, *(f"drift  {k}: {v:.3g}" for k, v in found.get("drift", {}).items())])
+        )
+    )
+    return 0

@@ -1,0 +1,367 @@
+"""Commands on files in the official layout: score, audit, export."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from vwsdlib.errors import VwsdError, known
+
+from . import _say, command
+from .notes import note, notes
+
+
+def set_arguments(p: argparse.ArgumentParser, several: bool = False) -> None:
+    """--data, --gold, --language and --json, as every command on a set takes them; with `several`,
+    the first three may be repeated.
+    """
+    action = "append" if several else "store"
+    p.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        action=action,
+        help="data file: target, phrase, ten image names a line, tab-separated",
+    )
+    p.add_argument(
+        "--gold",
+        type=Path,
+        required=True,
+        action=action,
+        help="gold file: the right image name a line, same order",
+    )
+    p.add_argument(
+        "--language",
+        metavar="CODE",
+        action=action,
+        help="language of the set, as it (default: as the data file's name begins, else English)",
+    )
+    p.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def read_set(o: argparse.Namespace):
+    """Items of --data and --gold; a file by an official name with other bytes is read, and said to
+    be another.
+    """
+    from vwsdlib.data.items import language_note, read_items
+    from vwsdlib.data.sets import is_official
+
+    language = getattr(o, "language", None)
+    with notes():
+        items = read_items(o.data, o.gold, language)
+    for path in (o.data, o.gold):
+        if path is not None and path.is_file() and is_official(path) is False:
+            note(f"{path.name} is not byte for byte the published file of that name")
+    if said := language_note(o.data, language):
+        note(said)
+    return items
+
+
+def _score_arguments(p: argparse.ArgumentParser) -> None:
+    set_arguments(p, several=True)
+    p.add_argument(
+        "predictions",
+        nargs="+",
+        type=Path,
+        metavar="PRED",
+        help=(
+            "official submission, table with columns score_1 to score_10 (TSV, CSV, JSON), "
+            "or a zip or folder of prediction.LANGUAGE.txt"
+        ),
+    )
+    p.add_argument(
+        "--baseline",
+        type=Path,
+        metavar="PRED",
+        help="compare each other system with this one: difference, interval, test",
+    )
+    p.add_argument(
+        "--pairs",
+        action="store_true",
+        help="print the test of every pair, also of three and more systems",
+    )
+    p.add_argument(
+        "--sort",
+        action="store_true",
+        help="systems by hit@1, best first (always so with --baseline)",
+    )
+    p.add_argument(
+        "--allow-ties",
+        action="store_true",
+        help="score a file whose ten scores are equal in every item",
+    )
+
+
+@command(_score_arguments)
+def score(o: argparse.Namespace) -> int:
+    """Score prediction files: hit@1 and MRR with 95 % intervals, and exact McNemar tests.
+
+    A prediction file is the official submission (a line an item: the ten names, best first,
+    tab-separated), a table whose columns score_1 to score_10 follow the order of the candidates
+    (TSV, CSV or JSON), or a submission zip, of which the file of the set's language is taken.
+    Columns that name items, texts or golds are checked against the data. Ties go to the earlier
+    candidate, a gold without a score (-inf) ranks last. Percentages; k and n are counts.
+
+    Two files are tested against each other; more by --pairs, or each against one by --baseline,
+    with p adjusted by Holm's rule. --data and --gold may be repeated, a pair a language: each PRED
+    is then a zip or a folder of prediction.LANGUAGE.txt, and the unweighted mean over the
+    languages follows.
+
+    Example:
+      vwsd score --data en.test.data.v1.1.txt --gold en.test.gold.v1.1.txt clip.tsv clipseg.tsv
+    """
+    sets = _sets(o)
+    paths = list(o.predictions)
+    if o.baseline is not None and o.baseline not in paths:
+        paths.insert(0, o.baseline)
+    found = [_scored(one, paths, o, several=len(sets) > 1) for one in sets]
+    if len(sets) == 1:
+        _say(found[0]) if o.json else _print_set(found[0], o)
+        return 0
+    together = _together(found, o)
+    _say(together) if o.json else _print_sets(found, together, o)
+    return 0
+
+
+def _sets(o: argparse.Namespace) -> list[argparse.Namespace]:
+    """--data, --gold and --language, one set each."""
+    languages = o.language or [None] * len(o.data)
+    if len(o.gold) != len(o.data) or len(languages) != len(o.data):
+        raise VwsdError(
+            f"{len(o.data)} --data, {len(o.gold)} --gold and {len(o.language or [])} --language",
+            remedy=(
+                "Give a --gold for each --data, in the same order, and a --language for each or"
+                " none."
+            ),
+        )
+    return [
+        argparse.Namespace(data=data, gold=gold, language=language)
+        for data, gold, language in zip(o.data, o.gold, languages)
+    ]
+
+
+def _scored(
+    one: argparse.Namespace, paths: Sequence[Path], o: argparse.Namespace, several: bool
+) -> dict:
+    """What is found of the systems on one set."""
+    from vwsdlib.analysis.scoring import against_baseline, compare, read_predictions
+
+    items = read_set(one)
+    with notes():
+        systems = [
+            (str(path), read_predictions(path, items, allow_ties=o.allow_ties, several=several))
+            for path in paths
+        ]
+    found = compare(systems, items)
+    if o.json:
+        note_ties(found)
+    if several:
+        found = {"language": items[0].language, "data": str(one.data), **found}
+    if o.baseline is not None:
+        place = paths.index(o.baseline)
+        others = [system for i, system in enumerate(systems) if i != place]
+        if not others:
+            raise VwsdError(
+                "the baseline is the only system",
+                where=o.baseline,
+                remedy="Name another prediction file to compare with it.",
+            )
+        found |= {
+            "baseline": str(o.baseline),
+            "against_baseline": against_baseline(systems[place], others, items),
+        }
+    return found
+
+
+def _together(found: Sequence[dict], o: argparse.Namespace) -> dict:
+    """What is found of several sets in one: lines with their language, p adjusted for all of them,
+    and the mean.
+    """
+    from vwsdlib.analysis.scoring import adjusted, mean_over_sets
+
+    languages = [one["language"] for one in found]
+    if len(set(languages)) < len(languages):
+        raise VwsdError(
+            f"two sets of one language: {', '.join(languages)}",
+            remedy="Give one set a language, or say --language for each.",
+        )
+    parts = ["systems", "pairs"] + (["against_baseline"] if o.baseline is not None else [])
+    if o.baseline is not None:
+        tests = iter(adjusted([test for one in found for test in one["against_baseline"]]))
+        for one in found:
+            one["against_baseline"] = [next(tests) for _ in one["against_baseline"]]
+    together: dict = {"sets": [{"language": one["language"], "data": one["data"]} for one in found]}
+    for part in parts:
+        together[part] = [
+            {"language": one["language"], **line} for one in found for line in one[part]
+        ]
+    if o.baseline is not None:
+        together["baseline"] = str(o.baseline)
+    together["mean"] = mean_over_sets(together["systems"])
+    return together
+
+
+def note_ties(found: dict) -> None:
+    """A note on stderr for each system of `compare` in which ties decide items."""
+    for system in found["systems"]:
+        if system.get("ties"):
+            note(
+                f"{system['file']}: a tie decides {system['ties']} of {system['n']} items "
+                f"(k between {system['k_low']} and {system['k_high']} by tie rule)"
+            )
+
+
+def print_scores(found: dict) -> None:
+    """What `compare` found, as tables for people, and a note on the items that a tie decides."""
+    note_ties(found)
+    width = max(len(s["file"]) for s in found["systems"])
+    print(
+        f"{'system':<{width}}  {'k/n':>11}  {'hit@1':>7}  {'95 % interval':>15}  "
+        f"{'MRR':>8}  {'95 % interval':>15}"
+    )
+    for s in found["systems"]:
+        print(
+            f"{s['file']:<{width}}  {str(s['k']) + '/' + str(s['n']):>11}  {s['hit1']:7.3f}  "
+            f"{s['ci_low']:6.2f} - {s['ci_high']:6.2f}  "
+            f"{s['mrr']:8.4f}  {s['mrr_ci_low']:6.2f} - {s['mrr_ci_high']:6.2f}"
+        )
+    for p in found["pairs"]:
+        print(
+            f"\n{p['a']}  against  {p['b']}\n  right alone: {p['only_a']} and {p['only_b']}; "
+            f"exact McNemar p = {p['p']:.4g}"
+        )
+
+
+def _print_set(found: dict, o: argparse.Namespace) -> None:
+    """The table of one set, its pairs where they are asked for or there is but one, and the
+    comparison with the baseline.
+    """
+    systems, pairs = found["systems"], found["pairs"]
+    if o.sort or o.baseline is not None:
+        systems = sorted(systems, key=lambda s: -s["hit1"])
+    shown = pairs if o.pairs or (len(pairs) == 1 and o.baseline is None) else []
+    print_scores({"systems": systems, "pairs": shown})
+    if len(shown) > 1:
+        print(
+            f"\n{len(shown)} tests; their p are not adjusted for that number "
+            "(--baseline adjusts its own)"
+        )
+    if o.baseline is not None:
+        _print_against(found["baseline"], found["against_baseline"], several="language" in found)
+    elif pairs and not shown:
+        print(
+            f"\n{len(pairs)} pairs: --pairs prints their tests, "
+            "--baseline PRED compares each system with one"
+        )
+
+
+def _print_against(baseline: str, tests: Sequence[dict], several: bool) -> None:
+    print(f"\nagainst {baseline}, hit@1 in points")
+    width = max(len(t["file"]) for t in tests)
+    many = several or len(tests) > 1
+    adjusted_head = f"  {'p (Holm)':>9}" if many else ""
+    print(
+        f"{'system':<{width}}  {'difference':>10}  {'95 % interval':>18}  {'right alone':>13}  "
+        f"{'exact p':>9}{adjusted_head}"
+    )
+    for t in sorted(tests, key=lambda t: -t["difference"]):
+        alone = f"{t['only_baseline']} / {t['only_system']}"
+        adjusted_p = f"  {t['p_holm']:9.4g}" if many else ""
+        print(
+            f"{t['file']:<{width}}  {t['difference']:+10.3f}  "
+            f"{t['ci_low']:+7.2f} to {t['ci_high']:+7.2f}  {alone:>13}  "
+            f"{t['p']:9.4g}{adjusted_p}"
+        )
+    print("right alone: items that the baseline / the system alone has right; exact McNemar p")
+
+
+def _print_sets(found: Sequence[dict], together: dict, o: argparse.Namespace) -> None:
+    for one in found:
+        print(f"{one['language']}: {one['data']}")
+        _print_set(one, o)
+        print()
+    if o.baseline is not None:
+        print(
+            f"p (Holm) is adjusted for all {len(together['against_baseline'])} comparisons "
+            "in all languages\n"
+        )
+    mean = together["mean"]
+    if o.sort or o.baseline is not None:
+        mean = sorted(mean, key=lambda m: -m["hit1"])
+    width = max(len(m["file"]) for m in mean)
+    print(
+        f"unweighted mean of {len(found)} languages\n{'system':<{width}}  {'hit@1':>7}  {'MRR':>8}"
+    )
+    for m in mean:
+        print(f"{m['file']:<{width}}  {m['hit1']:7.3f}  {m['mrr']:8.4f}")
+
+
+@command(set_arguments)
+def audit(o: argparse.Namespace) -> int:
+    """Show what a set gives away without its text or its pictures.
+
+    rarest / most_frequent: hit@1 (percent) of always taking the picture that fills the fewest /
+    most candidate slots of this file, expected under a uniform choice among ties.
+    gold_as_distractor: slots where some item's gold stands as another's distractor.
+
+    Example:
+      vwsd audit --data train.data.v1.txt --gold train.gold.v1.txt
+    """
+    from vwsdlib.analysis.audit import audit as run_audit
+
+    found = run_audit(read_set(o))
+    if o.json:
+        _say(found)
+        return 0
+    print(
+        f"items               {found['n']}  ({found['targets']} targets, {found['images']} images)"
+    )
+    for rule in ("chance", "rarest", "most_frequent"):
+        low, high = found["intervals"][rule]
+        print(f"{rule:<19} {found[rule]:.2f}  ({low:.2f} - {high:.2f})")
+    print(f"gold_as_distractor  {found['gold_as_distractor']}")
+    print(f"position_counts     {' '.join(map(str, found['position_counts']))}")
+    return 0
+
+
+def _export_arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "runs",
+        nargs="+",
+        type=Path,
+        metavar="RUN.jsonl",
+        help="stored predictions: results/PROFILE/predictions/NAME.jsonl",
+    )
+    p.add_argument(
+        "--to",
+        required=True,
+        metavar="FORMAT",
+        help=(
+            "submission (prediction.LANGUAGE.txt and a zip of them, one run a language), scores"
+            " (TSV for `vwsd score`), parquet, or dataset (for datasets.load_from_disk)"
+        ),
+    )
+    p.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of what is written"
+    )
+
+
+@command(_export_arguments)
+def export(o: argparse.Namespace) -> int:
+    """Write stored predictions in another format: the task's official submission, a table of
+    scores, Parquet or a `datasets` folder.
+
+    A submission holds each item's ten names, best first; ties go to the earlier candidate, as
+    everywhere. Parquet and dataset have a row an item of each run, with its text, scores, rank and
+    what made it.
+
+    Example:
+      vwsd export results/demo/predictions/lite.phrase.*.test.jsonl --to submission --out submission
+    """
+    from ..facts.export import FORMATS
+    from ..facts.predictions import read_predictions
+
+    write = FORMATS[known("format", o.to, FORMATS)]
+    print("\n".join(map(str, write([read_predictions(path) for path in o.runs], o.out))))
+    return 0

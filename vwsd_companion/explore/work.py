@@ -1,0 +1,382 @@
+"""What the explorer computes: which items to show, what encoders answer to a text, maps over a
+picture, and what is exported.
+"""
+
+from __future__ import annotations
+
+import os
+import textwrap
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from PIL import Image
+
+from vwsd_standins import rehearsal
+from vwsd_standins.rehearsal.data import models_folder
+from vwsdlib.analysis.metrics import margins
+from vwsdlib.analysis.saliency import maps
+from vwsdlib.data.items import Item, normalise
+from vwsdlib.data.pictures import load_picture
+from vwsdlib.data.sets import VwsdSet
+from vwsdlib.encoders.checkpoints import present
+from vwsdlib.encoders.registry import (
+    ENCODERS,
+    SEGMENTERS,
+    Encoder,
+    Entry,
+    load_encoder,
+    load_segmenter,
+)
+from vwsdlib.encoders.store import VectorStore
+from vwsdlib.errors import VwsdError
+from vwsdlib.language.replay import read_records
+from vwsdlib.paths import results_dir
+
+from ..facts.collect import Collection
+from ..facts.predictions import Predictions
+from ..views.figures import BLUE, STYLE, plt, png
+from ..views.figures.saliency import DIVERGING, SEQUENTIAL, overlay
+
+PROFILES = {
+    "emojiwsd": "demo",
+    "vwsd": "paper",
+    "rehearsal": "rehearsal",
+}  # whose stored results belong to a set
+TEMPLATES = {"as it is": "{}", "This is ….": "This is {}.", "A photo of “…”": 'A photo of "{}"'}
+SIGNED = (
+    "crops_sum",
+    "crops_by_visits",
+    "occlusion",
+    "random",
+)  # maps about zero; the others are not negative
+MAP_SETTINGS = {
+    "crops": {"n": 250},
+    "integrated_gradients": {"steps": 8},
+}  # quick enough to wait for
+SHOWN = 160  # longest side of a picture in the explorer, pixels
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one encoder says: cosines [k] of a text with k pictures, in the order of the
+    pictures."""
+
+    encoder: str
+    text: str
+    scores: np.ndarray
+
+    @cached_property
+    def order(self) -> list[int]:
+        """Pictures best first; ties keep their order."""
+        return np.argsort(-self.scores, kind="stable").tolist()
+
+    @cached_property
+    def ranks(self) -> list[int]:
+        """Rank of each picture, from 1."""
+        return (np.argsort(self.order) + 1).tolist()
+
+    @property
+    def margin(self) -> float:
+        """Best minus second cosine; 0 for a single picture."""
+        return float(margins(self.scores[None])[0]) if len(self.scores) > 1 else 0.0
+
+
+def at_hand(table: Mapping[str, Entry] = ENCODERS) -> list[str]:
+    """Names of a registry whose checkpoints are on disk (those that need none included)."""
+    return [name for name, its in table.items() if all(present(key)[0] for key in its.checkpoints)]
+
+
+def keep_apart(dataset: str) -> None:
+    """Make the rehearsal's models ready where it is chosen; VwsdError for another set after it, for
+    its random weights go by the names of the real ones.
+    """
+    if dataset == "rehearsal":
+        rehearsal.prepare()
+        load_encoder.cache_clear(), load_segmenter.cache_clear()
+    elif os.environ.get("VWSD_MODELS") == str(models_folder()):
+        raise VwsdError(
+            "this kernel has taken up the rehearsal's models, whose weights are random",
+            remedy="Restart the kernel (Kernel, Restart), then run the cell again.",
+        )
+
+
+def forget(names: Iterable[str]) -> None:
+    """Let the encoders go that are no longer looked at, where one is of those that take
+    gigabytes."""
+    if any(ENCODERS[name].checkpoints for name in names):
+        load_encoder.cache_clear()
+
+
+def right_to_left(text: str) -> bool:
+    """Whether the first letter that has a direction runs from right to left."""
+    kinds = (unicodedata.bidirectional(c) for c in text)
+    return next((kind in ("R", "AL") for kind in kinds if kind in ("L", "R", "AL")), False)
+
+
+def segmenters_at_hand() -> list[str]:
+    """Names of the models that give masks and whose checkpoints are on disk."""
+    return at_hand(SEGMENTERS)
+
+
+def full_text(phrase: str, template: str = "as it is", definition: str = "") -> str:
+    """The text that is scored: a phrase in a template of TEMPLATES, a definition behind it where
+    there is one.
+    """
+    text = TEMPLATES[template].format(phrase.strip())
+    return f"{text}, {definition.strip().lower()}" if definition.strip() else text
+
+
+def answer(store: VectorStore, text: str, vectors: np.ndarray) -> Answer:
+    """The answer of the store's encoder to a text over pictures with these vectors [k, d]. The
+    text's vector is not stored: it is typed letter by letter.
+
+    Raises VwsdError for an empty text, and where the encoder gives values that are no numbers.
+    """
+    if not text.strip():
+        raise VwsdError("the text is empty", remedy="Type a word or a phrase.")
+    scores = vectors.astype(np.float64) @ store.encoder.encode_texts([text])[0].astype(np.float64)
+    if not np.isfinite(scores).all():
+        raise VwsdError(
+            "the encoder gave values that are no numbers",
+            where=store.encoder.name,
+            remedy="Choose another system.",
+        )
+    return Answer(store.encoder.name, text, scores)
+
+
+# ---------------------------------------------------------------- which items
+
+
+def stored_runs(data: VwsdSet) -> dict[str, Predictions]:
+    """Run name -> predictions that were made on exactly this set, from the results of its profile;
+    empty where there are none.
+    """
+    if data.name not in PROFILES:
+        return {}
+    runs, digest = (
+        Collection(PROFILES[data.name], results_dir(PROFILES[data.name])).predictions,
+        data.sha256,
+    )
+    return {name: run for name, run in runs.items() if run.meta["data_sha256"] == digest}
+
+
+def _first(run: Predictions) -> np.ndarray:
+    return run.scores.argmax(1)
+
+
+def _right(run: Predictions) -> np.ndarray:
+    return run.ranks == 1
+
+
+FILTERS: dict[
+    str, tuple[int, Callable[..., np.ndarray]]
+] = {  # how many systems it needs, and which items [n] it keeps
+    "all items": (0, lambda: np.True_),
+    "A right": (1, lambda a: _right(a)),
+    "A wrong": (1, lambda a: ~_right(a)),
+    "only A right": (2, lambda a, b: _right(a) & ~_right(b)),
+    "only B right": (2, lambda a, b: ~_right(a) & _right(b)),
+    "A and B choose differently": (2, lambda a, b: _first(a) != _first(b)),
+}
+ORDERS: dict[str, Callable[[Predictions], np.ndarray] | None] = {  # what items are sorted by
+    "as in the set": None,
+    "A least certain first": lambda a: margins(a.scores),
+    "A most certain first": lambda a: -margins(a.scores),
+}
+
+
+def chosen(
+    items: Sequence[Item],
+    word: str = "",
+    keep: str = "all items",
+    order: str = "as in the set",
+    a: Predictions | None = None,
+    b: Predictions | None = None,
+    profile: str = "demo",
+) -> list[int]:
+    """Numbers of the items to list: those that hold `word` in target or phrase (or whose id it is),
+    under a filter and in an order.
+
+    Raises VwsdError where the filter or the order needs a stored run that is not given; profile:
+    whose results it looked at.
+    """
+    needs, mask = FILTERS[keep]
+    systems = (a, b)[:needs]
+    if lacking := [name for name, run in zip("AB", systems) if run is None] or (
+        ["A"] if ORDERS[order] and a is None else []
+    ):
+        raise VwsdError(
+            f"“{keep if None in systems else order}” needs stored results of system"
+            f" {' and '.join(lacking)} on this part",
+            remedy=(
+                "Choose a system and a part that are scored, or score it: vwsd run --profile"
+                f" {profile} --only 02_clip_baseline --set encoder=NAME"
+            ),
+        )
+    wanted, kept = normalise(word), np.broadcast_to(mask(*systems), len(items))
+    found = [
+        i
+        for i, it in enumerate(items)
+        if kept[i]
+        and (
+            not wanted
+            or wanted in normalise(f"{it.target} {it.phrase}")
+            or wanted == normalise(it.id)
+        )
+    ]
+    if (by := ORDERS[order]) is not None:
+        keys = by(a)
+        found.sort(key=lambda i: keys[i])
+    return found
+
+
+STORED_TEXT = {
+    "translations": "phrase_en",
+    "definitions": "definition",
+}  # kind of file -> key of its text
+
+
+def stored_text(data: VwsdSet, kind: str, item_id: str) -> dict[str, str]:
+    """Translator or definer -> its stored text for an item; kind: of STORED_TEXT, from the results
+    of the set's profile.
+    """
+    folder = results_dir(PROFILES.get(data.name, data.name)) / kind
+    found = {}
+    for path in sorted(folder.glob(f"*.{data.language}.{data.split}.jsonl")):
+        records = {
+            record["id"]: record[STORED_TEXT[kind]]
+            for record in read_records(path, kind, ("id", STORED_TEXT[kind]))[0]
+        }
+        if records.get(item_id):
+            found[path.name.split(".")[0]] = records[item_id]
+    return found
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def thumbnail(picture: Image.Image, longest: int = SHOWN) -> Image.Image:
+    """A small copy."""
+    small = picture.copy()
+    small.thumbnail((longest, longest))
+    return small
+
+
+def open_picture(place: object) -> tuple[Image.Image | None, str]:
+    """(the picture at a place, what decodes of it, or None; why there is none)."""
+    try:
+        return load_picture(place, truncated="keep").image, ""
+    except VwsdError as e:
+        return None, str(e)
+
+
+def overlaid(
+    picture: Image.Image, text: str, method: str, encoder: Encoder, segmenter: object | None
+) -> bytes:
+    """PNG of a picture under its map for a text by a method of `analysis.saliency.METHODS`, with
+    the scale it is drawn at.
+
+    Maps about zero get one scale about zero, masks 0 to 1, others 0 to their greatest value.
+    """
+    found = maps(
+        encoder,
+        segmenter,
+        picture,
+        [text],
+        [method],
+        {k: v for k, v in MAP_SETTINGS.items() if method.startswith(k)},
+    )[method][0]
+    top = 1.0 if method == "mask" else float(np.abs(found).max()) or 1.0
+    norm, colours = (
+        (Normalize(-top, top), DIVERGING) if method in SIGNED else (Normalize(0, top), SEQUENTIAL)
+    )
+    with plt.rc_context(STYLE):
+        fig = Figure(figsize=(4.2, 3.9), layout="constrained")
+        ax = fig.add_subplot()
+        overlay(ax, picture, found, norm, colours)
+        ax.set_axis_off()
+        ax.set_title(
+            textwrap.shorten(
+                f"{(segmenter if method == 'mask' else encoder).name}: “{text}”",
+                160,
+                placeholder=" …",
+            ),
+            fontsize=10,
+            loc="left",
+            wrap=True,
+            parse_math=False,
+        )
+        fig.colorbar(
+            ScalarMappable(norm, colours),
+            ax=ax,
+            location="bottom",
+            shrink=0.9,
+            aspect=30,
+            label=UNITS.get(method, "relevance (the map's own units)"),
+        )
+    return png(fig, 100)
+
+
+UNITS = {
+    "mask": "probability of the text",
+    "crops_sum": "sum of changes in cosine",
+    "crops_by_visits": "mean change in cosine",
+    "occlusion": "fall of the cosine when hidden",
+    "centre": "control: knows no text",
+    "random": "control: noise",
+}
+
+
+def sheet(
+    heading: str,
+    names: Sequence[str],
+    pictures: Sequence[Image.Image | None],
+    answers: Sequence[Answer],
+    gold: int | None,
+    credit: str,
+) -> bytes:
+    """PNG of a view: a row an encoder, its pictures best first under their scores, the gold framed
+    and starred.
+    """
+    columns = max(1, len(pictures))
+    with plt.rc_context(STYLE):
+        fig = Figure(
+            figsize=(max(6.0, 1.25 * columns), 1.9 * len(answers) + 1.0), layout="constrained"
+        )
+        axes = fig.subplots(len(answers), columns, squeeze=False)
+        for row, its in zip(axes, answers):
+            for ax, i in zip(row, its.order):
+                ax.imshow(
+                    thumbnail(pictures[i])
+                    if pictures[i] is not None
+                    else np.full((8, 8, 3), 230, np.uint8)
+                )
+                ax.set(xticks=(), yticks=())
+                ax.grid(visible=False)
+                ax.spines[:].set(
+                    visible=True,
+                    color=BLUE if i == gold else "#DDDDDD",
+                    linewidth=3 if i == gold else 0.6,
+                )
+                ax.set_xlabel(f"{'★ ' if i == gold else ''}{its.scores[i]:.3f}", fontsize=8)
+                ax.set_title(names[i], fontsize=6, loc="center", parse_math=False)
+            row[0].set_ylabel(its.encoder, fontsize=9)
+        wide = round(8 * fig.get_figwidth())  # letters of this size in a line
+        fig.suptitle(
+            textwrap.fill(heading, wide),
+            x=0.01,
+            ha="left",
+            fontsize=12,
+            fontweight="bold",
+            parse_math=False,
+        )
+        fig.supxlabel(
+            textwrap.fill(credit, 2 * wide), x=0.01, ha="left", fontsize=7, color="#555555"
+        )
+    return png(fig, 100)

@@ -1,0 +1,1 @@
+"""What notebooks leave on disk, read and written in one place."""

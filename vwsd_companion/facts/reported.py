@@ -1,0 +1,236 @@
+"""What the papers print, and the verdict on ours beside it.
+
+A percentage over n items stands for a count; a printed value is attainable when some count prints
+it, rounded or cut off.
+"""
+
+from __future__ import annotations
+
+from decimal import ROUND_DOWN, ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
+from functools import cache
+
+import yaml
+
+from vwsdlib import paths, schema
+from vwsdlib.analysis.metrics import mcnemar, paired_interval, percent, wilson
+from vwsdlib.errors import VwsdError
+
+from .collect import Collection
+from .predictions import Predictions
+
+MEND = "Mend the entry, or take the file back from git."
+VERDICTS = {
+    "EXACT": "the same count",
+    "CLOSE": "off by at most max(2, 1 % of n) items",
+    "CONSISTENT": "inside the 95 % interval of the reported value; not a reproduction",
+    "DIFFERS": "outside it; see docs/deviations.md",
+    "DIFFERS, unexplained": "outside it, and docs/deviations.md has no entry",
+    "PARTIAL": "run on a part of the items (--limit)",
+    "SUPPORTED": "the exact McNemar test on our predictions gives p < 0.05",
+    "NOT SUPPORTED": "it does not",
+    "REHEARSAL": "random weights on generated pictures: the path was walked, nothing was measured",
+    "NOT RUN": "no stored predictions of this profile answer it",
+    "NO REFERENCE": "the paper gives no value that could be compared (system, split or n unknown)",
+}
+
+
+@cache
+def entries() -> tuple[dict, ...]:
+    """All entries of results/reported.yml, in file order; VwsdError where there is no such file or
+    an entry of it is not as it must be."""
+    from .shapes import Reported
+
+    path = paths.root() / "results" / "reported.yml"
+    if not path.exists():
+        raise VwsdError(
+            "the reported values are missing",
+            where=path,
+            remedy="Run from a checkout of the project, or set VWSD_HOME to one.",
+        )
+    what = "file of reported values"
+    try:
+        found = yaml.safe_load(schema.read_bytes(path, what, MEND))
+    except (yaml.YAMLError, UnicodeError, ValueError, RecursionError) as e:
+        raise VwsdError(
+            f"the file of reported values is no YAML: {e}", where=path, remedy=MEND
+        ) from None
+    known = schema.validate(found, list[Reported], path, what, MEND)
+    ids = [entry.id for entry in known]
+    if twice := [name for number, name in enumerate(ids) if name in ids[:number]]:
+        raise VwsdError(f"the {what} has the id {twice[0]} twice", where=path, remedy=MEND)
+    return tuple(found)
+
+
+def reported() -> tuple[dict, ...]:
+    """What the papers report: the entries that are not there for context."""
+    return tuple(entry for entry in entries() if entry["paper"] != "context")
+
+
+def published(group: str, n: int) -> list[tuple[dict, float]]:
+    """(entry, F1) of other published systems on a set of textual WSD, where it has as many items as
+    theirs had.
+    """
+    found = [
+        (e, dict(zip(zip(e["sets"], e["n"]), map(float, e["value"].split()))))
+        for e in entries()
+        if e["paper"] == "context"
+    ]
+    return [(entry, scores[group, n]) for entry, scores in found if (group, n) in scores]
+
+
+def attainable(value: str, n: int, decimals: int) -> list[int]:
+    """Counts k whose 100 k / n prints as `value`, rounded (either way at a half) or cut off to
+    `decimals`, zeros at the end dropped.
+    """
+    step, printed = Decimal(1).scaleb(-decimals), Decimal(value)
+    near = int(printed * n / 100)
+    exact = {k: Decimal(100 * k) / n for k in range(max(0, near - 2), min(n, near + 3) + 1)}
+    return [
+        k
+        for k, p in exact.items()
+        if any(
+            p.quantize(step, rounding=r) == printed
+            for r in (ROUND_HALF_UP, ROUND_HALF_EVEN, ROUND_DOWN)
+        )
+    ]
+
+
+def verdict(
+    count: int, n: int, ours: dict | None, explained: bool = False, difference: bool = False
+) -> str:
+    """One of VERDICTS for our row `ours` (keys k, n, limit; None where there is none) against
+    `count` of n.
+
+    `difference`: count is a difference of counts, whose interval is taken from the paired test
+    elsewhere, so only EXACT, CLOSE and DIFFERS apply.
+    """
+    if ours is None:
+        return "NOT RUN"
+    if ours["limit"] or ours["n"] != n:
+        return "PARTIAL"
+    off = abs(ours["k"] - count)
+    if off == 0:
+        return "EXACT"
+    if off <= max(2, 0.01 * n):
+        return "CLOSE"
+    if not difference:
+        low, high = wilson(count, n)
+        if low <= percent(ours["k"], n) <= high:
+            return "CONSISTENT"
+    return "DIFFERS" if explained else "DIFFERS, unexplained"
+
+
+def claims(c: Collection, explained: str = "") -> list[dict]:
+    """Each reported entry with ours and the verdict.
+
+    c: the stored facts; explained: text of docs/deviations.md, which answers a difference by naming
+    the claim's id. Only the profile `paper` can answer a paper; under `rehearsal` all is computed
+    alike and every verdict says so.
+    """
+    if c.profile not in ("paper", "rehearsal"):
+        return [{**_blank(entry), "verdict": "NOT RUN"} for entry in reported()]
+    made = [
+        _size_claim(entry, c.audits) if entry["paper"] == "task" else _claim(entry, c, explained)
+        for entry in reported()
+    ]
+    if c.profile == "rehearsal":
+        return [
+            {**claim, "verdict": "REHEARSAL" if claim["ours"] is not None else claim["verdict"]}
+            for claim in made
+        ]
+    return made
+
+
+def _blank(entry: dict) -> dict:
+    return {
+        "id": entry["id"],
+        "about": entry["about"],
+        "reported": entry["value"],
+        "unit": entry["unit"],
+        "count": entry.get("count"),
+        "n": entry.get("n"),
+        "notebook": entry["notebook"],
+        "ours": None,
+        "ours_k": None,
+        "ours_n": None,
+        "ci_low": None,
+        "ci_high": None,
+        "off_by": None,
+        "p": None,
+    }
+
+
+def _size_claim(entry: dict, sizes: dict[str, dict]) -> dict:
+    of = sizes.get(entry.get("set", ""))
+    if of is None:
+        return {**_blank(entry), "verdict": "NOT RUN"}
+    off = of["n"] - int(entry["value"])
+    return {
+        **_blank(entry),
+        "ours": float(of["n"]),
+        "off_by": off,
+        "verdict": "PARTIAL" if of["limit"] else "EXACT" if off == 0 else "DIFFERS, unexplained",
+    }
+
+
+def _claim(entry: dict, c: Collection, explained: str) -> dict:
+    if "run" not in entry:
+        return {**_blank(entry), "verdict": "NO REFERENCE" if "metric" in entry else "NOT RUN"}
+    if "against" in entry:
+        return _paired_claim(
+            entry, c.predictions.get(entry["run"]), c.predictions.get(entry["against"]), explained
+        )
+    ours = c.rows.get(f"{entry['run']}/{entry['metric']}")
+    claim = {
+        **_blank(entry),
+        "verdict": verdict(entry["count"], entry["n"], ours, entry["id"] in explained),
+    }
+    if ours:
+        claim.update(
+            ours=ours["value"],
+            ours_k=ours["k"],
+            ours_n=ours["n"],
+            off_by=ours["k"] - entry["count"],
+            ci_low=ours["ci_low"],
+            ci_high=ours["ci_high"],
+        )
+    return claim
+
+
+def _paired_claim(
+    entry: dict, a: Predictions | None, b: Predictions | None, explained: str
+) -> dict:
+    """A claim of difference: ours in points with the interval of the paired difference and the
+    exact McNemar p.
+    """
+    if a is None or b is None or a.meta["data_sha256"] != b.meta["data_sha256"]:
+        return {**_blank(entry), "verdict": "NOT RUN"}
+    worse, better, p = mcnemar(b.ranks == 1, a.ranks == 1)
+    n, limit = len(a.ranks), a.meta["limit"] or b.meta["limit"]
+    low, high = paired_interval(worse, better, n)
+    claim = {
+        **_blank(entry),
+        "ours": percent(better - worse, n),
+        "ours_k": better - worse,
+        "ours_n": n,
+        "ci_low": low,
+        "ci_high": high,
+        "p": p,
+    }
+    if "test" in entry:
+        return {
+            **claim,
+            "verdict": (
+                "PARTIAL"
+                if limit
+                else "SUPPORTED"
+                if p < 0.05 and better > worse
+                else "NOT SUPPORTED"
+            ),
+        }
+    ours = {"k": better - worse, "n": n, "limit": limit}
+    return {
+        **claim,
+        "off_by": better - worse - entry["count"],
+        "verdict": verdict(entry["count"], entry["n"], ours, entry["id"] in explained, True),
+    }

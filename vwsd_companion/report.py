@@ -1,0 +1,315 @@
+"""The report: rows, tables, figures, report.md and report.json of one profile, made again from
+stored facts without a model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from vwsdlib import paths
+from vwsdlib.errors import VwsdError
+
+from .facts.collect import Collection
+from .facts.numbers import to_jsonl
+from .facts.predictions import code_sha256
+from .facts.reported import VERDICTS, claims, entries
+from .views.figures import FIGURES, write_figure
+from .views.tables import TABLES, Table, claims_table, write_table
+from .views.tables.polclip import SCORES, trained_runs
+
+FACTS = ("predictions", "audit", "measured", "translations")
+MADE_BY = (
+    "code_sha256",
+    "model",
+    "revision",
+    "weights_sha256",
+    "processor",
+    "image_variant",
+    "dtype",
+    "device",
+    "limit",
+)
+AGAIN = "A stored fact is damaged or incomplete: run the notebook that makes it again with --force."
+Value = TypeVar("Value")
+DERIVED = ("tables", "figures", "rows.jsonl", "report.md", "report.json")
+
+
+def deviations() -> str:
+    """Text of docs/deviations.md, "" where there is none."""
+    path = paths.root() / "docs" / "deviations.md"
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def write_report(profile: str, target: Path | None = None) -> Path:
+    """Make everything derived again below `target` (default: the profile's own folder); returns
+    that folder.
+
+    Raises VwsdError where there are no stored facts.
+    """
+    source = _results(profile)
+    target = Path(target or source)
+    c = Collection(profile, source)
+    if not c.predictions and not c.audits:
+        raise VwsdError(
+            "nothing is stored for this profile",
+            where=source,
+            remedy=f"Run `vwsd run --profile {profile}` first.",
+        )
+    rows = made_of("the rows", c, lambda: c.rows)
+    paths.write_text(target / "rows.jsonl", to_jsonl(rows.values()))
+    tables = {}
+    for name, make in TABLES.items():
+        if (table := made_of(f"the table '{name}'", c, lambda make=make: make(c))) is not None:
+            tables[name] = table
+    stated = made_of("the claims", c, lambda: claims(c, deviations()))
+    for made in (*tables.values(), claims_table(stated)):
+        write_table(made, target)
+    figures = []
+    for name, draw in FIGURES.items():
+        if (drawn := made_of(f"the figure '{name}'", c, lambda draw=draw: draw(c))) is not None:
+            write_figure(name, drawn, target)
+            figures.append(name)
+    facts = made_of("the report", c, lambda: report_facts(c, stated, [*tables, "claims"], figures))
+    text = made_of("the report", c, lambda: report_text(c, facts, tables))
+    stored = json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False)
+    paths.write_text(target / "report.json", f"{stored}\n")
+    paths.write_text(target / "report.md", text)
+    return target
+
+
+def _results(profile: str) -> Path:
+    """Folder of a profile's results, which need not be there; VwsdError where something else stands
+    in its place."""
+    folder = paths.results_dir(profile)
+    for place in (folder.parent, folder):
+        if place.is_symlink() and not place.exists():
+            raise VwsdError(
+                "the folder of results is a link that leads nowhere",
+                where=place,
+                remedy="Remove the link, or set VWSD_RESULTS to a folder.",
+            )
+        if place.exists() and not place.is_dir():
+            raise VwsdError(
+                "a file stands where the folder of results is needed",
+                where=place,
+                remedy="Move it, or set VWSD_RESULTS to a folder.",
+            )
+    return folder
+
+
+def made_of(what: str, c: Collection, make: Callable[[], Value]) -> Value:
+    """What `make` makes of the stored facts; VwsdError naming `what` where they do not hold what it
+    needs."""
+    try:
+        return make()
+    except (ArithmeticError, AttributeError, IndexError, LookupError, TypeError, ValueError) as e:
+        raise VwsdError(
+            f"{what} cannot be made of the stored facts ({type(e).__name__}: {e})",
+            where=c.folder,
+            remedy=AGAIN,
+        ) from e
+
+
+def refresh_report(profile: str) -> tuple[Path, bool]:
+    """`write_report`, unless the same facts and the same code wrote what is there; returns the
+    folder and whether it was written.
+    """
+    folder = _results(profile)
+    stamp = folder / ".stamps" / "report.json"
+    inputs = [p for part in FACTS for p in sorted((folder / part).glob("*.*"))]
+    hashes = {p.name: _sha256(p) for p in inputs}
+    state = {
+        "code": code_sha256(),
+        "facts": hashes,
+        "deviations": deviations(),
+        "reported": entries(),
+    }
+    made_of = paths.sha256_bytes(json.dumps(state, sort_keys=True).encode())
+    try:
+        if json.loads(stamp.read_text()) == {"made_of": made_of, "files": _derived(folder)}:
+            return folder, False
+    # no stamp, or none that can be read: the report is written again
+    except (OSError, ValueError, RecursionError):
+        pass
+    write_report(profile)
+    paths.write_text(stamp, json.dumps({"made_of": made_of, "files": _derived(folder)}, indent=1))
+    return folder, True
+
+
+def report_facts(c: Collection, stated: list[dict], tables: list[str], figures: list[str]) -> dict:
+    """report.json: profile, provenance, claims with verdicts, names of tables and figures, number
+    of rows.
+    """
+    return {
+        "profile": c.profile,
+        "rows": len(c.rows),
+        "claims": stated,
+        "verdicts": VERDICTS,
+        "provenance": provenance(c),
+        "runs": list(c.predictions),
+        "tables": tables,
+        "figures": figures,
+    }
+
+
+def provenance(c: Collection) -> dict:
+    """Distinct values of what made the stored facts: code, data, versions, models."""
+    metas = c.metas
+    distinct = {
+        key: sorted({str(m[key]) for m in metas if m.get(key) not in (None, "")}) for key in MADE_BY
+    }
+    data = {f"{m['dataset']} {m['language']} {m['split']}": m["data_sha256"] for m in metas}
+    return {
+        **distinct,
+        "versions": sorted({json.dumps(m["versions"], sort_keys=True) for m in metas}),
+        "data_sha256": dict(sorted(data.items())),
+    }
+
+
+def report_text(c: Collection, facts: dict, tables: dict) -> str:
+    """report.md for people."""
+    parts = [f"# Report: profile {c.profile}\n", scope(c)]
+    parts += _polclip(c, tables)
+    parts += ["## Tables\n", *(made.markdown() for made in tables.values())]
+    parts += [
+        "## Figures\n",
+        *(f"![{name.replace('_', ' ')}](figures/{name}.png)\n" for name in facts["figures"]),
+    ]
+    parts += [
+        "## Claims\n",
+        claims_table(facts["claims"]).markdown(),
+        "Verdicts: " + "; ".join(f"**{k}** {v}" for k, v in VERDICTS.items()) + ".\n",
+    ]
+    parts += [
+        "## Provenance\n",
+        *(f"- {key}: {_short(value)}" for key, value in facts["provenance"].items()),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def scope(c: Collection) -> str:
+    """What these results are and what they are not, in Markdown."""
+    if c.profile == "rehearsal":
+        return (
+            "A rehearsal: tiny checkpoints with **random weights** in the real formats, on"
+            " generated pictures. It walks the papers' whole path without a download; its numbers"
+            " are those of a guesser and measure nothing. The papers' numbers stand beside them so"
+            " that the report can be seen at work.\n"
+        )
+    if c.profile == "paper":
+        return (
+            "The papers' models on the official data. A verdict compares counts of items;"
+            " CONSISTENT is not a reproduction.\n"
+        )
+    return (
+        f"These are results of the profile *{c.profile}*, on its own data with its own model. They"
+        " are not the papers' experiments and are never compared with their numbers: every claim"
+        " of the papers reads NOT RUN.\n"
+    )
+
+
+def _polclip(c: Collection, tables: dict[str, Table]) -> list[str]:
+    """What was trained, how it differs from the published configuration, and whether the gain is
+    more than noise.
+    """
+    if not (main := trained_runs(c)):
+        return []
+    from polclip.config import Config
+
+    published = json.loads(Config().to_json())
+    changed = {
+        key: value
+        for key, value in c.measured["polclip_runs"].meta["config"].items()
+        if key != "seed" and value != published[key]
+    }
+    other = ", ".join(f"{key} {value} (there {published[key]})" for key, value in changed.items())
+    seeds = ", ".join(str(r["seed"]) for r in main)
+    lines = [
+        (
+            f"- {len(main)} models of the full configuration (seeds {seeds}),"
+            f" {len(trained_runs(c, 'ablation'))} with something changed; {main[0]['steps']} steps"
+            f" each, epochs: {main[0]['epochs']}."
+        ),
+        f"- Not as in the paper's figure: {other or 'nothing'}.",
+    ]
+    for name, metric, part in (("textual", "F1", "group"), ("visual_polclip", "hit@1", "language")):
+        rows = [
+            r
+            for r in (tables[name].rows if name in tables else ())
+            if r["system"] == SCORES["sum"] and "tests" in r
+        ]
+        for row in rows[:1] if name == "textual" else rows:
+            better, worse = (
+                sum(t["p"] < 0.05 and sign * t["difference"] > 0 for t in row["tests"])
+                for sign in (1, -1)
+            )
+            lines.append(
+                f"- {row[part]}: {metric} {row['value']:.1f} (n = {row['n']}),"
+                f" {row['difference']:+.1f} points against zero-shot; better at p < 0.05 in"
+                f" {better} of {row['runs']} seeds, worse in {worse}."
+            )
+    return ["## PolCLIP\n", *lines, ""]
+
+
+def _short(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} `{v[:12]}`" for k, v in value.items())
+    return ", ".join(f"`{v[:12] if len(v) == 64 else v}`" for v in value) or "–"
+
+
+def check_report(profile: str) -> list[str]:
+    """Differences between what is on disk and what the stored facts and this code give; empty when
+    all agrees.
+
+    A difference is "<file>: missing | differs | left over", or says that the predictions were made
+    by other code.
+    """
+    folder = _results(profile)
+    with paths.scratch_folder("check") as scratch:
+        made = write_report(profile, scratch)
+        fresh, stored = _derived(made), _derived(folder)
+    found = [
+        f"{name}:"
+        f" {'missing' if name not in stored else 'left over' if name not in fresh else 'differs'}"
+        for name in sorted(fresh.keys() | stored.keys())
+        if fresh.get(name) != stored.get(name)
+    ]
+    c = Collection(profile, folder)
+    other = sorted({m["code_sha256"][:12] for m in c.metas} - {code_sha256()[:12]})
+    return found + (
+        [
+            f"predictions were made by other code ({', '.join(other)}; this is"
+            f" {code_sha256()[:12]}): run the notebooks again"
+        ]
+        if other
+        else []
+    )
+
+
+def _derived(folder: Path) -> dict[str, str]:
+    files = [
+        p
+        for name in DERIVED
+        for p in ([folder / name] if (folder / name).is_file() else (folder / name).rglob("*"))
+        if p.is_file()
+    ]
+    return {p.relative_to(folder).as_posix(): _sha256(p) for p in files}
+
+
+def _sha256(path: Path) -> str:
+    """Hash of a file's bytes; VwsdError where it cannot be read."""
+    if not path.is_file():
+        raise VwsdError(
+            "among the stored facts is something that is no file", where=path, remedy="Remove it."
+        )
+    try:
+        return paths.sha256_file(path)
+    except OSError as e:
+        raise VwsdError(
+            f"a file of the results cannot be read: {e.strerror or e}",
+            where=path,
+            remedy="Mend its permissions, or remove it.",
+        ) from e

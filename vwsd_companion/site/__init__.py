@@ -1,0 +1,274 @@
+"""The site: one folder of static pages that opens from disk and asks no server for anything, made
+of one profile's stored facts and its report.
+
+Pages are jinja2 templates beside this file. What they show stands in report.json, the tables, the
+figures, the predictions and the executed notebooks already; nothing is measured here. No clock goes
+into a page, so that the same facts give the same bytes.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from vwsdlib import paths, schema
+from vwsdlib.errors import VwsdError
+
+from ..facts.collect import Collection
+from ..facts.shapes import Report
+from ..report import deviations, made_of, scope
+from ..views.figures import FIGURES
+from ..views.tables import TABLES, Column, Table, claims_table, write_table
+from . import documents, items
+
+HERE = Path(__file__).parent
+# What a page may do, whatever stands in it: show its own style, script and pictures. `file:`
+# beside 'self', for not every browser
+# takes a page on disk for its own origin. Styles of single elements are those that safe_html.py
+# let through.
+POLICY = (
+    "default-src 'none'; img-src 'self' file: data:; style-src 'self' file:; "
+    "style-src-attr 'unsafe-inline'; script-src 'self' file:; script-src-attr 'none'; "
+    "base-uri 'none'; form-action 'none'"
+)
+MARK = ".vwsd-site"  # in a folder that this module wrote and may replace
+NAV = {
+    "index.html": "Overview",
+    "claims.html": "Claims",
+    "tables/index.html": "Tables",
+    "figures.html": "Figures",
+    "items/index.html": "Items",
+    "notebooks/index.html": "Notebooks",
+    "deviations.html": "Deviations",
+    "provenance.html": "Provenance",
+    "again.html": "Run again",
+}
+LINKED = ("report.json", "rows.jsonl")
+DRAWN = (".png", ".pdf", ".json")  # files of a figure
+DRAWINGS = {
+    "best_and_worst",
+    "crop_maps",
+    "crop_seeds",
+    "examples_en",
+    "examples_fa",
+    "examples_it",
+    "masks",
+    "scenes",
+    "sense_map",
+}  # show a set's pictures
+ARABIC = re.compile(r"[\u0600-\u06ff]")
+RULES = {"chance", "rarest", "most_frequent"}  # variants of rows that come from an audit
+
+
+@dataclass(frozen=True)
+class Site:
+    """Pages being written below `folder`; `common` is what every template may use."""
+
+    folder: Path
+    common: dict
+
+    def page(self, name: str, template: str, title: str, **given: object) -> None:
+        """Write the page `name` (a path below the folder) from templates/<template>.html.j2."""
+        here = name if name in NAV else f"{name.split('/')[0]}/index.html"
+        text = (
+            _templates()
+            .get_template(f"{template}.html.j2")
+            .render(**self.common, **given, title=title, here=here, root="../" * name.count("/"))
+        )
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text.encode("utf-8"))
+
+
+def write_site(
+    profile: str,
+    target: Path | None = None,
+    notebooks: Sequence[dict] = (),
+    slowest: Sequence[str] = (),
+) -> Path:
+    """Write the site of a profile's report (default: results/<profile>/site), in place of an
+    earlier one; returns its folder.
+
+    notebooks: what the pipeline says of each notebook (`pipeline.owners`: name, about, outputs),
+    for the commands that make a row again. slowest: lines that name the cells which took longest
+    (`runner.slowest`); no stored fact, so they stand on no page but that of the notebooks. Raises
+    VwsdError where there is no report yet, where the folder holds something else, and where it
+    cannot be written.
+    """
+    source = paths.results_dir(profile)
+    target = Path(target or source / "site").absolute()
+    c, facts = Collection(profile, source), _report(profile, source)
+    with paths.staging_folder(target, MARK, "site") as folder:
+        for path in (*sorted((HERE / "static").iterdir()), *(source / name for name in LINKED)):
+            shutil.copyfile(path, folder / path.name)
+        sets = items.sets_of(c)
+        common = {
+            "policy": POLICY,
+            "profile": profile,
+            "scope": documents.inline(scope(c)),
+            "nav": NAV,
+            "facts": facts,
+            "slowest": slowest,
+        }
+        site = Site(folder, common)
+        tables = _tables(site, c, facts)
+        _figures(site, source, facts, sorted({s.data.credit for s in sets if s.data}))
+        items.write_items(site, sets)
+        written = documents.write_notebooks(
+            site, source / "notebooks", {n["name"]: n["about"] for n in notebooks}
+        )
+        site.page(
+            "deviations.html",
+            "document",
+            "Deviations",
+            body=documents.markdown(deviations() or "# Deviations\n\nNone is recorded."),
+        )
+        site.page("provenance.html", "provenance", "Provenance")
+        site.page(
+            "again.html", "again", "Run again", notebooks=notebooks, rows=_again(c, notebooks)
+        )
+        verdicts = [claim["verdict"] for claim in facts["claims"]]
+        site.page(
+            "index.html",
+            "index",
+            "A reproducible companion for visual word sense disambiguation",
+            baseline=tables.get("baseline"),
+            sets=sets,
+            verdicts={v: verdicts.count(v) for v in facts["verdicts"] if v in verdicts},
+            notebooks=written,
+        )
+    return target
+
+
+def _report(profile: str, source: Path) -> dict:
+    """report.json, where all that it speaks of is there."""
+    remedy, path = f"Run `vwsd report --profile {profile}` first.", source / "report.json"
+    if not path.is_file():
+        raise VwsdError("there is no report that could be shown", where=path, remedy=remedy)
+    facts = schema.read_json(path, Report, "report", remedy).model_dump()
+    if unknown := [name for name in facts["figures"] if name not in FIGURES]:
+        raise VwsdError(
+            f"the report speaks of a figure '{unknown[0]}', and there is none",
+            where=path,
+            remedy=remedy,
+        )
+    wanted = [
+        *LINKED,
+        *(f"figures/{name}{suffix}" for name in facts["figures"] for suffix in DRAWN),
+    ]
+    if missing := [name for name in wanted if not (source / name).is_file()]:
+        raise VwsdError(f"{missing[0]} of the report is missing", where=source, remedy=remedy)
+    return facts
+
+
+@cache
+def _templates():
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals.update(cells=cells, bool=bool, len=len)
+    return made
+
+
+def cells(made: Table) -> list[list[dict]]:
+    """Cells row by row: `text` as in every other form of the table, `number` of a column of
+    numbers, `raw` to sort those by, `farsi` from right to left.
+    """
+    return [
+        [
+            {
+                "text": text,
+                "number": bool(c.format),
+                "raw": row.get(c.key) if c.format else None,
+                "farsi": bool(ARABIC.search(text)),
+            }
+            for c, text in zip(made.columns, line)
+        ]
+        for row, line in zip(made.rows, made.cells())
+    ]
+
+
+def _tables(site: Site, c: Collection, facts: dict) -> dict[str, Table]:
+    """A page for each table of the report with its CSV and LaTeX; the claims with their ids on a
+    page of their own.
+    """
+    stated = claims_table(facts["claims"])
+    tables = {}
+    for name in facts["tables"]:
+        make = TABLES.get(name, lambda c: None)
+        if made := made_of(f"the table '{name}'", c, lambda make=make: make(c)):
+            tables[name] = made
+    for made in (*tables.values(), stated):
+        write_table(made, site.folder)
+    for name, made in tables.items():
+        site.page(f"tables/{name}.html", "table", made.caption, table=made)
+    site.page("tables/index.html", "tables", "Tables", tables=tables)
+    with_ids = Table(
+        stated.name, stated.caption, (Column("id", "Id"), *stated.columns), stated.rows
+    )
+    site.page("claims.html", "claims", "Claims", table=with_ids, stated=stated)
+    return tables
+
+
+def _figures(site: Site, source: Path, facts: dict, credits: list[str]) -> None:
+    """The figures with their PDF and the numbers drawn; what they show is said by the functions
+    that draw them.
+    """
+    (site.folder / "figures").mkdir()
+    for name in facts["figures"]:
+        for suffix in DRAWN:
+            shutil.copyfile(
+                source / "figures" / f"{name}{suffix}", site.folder / "figures" / f"{name}{suffix}"
+            )
+    figures = [
+        {
+            "name": name,
+            "about": FIGURES[name].__doc__,
+            "credit": " ".join(credits) if name in DRAWINGS else "",
+        }
+        for name in facts["figures"]
+    ]
+    site.page("figures.html", "figures", "Figures", figures=figures)
+
+
+def _again(c: Collection, notebooks: Sequence[dict]) -> Table:
+    """Every row with the notebook that owns it and the command that makes it again."""
+    owner = {path: n["name"] for n in notebooks for path in n["outputs"]}
+    rows = []
+    for row in made_of("the rows", c, lambda: c.rows.values()):
+        name = owner.get(_file_of(row))
+        command = (
+            f"vwsd run --profile {c.profile} --only {name}" if name else None
+        )  # a run of other settings has no owner in the plan
+        rows.append({**row, "notebook": name, "command": command})
+    columns = (
+        Column("id", "Row"),
+        Column("value", "Value", ".2f"),
+        Column("n", "n", "d"),
+        Column("notebook", "Notebook"),
+        Column("command", "Command"),
+    )
+    return Table(
+        "again",
+        "Each row of rows.jsonl and the command that makes it again",
+        columns,
+        sorted(rows, key=lambda r: r["id"]),
+    )
+
+
+def _file_of(row: dict) -> str:
+    """The stored fact that a row was counted from, below results/<profile>/."""
+    if row["variant"] in RULES:
+        return f"audit/{row['language']}.{row['split']}.json"
+    kind = {"saliency": "measured/saliency_truth.jsonl", "wsd": "measured/wsd_answers.jsonl"}
+    return kind.get(row["id"].split(".")[0], f"predictions/{row['id'].rsplit('/', 1)[0]}.jsonl")

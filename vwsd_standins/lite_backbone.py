@@ -1,0 +1,183 @@
+"""The lite encoder as a backbone: MiniLM's tokens, EfficientNet-Lite0's places, and the trained
+head in the part of CLIP's projection.
+
+What a convolutional tower lacks is said, not faked: it has no blocks for a sequence, so what the
+sense-to-image generator borrows of it is its last stage, the head that brings features into the
+joint space.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from polclip.blocks import mean
+from polclip.config import Config
+from vwsdlib.encoders.registry import load_encoder
+
+from .lite import (
+    DIM,
+    FEATURES,
+    IMAGE_BATCH,
+    LiteEncoder,
+    fixed_threads,
+    in_threads,
+    padded,
+    seen,
+    to_pixels,
+)
+
+LENGTH, SEQUENCE = 32, 12  # tokens of a text at most; of a picture
+KNOWN: dict[
+    int, dict[tuple[int, ...], Tensor]
+] = {}  # frozen layers -> ids -> states: every model of a process reads a text through them once
+
+
+class LiteBackbone(nn.Module):
+    """States of a picture: place 0 holds the mean of the feature map (as CLIP's class token stands
+    for the whole), then its 49 places.
+
+    Each state is 1,280 features and their 384 values of ConSE, which needs no training: [N, 50,
+    1664].
+    """
+
+    width = dim = DIM
+    vision_width, length, sequence, places = FEATURES + DIM, LENGTH, SEQUENCE, 50
+
+    def __init__(self, config: Config):
+        super().__init__()
+        lite: LiteEncoder = load_encoder("lite")
+        bert, its = lite.towers.bert, lite.head
+        self._towers, self.tokenizer = (
+            [lite.towers],
+            lite.towers.tokenizer,
+        )  # in a list: not a part of this module, never saved
+        self.start, self.end = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
+        self.frozen_layers = max(0, len(bert.encoder.layer) - config.open_text)
+        self._prefix = [(bert.embeddings, bert.encoder.layer[: self.frozen_layers])]
+        self.text_blocks = nn.ModuleList(
+            _copy(layer) for layer in bert.encoder.layer[self.frozen_layers :]
+        )
+        lent = max(0, self.frozen_layers - max(0, config.borrowed - config.open_text))
+        self.lent = nn.ModuleList(
+            _copy(layer).requires_grad_(False)
+            for layer in bert.encoder.layer[lent : self.frozen_layers]
+        )  # borrowed, not trained
+        self.ln_post = nn.LayerNorm(FEATURES)
+        self.head = nn.Linear(FEATURES, DIM)
+        self.gate = nn.Parameter(its["gate"].detach().clone())
+        self.ln_post.load_state_dict({k: its[f"norm.{k}"] for k in ("weight", "bias")})
+        self.head.load_state_dict({k: its[f"linear.{k}"] for k in ("weight", "bias")})
+        self.register_buffer("centre", its["centre"].detach().clone())
+        self._identity = lite.identity()
+        self._known = KNOWN.setdefault(self.frozen_layers, {})
+
+    def words(self, words: Sequence[str]) -> list[list[int]]:
+        """Word-piece ids of each word by itself."""
+        return [self.tokenizer(word, add_special_tokens=False)["input_ids"] for word in words]
+
+    def read(self, ids: Tensor, pads: Tensor | None) -> Tensor:
+        """Tokens of the last layer; MiniLM was trained with padding hidden, so it always is."""
+        pads = ids == 0 if pads is None else pads
+        x = self._through_prefix(ids, pads).to(self.gate.device)  # [B, L, w]
+        for block in self.text_blocks:
+            x = block(x, attention_mask=~pads[:, None, None])
+        return x
+
+    def _through_prefix(self, ids: Tensor, pads: Tensor) -> Tensor:
+        """Embeddings and the layers that are never trained: each distinct text once, in batches of
+        one shape, so always the same bits.
+        """
+        keys = [tuple(row[~hidden].tolist()) for row, hidden in zip(ids.cpu(), pads.cpu())]
+        missing = [key for key in dict.fromkeys(keys) if key not in self._known]
+        embeddings, layers = self._prefix[0]
+        for rows, where in padded(missing):
+            with fixed_threads(), torch.no_grad():
+                x = embeddings(input_ids=rows)  # [b, length, w]
+                for layer in layers:
+                    x = layer(x, attention_mask=seen(rows)[:, None, None])
+            self._known |= {missing[i]: row[: len(missing[i])].clone() for i, row in zip(where, x)}
+        out = torch.zeros(*ids.shape, DIM)
+        for row, key in zip(out, keys):
+            row[: len(key)] = self._known[key]
+        return out
+
+    def text_vector(self, tokens: Tensor, inside: Tensor) -> Tensor:
+        """normalise(mean of the places inside) less the mean of names, as the lite encoder
+        reads."""
+        return F.normalize(mean(tokens, ~inside), dim=-1) - self.centre
+
+    def whole(self, end: Tensor, length: int) -> Tensor:
+        """All tokens up to the end token."""
+        return torch.arange(length, device=end.device) <= end[:, None]
+
+    def pixels(self, images: Sequence[Image.Image]) -> Tensor:
+        """224 px, squashed."""
+        return torch.stack([to_pixels(image.convert("RGB")) for image in images])
+
+    def frozen_look(self, pixels: Tensor) -> Tensor:
+        """Feature map and its mean, each place with its ConSE vector: four pictures a batch and
+        thread, so always the same bits.
+        """
+        self._towers[0].class_texts  # made once, before threads ask for it
+        return torch.cat(in_threads(self._look_at, pixels.cpu().split(IMAGE_BATCH)))
+
+    @torch.no_grad()
+    def _look_at(self, some: Tensor) -> Tensor:
+        towers, batch = self._towers[0], F.pad(some, (0, 0, 0, 0, 0, 0, 0, IMAGE_BATCH - len(some)))
+        grid = towers.feature_map(batch).flatten(2).transpose(1, 2)  # [4, 49, 1280]
+        grid = torch.cat([grid.mean(1, keepdim=True), grid], 1)  # [4, 50, 1280]
+        return torch.cat([grid, towers.conse(grid)], -1)[: len(some)]
+
+    def look(self, states: Tensor) -> Tensor:
+        """The convolutional tower is never trained."""
+        return states
+
+    def _head(self, states: Tensor) -> Tensor:
+        """gate * conse + head(LN(features)), [..., 1664] -> [..., 384]."""
+        features, conse = states.split([FEATURES, DIM], -1)
+        return self.gate * conse + self.head(self.ln_post(features))
+
+    def picture_vector(self, states: Tensor) -> Tensor:
+        """The head on the mean: before normalisation the lite encoder's own vector."""
+        return self._head(states[:, 0])
+
+    def picture_tokens(self, states: Tensor) -> Tensor:
+        """The head at every place."""
+        return self._head(states)
+
+    def through_vision(self, x: Tensor, last: int, pads: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The head, the tower's last stage; the vector is that of the mean."""
+        return self._head(mean(x, pads)), self._head(x)
+
+    def through_text(self, x: Tensor, last: int, causal: bool) -> tuple[Tensor, Tensor]:
+        """The last layers, trained or not; the vector is read out as a text's."""
+        for block in (
+            [*self.lent, *self.text_blocks][-last:] if len(x) else ()
+        ):  # BERT's cannot take a batch of nothing
+            x = block(x)
+        return F.normalize(x.mean(1), dim=-1) - self.centre, x
+
+    def identity(self) -> dict:
+        """The lite encoder's, with what a state is."""
+        return {
+            **self._identity,
+            "states": json.dumps({"places": self.places, "features": FEATURES, "conse": DIM}),
+        }
+
+
+def _copy(layer: nn.Module) -> nn.Module:
+    """A layer of MiniLM to be trained: the encoder's own stays as it is, and there is no dropout in
+    PolCLIP.
+    """
+    made = copy.deepcopy(layer).requires_grad_(True)
+    for module in made.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return made
