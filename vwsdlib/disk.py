@@ -52,7 +52,5 @@ def try_writing(folder: Path, what: str, remedy: str) -> None:
             os.unlink(name)
     except OSError as e:
         raise VwsdError(
-            f"the folder of {what} cannot be written: {e.strerror or e}",
-            where=folder,
-            remedy=remedy,
+            f"the folder of {what} cannot be written: {e.strerror or e}", folder, remedy
         ) from e

@@ -45,9 +45,7 @@ def root() -> Path:
             return Path(home).expanduser().resolve()
         except (RuntimeError, OSError) as e:
             raise VwsdError(
-                f"VWSD_HOME leads nowhere: {e}",
-                where=home,
-                remedy="Set it to the project's folder.",
+                f"VWSD_HOME leads nowhere: {e}", home, "Set it to the project's folder."
             ) from e
     checkout = PACKAGE.parent
     return checkout if (checkout / "notebooks" / "pipeline.yml").exists() else Path.cwd()
@@ -99,8 +97,8 @@ def safe_name(name: str, where: object = "") -> str:
         return name
     raise VwsdError(
         f"the name {name!r} {complaint}, so no file is named after it",
-        where=where,
-        remedy="Give a plain name: no separators, no leading dot.",
+        where,
+        "Give a plain name: no separators, no leading dot.",
     )
 
 
@@ -134,9 +132,7 @@ def unwritable(error: OSError, where: object, what: str = "file") -> VwsdError:
     """The sentence for `what`, to be written at `where`, that failed with `error`; its remedy fits
     the reason."""
     remedy = REMEDIES.get(error.errno, OTHER_REMEDY)
-    return VwsdError(
-        f"cannot write the {what}: {error.strerror or error}", where=where, remedy=remedy
-    )
+    return VwsdError(f"cannot write the {what}: {error.strerror or error}", where, remedy)
 
 
 @contextmanager
@@ -175,9 +171,7 @@ def _regular(path: Path) -> Path:
     is no file."""
     name = os.path.abspath(path)
     if name in STREAMS or name.startswith(("/dev/fd/", "/proc/")):
-        raise VwsdError(
-            "the output is a stream, not a file", where=path, remedy="Name a file to be written."
-        )
+        raise VwsdError("the output is a stream, not a file", path, "Name a file to be written.")
     target = Path(os.path.realpath(path)) if path.is_symlink() else path
     try:
         mode = target.stat().st_mode
@@ -185,9 +179,7 @@ def _regular(path: Path) -> Path:
         return target
     if not stat.S_ISREG(mode):
         raise VwsdError(
-            f"the output is {_kind(mode)}, not a file",
-            where=path,
-            remedy="Name a file to be written.",
+            f"the output is {_kind(mode)}, not a file", path, "Name a file to be written."
         )
     return target
 
@@ -200,9 +192,7 @@ def refuse_special(path: str | Path, what: str = "file", remedy: str = "Name a f
     except (OSError, ValueError):
         return
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise VwsdError(
-            f"the {what} is {_kind(mode)}, which is not opened", where=path, remedy=remedy
-        )
+        raise VwsdError(f"the {what} is {_kind(mode)}, which is not opened", path, remedy)
 
 
 def _kind(mode: int) -> str:
@@ -336,8 +326,8 @@ def _own_folder(target: Path, mark: str, what: str) -> None:
         return
     raise VwsdError(
         f"this is not a {what} that this command wrote, so it is left alone",
-        where=target,
-        remedy="Give --out another folder.",
+        target,
+        "Give --out another folder.",
     )
 
 

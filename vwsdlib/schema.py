@@ -42,17 +42,13 @@ def read_bytes(path: str | Path, what: str = "file", remedy: str = AGAIN) -> byt
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise VwsdError(
-                f"the {what} is no file but a folder, a pipe or a device", where=path, remedy=remedy
-            )
+            raise VwsdError(f"the {what} is no file but a folder, a pipe or a device", path, remedy)
         if status.st_size > MOST_BYTES:
-            raise VwsdError(
-                f"the {what} has more than {MOST_BYTES >> 30} GB", where=path, remedy=remedy
-            )
+            raise VwsdError(f"the {what} has more than {MOST_BYTES >> 30} GB", path, remedy)
         return path.read_bytes()
     except OSError as e:
         reason = e.strerror or type(e).__name__
-        raise VwsdError(f"the {what} cannot be read: {reason}", where=path, remedy=remedy) from e
+        raise VwsdError(f"the {what} cannot be read: {reason}", path, remedy) from e
 
 
 def parse(
@@ -62,16 +58,12 @@ def parse(
     try:
         found = _adapter(shape).validate_json(data)
     except ValidationError as e:
-        raise VwsdError(
-            f"the {what} does not have its form: {_first(e)}", where=where, remedy=remedy
-        ) from None
+        raise VwsdError(f"the {what} does not have its form: {_first(e)}", where, remedy) from None
     if UNBOUNDED.search(data):
         try:
             json.loads(data, parse_constant=_refuse, parse_float=_finite)
         except ValueError as e:
-            raise VwsdError(
-                f"the {what} does not have its form: {e}", where=where, remedy=remedy
-            ) from None
+            raise VwsdError(f"the {what} does not have its form: {e}", where, remedy) from None
     return found
 
 
@@ -82,9 +74,7 @@ def validate(
     try:
         return _adapter(shape).validate_python(value)
     except ValidationError as e:
-        raise VwsdError(
-            f"the {what} does not have its form: {_first(e)}", where=where, remedy=remedy
-        ) from None
+        raise VwsdError(f"the {what} does not have its form: {_first(e)}", where, remedy) from None
 
 
 def _refuse(word: str) -> NoReturn:

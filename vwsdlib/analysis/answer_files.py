@@ -48,8 +48,8 @@ def read_answers(path: str | Path, language: str, several: bool = False) -> tupl
         if several:
             raise VwsdError(
                 "several sets want a zip or a folder with a file a language",
-                where=path,
-                remedy="Put prediction.en.txt, prediction.it.txt ... into it.",
+                path,
+                "Put prediction.en.txt, prediction.it.txt ... into it.",
             )
         return decode(data, path), str(path)
     return _from_zip(data, path, language, several)
@@ -60,7 +60,7 @@ def _from_folder(path: Path, language: str, several: bool) -> tuple[str, str]:
         names = sorted(p.name for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
     except OSError as e:
         raise VwsdError(
-            f"the folder cannot be read: {e.strerror}", where=path, remedy="Check its permissions."
+            f"the folder cannot be read: {e.strerror}", path, "Check its permissions."
         ) from None
     chosen = path / _choose(names, language, several, path)
     return decode(read_bounded(chosen, MOST_TABLE), chosen), str(chosen)
@@ -73,30 +73,30 @@ def _from_zip(data: bytes, path: Path, language: str, several: bool) -> tuple[st
             if len(members) > MOST_MEMBERS:
                 raise VwsdError(
                     f"the zip has more than {MOST_MEMBERS} files",
-                    where=path,
-                    remedy="Give a zip of the predictions alone.",
+                    path,
+                    "Give a zip of the predictions alone.",
                 )
             name = _choose([m.filename for m in members], language, several, path)
             member = next(m for m in members if m.filename == name)
             if member.file_size > MOST_TABLE:
                 raise VwsdError(
                     f"{name} would unpack to more than {MOST_TABLE >> 20} MB",
-                    where=path,
-                    remedy="Give a zip of the predictions alone.",
+                    path,
+                    "Give a zip of the predictions alone.",
                 )
             with archive.open(member) as f:
                 unpacked = f.read(MOST_TABLE + 1)
     except DAMAGED as e:
         raise VwsdError(
             f"the zip cannot be read: {e or type(e).__name__}",
-            where=path,
-            remedy="Pack it again, without a password.",
+            path,
+            "Pack it again, without a password.",
         ) from None
     if len(unpacked) > MOST_TABLE:
         raise VwsdError(
             f"{name} unpacks to more than {MOST_TABLE >> 20} MB",
-            where=path,
-            remedy="Give a zip of the predictions alone.",
+            path,
+            "Give a zip of the predictions alone.",
         )
     where = f"{path}: {name}"
     return decode(unpacked, where), where
@@ -123,6 +123,6 @@ def _choose(names: Sequence[str], language: str, several: bool, path: Path) -> s
     which = "none" if not fitting else "more than one"
     raise VwsdError(
         f"{which} of its files is the prediction for {language!r}; it holds {listed}",
-        where=path,
-        remedy=f"Name the file prediction.{language}.txt, or say with --language what the set is.",
+        path,
+        f"Name the file prediction.{language}.txt, or say with --language what the set is.",
     )

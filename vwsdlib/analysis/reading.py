@@ -72,9 +72,7 @@ def read_predictions(
     Raises VwsdError, naming file and line, for all that does not fit the items.
     """
     if not items:
-        raise VwsdError(
-            "there are no items to score", where=path, remedy="Give a set with at least one item."
-        )
+        raise VwsdError("there are no items to score", path, "Give a set with at least one item.")
     language = language or items[0].language
     text, where = read_answers(path, language, several)
     if where != str(path):
@@ -143,7 +141,7 @@ def _check_length(table: Table, items: Sequence[Item], where: str) -> None:
         remedy = "The first line is a header or a stray line; a submission has none: remove it."
     elif "ranking" not in table.columns and not table.header:
         remedy += " The file has no line with the names of its columns."
-    raise VwsdError(f"{rows} predictions for {n} items", where=where, remedy=remedy)
+    raise VwsdError(f"{rows} predictions for {n} items", where, remedy)
 
 
 def _ranks(names: Any, item: Item) -> bool:
@@ -200,13 +198,9 @@ def _check_ids(ids: Sequence[str], own: Sequence[str], table: Table, name: str) 
     seen: set[str] = set()
     for item_id, place in zip(ids, table.places):
         if item_id not in known:
-            raise VwsdError(
-                f"{name} {item_id!r} is no item of the data", where=place, remedy=THIS_SET
-            )
+            raise VwsdError(f"{name} {item_id!r} is no item of the data", place, THIS_SET)
         if item_id in seen:
-            raise VwsdError(
-                f"{name} {item_id!r} stands twice", where=place, remedy="Give each item one row."
-            )
+            raise VwsdError(f"{name} {item_id!r} stands twice", place, "Give each item one row.")
         seen.add(item_id)
 
 
@@ -234,8 +228,8 @@ def _refuse_order(ids: Sequence[str], table: Table, name: str) -> None:
         wrong = next(i for i, number in enumerate(numbers) if number != start + i)
         raise VwsdError(
             f"{called} does not run in order: {ids[wrong]} where {start + wrong} is expected",
-            where=table.places[wrong],
-            remedy=(
+            table.places[wrong],
+            (
                 "Sort the rows by it as numbers, into the data file's order; "
                 "leave the column out if the order is right."
             ),
@@ -243,9 +237,7 @@ def _refuse_order(ids: Sequence[str], table: Table, name: str) -> None:
     seen: set[str] = set()
     for word, place in zip(ids, table.places):
         if word in seen and word not in ("", "None"):
-            raise VwsdError(
-                f"{called} has {word!r} twice", where=place, remedy="Give each item one row."
-            )
+            raise VwsdError(f"{called} has {word!r} twice", place, "Give each item one row.")
         seen.add(word)
 
 
@@ -287,8 +279,8 @@ def _check_unknown(table: Table, name: str, items: Sequence[Item]) -> None:
             wrong = next(i for i, word in enumerate(here) if word != own[i])
             raise VwsdError(
                 f"the column {name!r} has the data's {field}s in another order",
-                where=table.places[wrong],
-                remedy=THIS_SET,
+                table.places[wrong],
+                THIS_SET,
             )
     numbers = _numbers(words)
     counts_rows = numbers is not None and sorted(numbers) in (
@@ -315,8 +307,8 @@ def _check_texts(table: Table, name: str, field: str, items: Sequence[Item]) -> 
             raise VwsdError(
                 f"{field} is {cell!r} here and {expected!r} in the data"
                 + (f" ({points})" if points else ""),
-                where=place,
-                remedy=THIS_SET,
+                place,
+                THIS_SET,
             )
 
 
@@ -333,9 +325,7 @@ def _check_gold(table: Table, name: str, items: Sequence[Item]) -> None:
             bases &= {int(float(word)) - item.gold_index}
             if bases:
                 continue
-        raise VwsdError(
-            f"gold is {cell!r} here and {item.gold!r} in the data", where=place, remedy=THIS_SET
-        )
+        raise VwsdError(f"gold is {cell!r} here and {item.gold!r} in the data", place, THIS_SET)
 
 
 def _check_language(table: Table, name: str, items: Sequence[Item]) -> None:
@@ -343,8 +333,8 @@ def _check_language(table: Table, name: str, items: Sequence[Item]) -> None:
         if _given(cell) and language_code(str(cell)) != item.language:
             raise VwsdError(
                 f"language is {cell!r} here and {item.language!r} is the data's",
-                where=place,
-                remedy=(
+                place,
+                (
                     "Give predictions of exactly this set; if the data are in it, "
                     f"say --language {language_code(str(cell))}."
                 ),
@@ -409,14 +399,12 @@ def _scores(table: Table, items: Sequence[Item], where: str) -> list[list[float]
 def _no_scores(table: Table, where: str) -> VwsdError:
     if _name_columns(table):
         return VwsdError(
-            "the first line is a header, a submission has none",
-            where=f"{where}:1",
-            remedy="Remove that line.",
+            "the first line is a header, a submission has none", f"{where}:1", "Remove that line."
         )
     return VwsdError(
         "column score_1 is missing",
-        where=f"{where}:1",
-        remedy=(
+        f"{where}:1",
+        (
             "Columns score_1 to score_10 are needed, in candidate order, "
             "or one column of lists named scores."
         ),
@@ -428,14 +416,14 @@ def _of_columns(table: Table, where: str) -> list[list[float]]:
     if numbers[-1] > CANDIDATES:
         raise VwsdError(
             f"{len(numbers)} scores an item",
-            where=f"{where}:1",
-            remedy="Sets of exactly ten candidates are supported.",
+            f"{where}:1",
+            "Sets of exactly ten candidates are supported.",
         )
     if absent := [c for c in SCORE_COLUMNS if c not in table.columns]:
         remedy = "Columns score_1 to score_10 are needed, in candidate order."
         if numbers == list(range(CANDIDATES)):
             remedy = "The columns are score_0 to score_9: number them from 1."
-        raise VwsdError(f"column {absent[0]} is missing", where=f"{where}:1", remedy=remedy)
+        raise VwsdError(f"column {absent[0]} is missing", f"{where}:1", remedy)
     places = [table.columns.index(c) for c in SCORE_COLUMNS]
     return [[number(row[i], place) for i in places] for row, place in zip(table.rows, table.places)]
 
@@ -448,8 +436,8 @@ def _of_lists(cells: Sequence[Any], table: Table) -> list[list[float]]:
             has = "no list" if listed is None else f"a list of {len(listed)}"
             raise VwsdError(
                 f"{has} where ten scores are expected",
-                where=place,
-                remedy="Give a score for each of the ten candidates.",
+                place,
+                "Give a score for each of the ten candidates.",
             )
         rows.append([number(entry, place) for entry in listed])
     return rows
@@ -466,14 +454,14 @@ def number(cell: Any, where: str) -> float:
     if word is None or word == "":
         raise VwsdError(
             "a score is empty",
-            where=where,
-            remedy="Give each candidate a score; a missing picture is written -inf.",
+            where,
+            "Give each candidate a score; a missing picture is written -inf.",
         )
     if not isinstance(word, str):
         raise VwsdError(
             f"could not convert {word!r} to a score",
-            where=where,
-            remedy="Scores are decimal numbers with a point.",
+            where,
+            "Scores are decimal numbers with a point.",
         )
     spelled = word.lower()
     if spelled in ("-inf", "-infinity"):
@@ -481,21 +469,21 @@ def number(cell: Any, where: str) -> float:
     if spelled.lstrip("+-") == "nan":
         raise VwsdError(
             "a score is not a number (nan)",
-            where=where,
-            remedy="Run the system again; a missing picture is written -inf.",
+            where,
+            "Run the system again; a missing picture is written -inf.",
         )
     value = float(word) if DECIMAL.fullmatch(word) else None
     if spelled.lstrip("+") in ("inf", "infinity") or (value is not None and math.isinf(value)):
         raise VwsdError(
             f"a score is infinite ({word})",
-            where=where,
-            remedy="Run the system again; a missing picture is written -inf.",
+            where,
+            "Run the system again; a missing picture is written -inf.",
         )
     if value is None:
         raise VwsdError(
             f"could not convert {word!r} to a score",
-            where=where,
-            remedy="Scores are decimal numbers with a point.",
+            where,
+            "Scores are decimal numbers with a point.",
         )
     return value
 
@@ -529,8 +517,8 @@ def _by_name(
             )
             raise VwsdError(
                 f"the candidates of {item.phrase!r} are others in the data: {stranger} here",
-                where=place,
-                remedy=THIS_SET,
+                place,
+                THIS_SET,
             )
         moved += tuple(meant) != item.candidates
         found.append([row[meant.index(candidate)] for candidate in item.candidates])
@@ -569,42 +557,38 @@ def _no_ranking(names: Sequence[str], item: Item, items: Sequence[Item], place: 
     if only and meant[0]:
         return VwsdError(
             f"{what}: one name a line",
-            where=place,
-            remedy="All ten names are needed, best first, with tabs between.",
+            place,
+            "All ten names are needed, best first, with tabs between.",
         )
     if only and _ranks(only.split(), item):
         return VwsdError(
-            f"{what}: the names are separated by spaces",
-            where=place,
-            remedy="Write tabs between the ten names.",
+            f"{what}: the names are separated by spaces", place, "Write tabs between the ten names."
         )
     if len(names) == CANDIDATES and all(DECIMAL.fullmatch(name) for name in names):
         return VwsdError(
             f"{what}, but ten numbers",
-            where=place,
-            remedy=(
+            place,
+            (
                 "Put a first line above them that names the columns: "
                 "score_1 to score_10, tab-separated."
             ),
         )
     if set(map(str.casefold, names)) == set(map(str.casefold, item.candidates)):
         return VwsdError(
-            f"{what}: names keep their case",
-            where=place,
-            remedy="Spell them as the data file does.",
+            f"{what}: names keep their case", place, "Spell them as the data file does."
         )
     if twice := [name for name in names if names.count(name) > 1]:
-        return VwsdError(f"{what}: {twice[0]} stands twice", where=place, remedy=RANKING)
+        return VwsdError(f"{what}: {twice[0]} stands twice", place, RANKING)
     owner = next((i for i, other in enumerate(items) if set(names) == set(other.candidates)), None)
     if owner is not None:
         return VwsdError(
             f"{what}, but of those of item {owner}",
-            where=place,
-            remedy="The lines are in another order than the data file's.",
+            place,
+            "The lines are in another order than the data file's.",
         )
     if stranger := [name for name, its in zip(names, meant) if its is None]:
-        return VwsdError(f"{what}: {stranger[0]!r} is none of them", where=place, remedy=RANKING)
-    return VwsdError(f"{what}: {len(names)} names", where=place, remedy=RANKING)
+        return VwsdError(f"{what}: {stranger[0]!r} is none of them", place, RANKING)
+    return VwsdError(f"{what}: {len(names)} names", place, RANKING)
 
 
 def _note_copies(table: Table, scores: np.ndarray, where: str) -> None:
@@ -633,6 +617,6 @@ def refuse_constant(scores: np.ndarray, where: str) -> None:
     )
     raise VwsdError(
         f"{what}: ties alone would decide",
-        where=where,
-        remedy="Run the system again, or give --allow-ties to score it nevertheless.",
+        where,
+        "Run the system again, or give --allow-ties to score it nevertheless.",
     )

@@ -55,8 +55,8 @@ def read_scenes(folder: Path, split: str, count: int) -> list[Scene]:
     if not records:
         raise VwsdError(
             f"no scenes of the split {split!r}",
-            where=folder,
-            remedy="Splits are dev and test; `vwsd fetch demo` builds the scenes.",
+            folder,
+            "Splits are dev and test; `vwsd fetch demo` builds the scenes.",
         )
     chosen = [
         records[i * len(records) // min(count, len(records))]

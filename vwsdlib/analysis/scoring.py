@@ -57,9 +57,7 @@ def summarise(name: str, items: Sequence[Item], scores: np.ndarray) -> dict:
     `k_low` to `k_high`. Raises VwsdError where there is no item.
     """
     if not items:
-        raise VwsdError(
-            "there are no items to score", where=name, remedy="Give a set with at least one item."
-        )
+        raise VwsdError("there are no items to score", name, "Give a set with at least one item.")
     gold = [item.gold_index for item in items]
     ranks = gold_ranks(scores, gold)
     k, n = hits(ranks), len(items)

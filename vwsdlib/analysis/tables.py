@@ -57,26 +57,24 @@ def parse_table(text: str, where: str, is_column: Callable[[str], bool], most_li
             return table
     lines = split_lines(text)
     if not lines:
-        raise VwsdError("the prediction file is empty", where=where, remedy="Run the system again.")
+        raise VwsdError("the prediction file is empty", where, "Run the system again.")
     if len(lines) > most_lines:
         raise VwsdError(
             f"{len(lines)} lines, {most_lines} at most make sense for this set",
-            where=where,
-            remedy="Give predictions of exactly this set, a line an item.",
+            where,
+            "Give predictions of exactly this set, a line an item.",
         )
     long = [number for number, line in enumerate(lines, start=1) if len(line) > LONGEST_LINE]
     if long:
         raise VwsdError(
             f"a line of more than {LONGEST_LINE} characters",
-            where=f"{where}:{long[0]}",
-            remedy="Write a line an item.",
+            f"{where}:{long[0]}",
+            "Write a line an item.",
         )
     blank = [number for number, line in enumerate(lines, start=1) if not line.strip()]
     if blank:
         raise VwsdError(
-            "an empty line",
-            where=f"{where}:{blank[0]}",
-            remedy="Remove it, or put back what belongs there.",
+            "an empty line", f"{where}:{blank[0]}", "Remove it, or put back what belongs there."
         )
     for separator in ("\t", ",", ";"):
         header = _fields_of(lines[0], separator)
@@ -126,9 +124,7 @@ def _text_table(lines: Sequence[str], separator: str, where: str) -> Table:
                 rows.append(row)
                 places.append(f"{where}:{reader.line_num}")
         except csv.Error as e:
-            raise VwsdError(
-                f"not CSV: {e}", where=f"{where}:{reader.line_num}", remedy=AGAIN
-            ) from None
+            raise VwsdError(f"not CSV: {e}", f"{where}:{reader.line_num}", AGAIN) from None
     return _checked(rows[0], rows[1:], places[1:], f"{where}:1")
 
 
@@ -136,9 +132,7 @@ def _checked(header: Sequence[Any], rows: list[list[Any]], places: list[str], wh
     columns = tuple(fold(name) for name in header)
     if twice := sorted({name for name in columns if columns.count(name) > 1}):
         raise VwsdError(
-            f"two columns are named {twice[0]!r}",
-            where=where,
-            remedy="Give each column a name of its own.",
+            f"two columns are named {twice[0]!r}", where, "Give each column a name of its own."
         )
     width = len(columns)
     checked = []
@@ -146,7 +140,7 @@ def _checked(header: Sequence[Any], rows: list[list[Any]], places: list[str], wh
         if len(row) == width + 1 and row[-1] in ("", None):  # a separator at the end of the line
             row = row[:-1]
         if len(row) != width:
-            raise VwsdError(f"{len(row)} fields, the header has {width}", where=place, remedy=AGAIN)
+            raise VwsdError(f"{len(row)} fields, the header has {width}", place, AGAIN)
         checked.append(row)
     return Table(columns, checked, places)
 
@@ -279,9 +273,7 @@ def _from_split(value: dict, where: str) -> Table:
         or not isinstance(index, list)
         or len(index) != len(rows)
     ):
-        raise VwsdError(
-            "the rows are no lists, or their index has another length", where=where, remedy=LAYOUT
-        )
+        raise VwsdError("the rows are no lists, or their index has another length", where, LAYOUT)
     places = [f"{where}: row {number}" for number in range(1, len(rows) + 1)]
     if "index" not in value:
         return _checked(value["columns"], rows, places, where)
@@ -293,7 +285,7 @@ def _from_split(value: dict, where: str) -> Table:
 def _from_columns(columns: dict[str, dict], where: str, with_index: bool) -> Table:
     keys = list(next(iter(columns.values())))
     if any(list(column) != keys for column in columns.values()):
-        raise VwsdError("the columns have not the same rows", where=where, remedy=LAYOUT)
+        raise VwsdError("the columns have not the same rows", where, LAYOUT)
     rows = [[column[key] for column in columns.values()] for key in keys]
     places = [f"{where}: row {number}" for number in range(1, len(rows) + 1)]
     if not with_index:
@@ -308,16 +300,14 @@ def _kind(row: list) -> str:
 
 def _from_rows(rows: list, places: list[str], where: str) -> Table:
     if not rows:
-        raise VwsdError("the prediction file is empty", where=where, remedy="Run the system again.")
+        raise VwsdError("the prediction file is empty", where, "Run the system again.")
     if all(isinstance(row, list) for row in rows):
         return Table((_kind(rows[0]),), [[row] for row in rows], places, header=False)
     if not all(isinstance(row, dict) for row in rows):
-        raise VwsdError("the JSON is no table", where=where, remedy=LAYOUT)
+        raise VwsdError("the JSON is no table", where, LAYOUT)
     header = list(rows[0])
     for row, place in zip(rows, places):
         if set(row) != set(header):
             other = sorted(set(row) ^ set(header))[0]
-            raise VwsdError(
-                f"the key {other!r} stands in some rows only", where=place, remedy=AGAIN
-            )
+            raise VwsdError(f"the key {other!r} stands in some rows only", place, AGAIN)
     return _checked(header, [[row[name] for name in header] for row in rows], places, where)

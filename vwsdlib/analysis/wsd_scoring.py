@@ -227,9 +227,7 @@ def score_groups(items: Sequence[WsdItem], answers: Key) -> list[dict]:
     """
     if blind := [item.id for item in items if not item.golds]:
         raise VwsdError(
-            f"{len(blind)} items have no gold",
-            where=blind[0],
-            remedy="Read the data together with their key.",
+            f"{len(blind)} items have no gold", blind[0], "Read the data together with their key."
         )
     if len({item.id for item in items}) < len(items):
         raise VwsdError(

@@ -99,8 +99,8 @@ def fetch_vwsd(
     if source is not None and not Path(source).exists():
         raise VwsdError(
             "no such folder or archive",
-            where=source,
-            remedy="Give the folder that holds the official files, unpacked or not.",
+            source,
+            "Give the folder that holds the official files, unpacked or not.",
         )
     if images and images not in variants:
         raise VwsdError(
@@ -244,14 +244,14 @@ def _agree(split: str, asked: str | None) -> str | None:
     if recorded and asked not in (None, recorded):
         raise VwsdError(
             f"the folder holds the {recorded} pictures; {asked} ones are never mixed with them",
-            where=_images(split),
-            remedy=f"Remove that folder first, or go on with --images {recorded}.",
+            _images(split),
+            f"Remove that folder first, or go on with --images {recorded}.",
         )
     if not (recorded or asked) and _missing(split):
         raise VwsdError(
             "the folder holds pictures, but no record says of which size",
-            where=_images(split),
-            remedy=(
+            _images(split),
+            (
                 f"Say it with --images {' or '.join(FOLDERS[split].values())}, or remove that"
                 " folder."
             ),
@@ -334,9 +334,7 @@ def _files(source: Path | None, wanted: Wanted) -> Iterator[tuple[PurePosixPath,
                 yield from _members(path, wanted)
             except DAMAGE as e:
                 raise VwsdError(
-                    f"the archive is damaged or locked: {e}",
-                    where=path,
-                    remedy="Remove it and fetch it again.",
+                    f"the archive is damaged or locked: {e}", path, "Remove it and fetch it again."
                 ) from e
 
 
@@ -347,14 +345,12 @@ def _members(path: Path, wanted: Wanted) -> Iterator[tuple[PurePosixPath, bytes]
     with open(path, "rb") as f:
         head = f.read(512)
     if not head:
-        raise VwsdError(
-            "the archive is an empty file", where=path, remedy="Remove it and fetch it again."
-        )
+        raise VwsdError("the archive is an empty file", path, "Remove it and fetch it again.")
     if head.lstrip().startswith(b"<"):
         raise VwsdError(
             "a web page lies in the archive's place",
-            where=path,
-            remedy=(
+            path,
+            (
                 "The host sent it instead, its quota may be used up: remove it, and download the"
                 f" archive by hand from {PAGE}."
             ),
@@ -383,8 +379,8 @@ def _bounded(path: Path, member: str, size: int) -> None:
     if size > MOST_OF_A_FILE:
         raise VwsdError(
             f"'{member}' in the archive unpacks to {size / 1e6:,.0f} MB, no text and no picture",
-            where=path,
-            remedy="Remove it and fetch it again.",
+            path,
+            "Remove it and fetch it again.",
         )
 
 
@@ -430,20 +426,18 @@ def download(url: str, target: Path) -> Path:
         except NETWORK as e:  # HTTPError is one of them
             code = getattr(e, "code", 0)
             if 400 <= code < 500:
-                raise VwsdError(
-                    f"the host refuses: HTTP {code} {e.reason}", where=url, remedy=by_hand
-                ) from e
+                raise VwsdError(f"the host refuses: HTTP {code} {e.reason}", url, by_hand) from e
             if last:
                 raise VwsdError(
                     f"the download failed {TRIES} times: {getattr(e, 'reason', e)}",
-                    where=url,
-                    remedy=f"Run it again to go on. {by_hand}",
+                    url,
+                    f"Run it again to go on. {by_hand}",
                 ) from e
         except OSError as e:
             raise VwsdError(
                 f"cannot write the download: {e.strerror or e}",
-                where=part,
-                remedy="Free some space; what came so far is kept.",
+                part,
+                "Free some space; what came so far is kept.",
             ) from e
         time.sleep(PAUSE * 2**attempt)
     with open(part, "rb") as f:
@@ -451,9 +445,7 @@ def download(url: str, target: Path) -> Path:
     if start not in (b"PK", b"\x1f\x8b"):  # zip, gzip
         part.unlink()
         raise VwsdError(
-            "the host sent a page instead of an archive (its quota may be used up)",
-            where=url,
-            remedy=by_hand,
+            "the host sent a page instead of an archive (its quota may be used up)", url, by_hand
         )
     os.replace(part, target)
     return target
@@ -493,10 +485,8 @@ def _stream(url: str, part: Path) -> None:
                 raise VwsdError(
                     f"the host sends more than {MOST_OF_A_DOWNLOAD >> 30} GB, which no published"
                     " archive has",
-                    where=url,
-                    remedy=(
-                        f"Remove {part}, and download the archive by hand ({PAGE} has the links)."
-                    ),
+                    url,
+                    (f"Remove {part}, and download the archive by hand ({PAGE} has the links)."),
                 )
         if total is not None and f.tell() != total:
             raise ConnectionError(f"{f.tell():,} of {total:,} bytes came")

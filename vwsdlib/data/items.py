@@ -69,9 +69,7 @@ class Item:
         """Position of the gold among the candidates, 0 to 9; VwsdError where there is no gold."""
         if self.gold is None:
             raise VwsdError(
-                "the item has no gold",
-                where=self.id,
-                remedy="Give the gold file that belongs to the data file.",
+                "the item has no gold", self.id, "Give the gold file that belongs to the data file."
             )
         return self.candidates.index(self.gold)
 
@@ -163,18 +161,14 @@ def read_items(
 def _items_of_lines(lines: Sequence[str], data: str | Path, language: str) -> list[Item]:
     if not lines:
         raise VwsdError(
-            "the data file is empty",
-            where=data,
-            remedy=remedy_for(data, "Give the file with the items."),
+            "the data file is empty", data, remedy_for(data, "Give the file with the items.")
         )
     _no_blank_line(lines, data)
     rows = [line.split("\t") for line in lines]
     rows = [row[:-1] if len(row) == FIELDS + 1 and not row[-1].strip() else row for row in rows]
     if _is_header(rows[0]):
         raise VwsdError(
-            "the first line is a header, the layout has none",
-            where=f"{data}:1",
-            remedy="Remove that line.",
+            "the first line is a header, the layout has none", f"{data}:1", "Remove that line."
         )
     _check_counts(rows, data)
     name = set_name(data)
@@ -189,8 +183,8 @@ def _no_blank_line(lines: Sequence[str], path: str | Path) -> None:
         what = "an empty line" if len(blank) == 1 else f"{len(blank)} empty lines, the first here"
         raise VwsdError(
             what,
-            where=f"{path}:{blank[0]}",
-            remedy=remedy_for(path, "Remove it, or put back what belongs there."),
+            f"{path}:{blank[0]}",
+            remedy_for(path, "Remove it, or put back what belongs there."),
         )
 
 
@@ -230,7 +224,7 @@ def _check_counts(rows: Sequence[Sequence[str]], data: str | Path) -> None:
             f"{len(wrong)} of {len(rows)} lines are so: each holds a target, a phrase "
             "and exactly ten candidates, with tabs between."
         )
-    raise VwsdError(what, where=f"{data}:{wrong[0] + 1}", remedy=remedy_for(data, otherwise))
+    raise VwsdError(what, f"{data}:{wrong[0] + 1}", remedy_for(data, otherwise))
 
 
 def _parse(
@@ -241,14 +235,14 @@ def _parse(
     if not target.strip() or not phrase.strip() or not all(names):
         raise VwsdError(
             "an empty field",
-            where=where,
-            remedy=remedy_for(data, "Fill it in: target, phrase and ten image names."),
+            where,
+            remedy_for(data, "Fill it in: target, phrase and ten image names."),
         )
     if twice := sorted({n for n in names if names.count(n) > 1}):
         raise VwsdError(
             f"{twice[0]} stands twice among the candidates",
-            where=where,
-            remedy=remedy_for(data, "Ten different pictures are needed."),
+            where,
+            remedy_for(data, "Ten different pictures are needed."),
         )
     return Item(item_id, language, target, phrase, tuple(names))
 
@@ -274,8 +268,8 @@ def parse_json(text: str, where: object, number: Callable[[str], Any] | None = N
     if len(text) > MOST_JSON:
         raise VwsdError(
             f"the JSON has more than {MOST_JSON >> 20} MB",
-            where=where,
-            remedy="Give the file of one set, or write it as TSV.",
+            where,
+            "Give the file of one set, or write it as TSV.",
         )
     try:
         return json.loads(
@@ -287,12 +281,12 @@ def parse_json(text: str, where: object, number: Callable[[str], Any] | None = N
         )
     except json.JSONDecodeError as e:
         raise VwsdError(
-            f"not whole JSON: {e.msg}", where=f"{where}:{e.lineno}", remedy="Write the file again."
+            f"not whole JSON: {e.msg}", f"{where}:{e.lineno}", "Write the file again."
         ) from None
     except (ValueError, RecursionError) as e:
         reason = "nested too deeply" if isinstance(e, RecursionError) else e
         raise VwsdError(
-            f"not JSON that can be read: {reason}", where=where, remedy="Write the file again."
+            f"not JSON that can be read: {reason}", where, "Write the file again."
         ) from None
 
 
@@ -319,7 +313,7 @@ def _items_of_json(
     """
     rows = parse_json(text, data)
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
-        raise VwsdError("the file is JSON, but no list of items", where=data, remedy=JSON_LAYOUT)
+        raise VwsdError("the file is JSON, but no list of items", data, JSON_LAYOUT)
     name = set_name(data)
     items = [
         _item_of_json(row, f"{data}: item {i}", f"{name}.{i}", language, data)
@@ -327,15 +321,11 @@ def _items_of_json(
     ]
     ids = [json.dumps(row["id"]) for row in rows if "id" in row]
     if len(set(ids)) < len(ids):
-        raise VwsdError(
-            "an id stands twice", where=data, remedy="Give each item an id of its own, or none."
-        )
+        raise VwsdError("an id stands twice", data, "Give each item an id of its own, or none.")
     labels = [_first_of(row, GOLD_WORDS) for row in rows]
     known = [label for label in labels if label is not None]
     if known and (len(known) < len(rows) or not all(isinstance(label, str) for label in known)):
-        raise VwsdError(
-            "some labels are missing or no name of an image", where=data, remedy=JSON_LAYOUT
-        )
+        raise VwsdError("some labels are missing or no name of an image", data, JSON_LAYOUT)
     return items, known or None
 
 
@@ -344,19 +334,15 @@ def _item_of_json(row: dict, where: str, item_id: str, language: str, data: str 
     names = _first_of(row, CANDIDATE_WORDS)
     texts = isinstance(target, str) and isinstance(phrase, str)
     if not texts or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise VwsdError(
-            "an item without target, phrase or candidates", where=where, remedy=JSON_LAYOUT
-        )
+        raise VwsdError("an item without target, phrase or candidates", where, JSON_LAYOUT)
     if len(names) != CANDIDATES:
         raise VwsdError(
             f"{len(names)} candidates, {CANDIDATES} expected",
-            where=where,
-            remedy="Sets of exactly ten are supported.",
+            where,
+            "Sets of exactly ten are supported.",
         )
     if any(re.search(r"[\t\r\n]", field) for field in (target, phrase, *names)):
-        raise VwsdError(
-            "a tab or a line break inside a text", where=where, remedy="Write a space in its place."
-        )
+        raise VwsdError("a tab or a line break inside a text", where, "Write a space in its place.")
     return _parse([target, phrase, *names], where, item_id, language, data)
 
 
@@ -380,8 +366,8 @@ def _gold_names(path: str | Path) -> list[str]:
             return [name.strip() for name in names]
     raise VwsdError(
         "the gold file is JSON, but neither a list of names nor of objects with a label",
-        where=path,
-        remedy="Give one image name a line, in the data file's order.",
+        path,
+        "Give one image name a line, in the data file's order.",
     )
 
 
@@ -394,8 +380,8 @@ def _checked_golds(items: Sequence[Item], golds: Sequence[str], path: str | Path
     ):
         raise VwsdError(
             f"the first line ({golds[0]!r}) is a header, the layout has none",
-            where=f"{path}:1",
-            remedy="Remove that line.",
+            f"{path}:1",
+            "Remove that line.",
         )
     several = [
         i for i, gold in enumerate(golds) if i < len(items) and _several(gold, items[i].candidates)
@@ -403,14 +389,14 @@ def _checked_golds(items: Sequence[Item], golds: Sequence[str], path: str | Path
     if several:
         raise VwsdError(
             "this set has several golds an item; one is supported",
-            where=f"{path}:{several[0] + 1}",
-            remedy=f"{len(several)} of {len(golds)} lines are so. Keep one image name a line.",
+            f"{path}:{several[0] + 1}",
+            f"{len(several)} of {len(golds)} lines are so. Keep one image name a line.",
         )
     if len(golds) != len(items):
         raise VwsdError(
             f"{len(golds)} gold lines for {len(items)} items",
-            where=path,
-            remedy=remedy_for(
+            path,
+            remedy_for(
                 path,
                 "Give data and gold of the same version: one image name for each line of the data, "
                 "in their order.",
@@ -468,8 +454,8 @@ def _check_labels(
         if find_candidate(label, item.candidates) != gold:
             raise VwsdError(
                 f"the label is {label!r} and the gold file has {gold!r}",
-                where=f"{data}: item {i}",
-                remedy="Give the gold file that belongs to the data.",
+                f"{data}: item {i}",
+                "Give the gold file that belongs to the data.",
             )
 
 
@@ -501,8 +487,8 @@ def _check_gold(
         remedy = f"{len(wrong)} of {len(items)} lines disagree. {again}"
     raise VwsdError(
         f"the gold {gold!r} is not among the candidates of {item.phrase!r}",
-        where=f"{path}:{first + 1}",
-        remedy=remedy,
+        f"{path}:{first + 1}",
+        remedy,
     )
 
 
@@ -531,15 +517,11 @@ def write_items(items: Iterable[Item], data: str | Path, gold: str | Path) -> No
             re.search(r"[\t\r\n]", field) for field in (item.target, item.phrase, *item.candidates)
         ):
             raise VwsdError(
-                "a tab or a line break inside a text",
-                where=item.id,
-                remedy="Write a space in its place.",
+                "a tab or a line break inside a text", item.id, "Write a space in its place."
             )
         if item.gold is None:
             raise VwsdError(
-                "the item has no gold",
-                where=item.id,
-                remedy="Give the gold file that belongs to the data file.",
+                "the item has no gold", item.id, "Give the gold file that belongs to the data file."
             )
     write_text(data, "".join("\t".join((i.target, i.phrase, *i.candidates)) + "\n" for i in items))
     write_text(gold, "".join(f"{i.gold}\n" for i in items))

@@ -38,9 +38,7 @@ def language_code(text: str) -> str:
     code = OTHER_CODES.get(word) or WORDS.get(word) or word
     if not re.fullmatch(r"[a-z]{2,3}", code):
         raise VwsdError(
-            f"{text!r} is no language code",
-            where="--language",
-            remedy="Give two letters, as en, it or fa.",
+            f"{text!r} is no language code", "--language", "Give two letters, as en, it or fa."
         )
     return code
 

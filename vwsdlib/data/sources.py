@@ -127,8 +127,8 @@ def _fsspec(place: object, action):
     except ImportError as e:
         raise VwsdError(
             f"this kind of place needs another package: {e}",
-            where=place,
-            remedy="Install it (s3fs for s3://, gcsfs for gs://, aiohttp for https://).",
+            place,
+            "Install it (s3fs for s3://, gcsfs for gs://, aiohttp for https://).",
         ) from e
     except VwsdError:
         raise
@@ -137,8 +137,8 @@ def _fsspec(place: object, action):
     ) as e:  # each kind of place brings errors of its own (aiohttp's, botocore's, tarfile's)
         raise VwsdError(
             f"cannot be read: {first_line(e)}",
-            where=place,
-            remedy="Check the address, the connection and your credentials.",
+            place,
+            "Check the address, the connection and your credentials.",
         ) from e
 
 
@@ -156,8 +156,8 @@ def _read_whole(fs, path: str) -> bytes:
     if size is not None and size > MOST_BYTES:
         raise VwsdError(
             f"the file has {size:,} bytes, more than a picture may have ({MOST_BYTES:,})",
-            where=path,
-            remedy="Save it smaller.",
+            path,
+            "Save it smaller.",
         )
     return fs.cat_file(path)
 
@@ -169,15 +169,13 @@ def read_file(path: str | Path) -> bytes:
     status = os.stat(path)
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
         raise VwsdError(
-            f"no picture but {_odd_file(status.st_mode)}, which is not opened",
-            where=path,
-            remedy="Name a file.",
+            f"no picture but {_odd_file(status.st_mode)}, which is not opened", path, "Name a file."
         )
     if status.st_size > MOST_BYTES and stat.S_ISREG(status.st_mode):
         raise VwsdError(
             f"the file has {status.st_size:,} bytes, more than a picture may have ({MOST_BYTES:,})",
-            where=path,
-            remedy="Save it smaller.",
+            path,
+            "Save it smaller.",
         )
     return Path(path).read_bytes()
 
@@ -308,8 +306,8 @@ class Pictures:
             places = ", ".join(str(e.place) for e in chosen[:3])
             raise VwsdError(
                 f"{name} stands in {len(chosen)} places with different pictures: {places}",
-                where=self.name,
-                remedy="Keep one of them, or write the names with their folders.",
+                self.name,
+                "Keep one of them, or write the names with their folders.",
             )
         if there and below and _differ([there[0], *below]):
             self.shadowed[name] = below[0].path
@@ -341,7 +339,7 @@ class Pictures:
                 if twins
                 else "Name all of the set's pictures."
             )
-            raise VwsdError(f"{name} is not there", where=self.name, remedy=remedy)
+            raise VwsdError(f"{name} is not there", self.name, remedy)
         return place
 
     def names(self) -> set[str]:
@@ -386,7 +384,7 @@ class Pictures:
             if self.left_out
             else "The place is empty."
         )
-        return VwsdError("there are no pictures", where=self.name, remedy=remedy)
+        return VwsdError("there are no pictures", self.name, remedy)
 
 
 def left_out_note(left_out: dict[str, list[str]], place: object) -> str:
@@ -431,9 +429,7 @@ def pictures_at(place: Place | Pictures) -> Pictures:
     matches = sorted(glob.glob(_pattern(text)))
     if not matches:
         raise VwsdError(
-            "no shard fits the pattern",
-            where=place,
-            remedy="Quote the pattern, as in --images 'train-*.tar'.",
+            "no shard fits the pattern", place, "Quote the pattern, as in --images 'train-*.tar'."
         )
     return Pictures(str(place), tuple(matches))
 
@@ -442,15 +438,15 @@ def _refuse_missing(place: Place, text: str) -> None:
     if os.path.islink(text):
         raise VwsdError(
             "a link that leads nowhere, or in a circle",
-            where=place,
-            remedy="Give the folder or archive that it should lead to.",
+            place,
+            "Give the folder or archive that it should lead to.",
         )
     if _archive_name(text):
-        raise VwsdError("no such archive of pictures", where=place, remedy="Check the path.")
+        raise VwsdError("no such archive of pictures", place, "Check the path.")
     raise VwsdError(
         "no such folder of pictures",
-        where=place,
-        remedy="Give the folder or the archive that holds the image files of this set.",
+        place,
+        "Give the folder or the archive that holds the image files of this set.",
     )
 
 
@@ -479,8 +475,8 @@ def _remote_sources(url: str) -> list[str]:
     if not found:
         raise VwsdError(
             "no shard fits the pattern",
-            where=url,
-            remedy="Quote the pattern, as in --images 's3://bucket/train-*.tar'.",
+            url,
+            "Quote the pattern, as in --images 's3://bucket/train-*.tar'.",
         )
     return sorted(found)
 
@@ -576,9 +572,7 @@ def _bytes(place: Place) -> bytes:
         return read_file(place)
     except OSError as e:
         raise VwsdError(
-            f"cannot read the picture: {e.strerror or e}",
-            where=place,
-            remedy="Check the path and the disk.",
+            f"cannot read the picture: {e.strerror or e}", place, "Check the path and the disk."
         ) from e
 
 
@@ -626,8 +620,8 @@ def _below(source: str) -> Iterator[tuple[str, Entry | str]]:
     else:
         raise VwsdError(
             f"neither a folder nor an archive of pictures: the file is {kind.name}",
-            where=source,
-            remedy="Give a folder of image files, a tar or a zip.",
+            source,
+            "Give a folder of image files, a tar or a zip.",
         )
 
 
@@ -638,15 +632,13 @@ def _local_head(source: str) -> bytes:
             raise VwsdError(
                 f"neither a folder nor an archive of pictures but {_odd_file(mode)}, which is not"
                 " opened",
-                where=source,
-                remedy="Give a folder, a tar or a zip.",
+                source,
+                "Give a folder, a tar or a zip.",
             )
         return _head(source)
     except OSError as e:
         raise VwsdError(
-            f"cannot be read: {e.strerror or e}",
-            where=source,
-            remedy="Check the path and your rights.",
+            f"cannot be read: {e.strerror or e}", source, "Check the path and your rights."
         ) from e
 
 
@@ -667,8 +659,8 @@ def _folder(root: str) -> Iterator[tuple[str, Entry | str]]:
             if not prefix:
                 raise VwsdError(
                     f"the folder cannot be read: {e.strerror or e}",
-                    where=here,
-                    remedy="Check your rights to it.",
+                    here,
+                    "Check your rights to it.",
                 ) from e
             yield prefix.rstrip("/"), f"in folders that cannot be opened ({e.strerror or e})"
             continue
@@ -771,14 +763,14 @@ def _archive(archive: str) -> Iterator[tuple[str, Entry | str]]:
             head = raw.read(HEAD)
             raw.seek(0)
             if not head:
-                raise VwsdError("the archive is an empty file", where=archive, remedy=AGAIN)
+                raise VwsdError("the archive is an empty file", archive, AGAIN)
             if head.startswith((b"PK\3\4", b"PK\5\6")):
                 yield from _zip_members(archive, raw)
             elif kind_of(head).name.endswith("Zstandard"):
                 raise VwsdError(
                     "archives compressed by Zstandard are not read",
-                    where=archive,
-                    remedy="Unpack it first: zstd -d.",
+                    archive,
+                    "Unpack it first: zstd -d.",
                 )
             else:
                 yield from _tar_members(archive, raw)
@@ -789,11 +781,11 @@ def _archive(archive: str) -> Iterator[tuple[str, Entry | str]]:
         if not _packed(head) and kind.name != UNKNOWN.name:
             raise VwsdError(
                 f"no archive: the file is {kind.name}",
-                where=archive,
-                remedy="Give a tar or a zip, or the folder of the pictures.",
+                archive,
+                "Give a tar or a zip, or the folder of the pictures.",
             ) from e
         raise VwsdError(
-            f"the archive is cut short or damaged: {first_line(e)}", where=archive, remedy=AGAIN
+            f"the archive is cut short or damaged: {first_line(e)}", archive, AGAIN
         ) from e
 
 
@@ -807,9 +799,7 @@ def _zip_members(archive: str, raw: BinaryIO) -> Iterator[tuple[str, Entry | str
                 seen.setdefault(info.filename, content) != content
             ):  # by its name only one of them can be read
                 raise VwsdError(
-                    f"{path} stands twice in the archive with different pictures",
-                    where=archive,
-                    remedy=AGAIN,
+                    f"{path} stands twice in the archive with different pictures", archive, AGAIN
                 )
             if stat.S_ISLNK(info.external_attr >> 16):
                 yield path, "links"
@@ -862,17 +852,15 @@ def _check_end(stream: BinaryIO, end: int, archive: str) -> None:
     stream.seek(end)
     block = stream.read(BLOCK)
     if len(block) < BLOCK:
-        raise VwsdError(
-            "the archive is cut short: its end mark is missing", where=archive, remedy=AGAIN
-        )
+        raise VwsdError("the archive is cut short: its end mark is missing", archive, AGAIN)
     if block.strip(b"\0"):
-        raise VwsdError(f"the archive is damaged at byte {end:,}", where=archive, remedy=AGAIN)
+        raise VwsdError(f"the archive is damaged at byte {end:,}", archive, AGAIN)
     while chunk := stream.read(1 << 20):
         if chunk.strip(b"\0"):
             raise VwsdError(
                 "more follows behind the archive's end mark, as where archives were joined",
-                where=archive,
-                remedy="Give the archives one by one, or pack the pictures again.",
+                archive,
+                "Give the archives one by one, or pack the pictures again.",
             )
 
 
@@ -883,8 +871,8 @@ def _read_member(member: Member, most: int | None = None) -> bytes:
     if member.size > MOST_BYTES:
         raise VwsdError(
             f"the file has {member.size:,} bytes, more than a picture may have ({MOST_BYTES:,})",
-            where=member,
-            remedy="Save it smaller.",
+            member,
+            "Save it smaller.",
         )
     wanted = member.size if most is None else min(most, member.size)
     try:
@@ -892,11 +880,9 @@ def _read_member(member: Member, most: int | None = None) -> bytes:
     except VwsdError:
         raise
     except DAMAGE as e:
-        raise VwsdError(
-            f"the archive is damaged or locked: {first_line(e)}", where=member, remedy=AGAIN
-        ) from e
+        raise VwsdError(f"the archive is damaged or locked: {first_line(e)}", member, AGAIN) from e
     if len(data) != wanted:
-        raise VwsdError("the archive is cut short", where=member, remedy=AGAIN)
+        raise VwsdError("the archive is cut short", member, AGAIN)
     return data
 
 

@@ -53,29 +53,21 @@ def read_bounded(path: str | Path, most: int = MOST_BYTES) -> bytes:
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise VwsdError(
-                "this is a folder, a text file is needed", where=path, remedy="Name a file in it."
-            )
+            raise VwsdError("this is a folder, a text file is needed", path, "Name a file in it.")
         if stat.S_ISFIFO(status.st_mode) and not os.fspath(path).startswith(STREAMS):
-            raise VwsdError(
-                "this is a named pipe, which is not opened", where=path, remedy="Name a file."
-            )
+            raise VwsdError("this is a named pipe, which is not opened", path, "Name a file.")
         if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
-            raise VwsdError(
-                "this is a device, a text file is needed", where=path, remedy="Name a file."
-            )
+            raise VwsdError("this is a device, a text file is needed", path, "Name a file.")
         if status.st_size > most:
             raise _too_large(path, most)
         with open(path, "rb") as f:
             data = f.read(most + 1)
     except (FileNotFoundError, NotADirectoryError):
-        raise VwsdError("no such file", where=path, remedy=_nearby(path)) from None
+        raise VwsdError("no such file", path, _nearby(path)) from None
     except (OSError, ValueError) as e:
         reason = getattr(e, "strerror", None) or e
         raise VwsdError(
-            f"the file cannot be read: {reason}",
-            where=path,
-            remedy="Check the path and its permissions.",
+            f"the file cannot be read: {reason}", path, "Check the path and its permissions."
         ) from None
     if len(data) > most:
         raise _too_large(path, most)
@@ -84,9 +76,7 @@ def read_bounded(path: str | Path, most: int = MOST_BYTES) -> bytes:
 
 def _too_large(path: Path, most: int) -> VwsdError:
     return VwsdError(
-        f"the file holds more than {most >> 20} MB",
-        where=path,
-        remedy="Give the text file of one set.",
+        f"the file holds more than {most >> 20} MB", path, "Give the text file of one set."
     )
 
 
@@ -104,27 +94,23 @@ def decode(data: bytes, where: str | Path) -> str:
     """
     for first, (what, remedy) in BINARY.items():
         if data.startswith(first):
-            raise VwsdError(what, where=where, remedy=remedy)
+            raise VwsdError(what, where, remedy)
     if data.startswith(WIDE) or _looks_wide(data):
-        raise VwsdError(
-            "saved as UTF-16 (or UTF-32), UTF-8 is needed", where=where, remedy="Save it as UTF-8."
-        )
+        raise VwsdError("saved as UTF-16 (or UTF-32), UTF-8 is needed", where, "Save it as UTF-8.")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as e:
         start = e.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
         line = data[:start].count(b"\n") + 1
         raise VwsdError(
-            "not UTF-8 text",
-            where=f"{where}:{line}",
-            remedy=remedy_for(where, "Save the file as UTF-8."),
+            "not UTF-8 text", f"{where}:{line}", remedy_for(where, "Save the file as UTF-8.")
         ) from None
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
         raise VwsdError(
             "a zero byte (U+0000), so this is no text file",
-            where=f"{where}:{line}",
-            remedy=remedy_for(where, "Write the file again."),
+            f"{where}:{line}",
+            remedy_for(where, "Write the file again."),
         )
     return text
 

@@ -112,8 +112,8 @@ class WordNet:
         if b"WordNet 3.0 " not in self._read("data.noun")[:2000]:
             raise VwsdError(
                 "these dict files are not WordNet 3.0",
-                where=self.folder,
-                remedy=f"Sense keys differ between versions. {REMEDY}",
+                self.folder,
+                f"Sense keys differ between versions. {REMEDY}",
             )
 
     def candidates(self, lemma: str, pos: str) -> tuple[Sense, ...]:
@@ -136,8 +136,8 @@ class WordNet:
         if not found:
             raise VwsdError(
                 f"no sense key {key!r} in WordNet 3.0",
-                where=self.folder,
-                remedy="Keys of other versions must be mapped first.",
+                self.folder,
+                "Keys of other versions must be mapped first.",
             )
         return self._sense(*found[0])
 
@@ -176,8 +176,8 @@ class WordNet:
         if not fields.startswith(f"{offset} "):
             raise VwsdError(
                 f"no synset at offset {offset}",
-                where=self.folder / name,
-                remedy=f"The dict files do not belong together. {REMEDY}",
+                self.folder / name,
+                f"The dict files do not belong together. {REMEDY}",
             )
         words = fields.split()[4 : 4 + 2 * int(fields.split()[3], 16) : 2]
         gloss, *rest = EXAMPLES.split(text.strip(), maxsplit=1)
@@ -195,8 +195,8 @@ class WordNet:
     def _damaged(self, name: str, place: str) -> VwsdError:
         return VwsdError(
             f"{place} of WordNet's {name} is not as it was published",
-            where=self.folder / name,
-            remedy=f"The file is damaged. {REMEDY}",
+            self.folder / name,
+            f"The file is damaged. {REMEDY}",
         )
 
     def _read(self, name: str) -> bytes:
@@ -206,9 +206,7 @@ class WordNet:
                 self._data[name] = (self.folder / name).read_bytes()
             except OSError as e:
                 raise VwsdError(
-                    f"{name} of WordNet cannot be read: {e.strerror}",
-                    where=self.folder,
-                    remedy=REMEDY,
+                    f"{name} of WordNet cannot be read: {e.strerror}", self.folder, REMEDY
                 ) from None
         return self._data[name]
 
@@ -227,8 +225,8 @@ def wordnet_folder() -> Path:
                 return folder
     raise VwsdError(
         "no WordNet 3.0 (index.sense and data.noun, .verb, .adj, .adv)",
-        where=os.pathsep.join(map(str, places)),
-        remedy=REMEDY,
+        os.pathsep.join(map(str, places)),
+        REMEDY,
     )
 
 

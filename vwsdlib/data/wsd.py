@@ -167,7 +167,7 @@ def _only_spaces(line: str, where: str) -> None:
     is written with them.
     """
     if "\t" in line:
-        raise VwsdError("a tab in a key file", where=where, remedy=SPACES)
+        raise VwsdError("a tab in a key file", where, SPACES)
     if line.isascii() and line.isprintable():
         return
     for character in line:
@@ -177,8 +177,8 @@ def _only_spaces(line: str, where: str) -> None:
             raise VwsdError(
                 f"U+{ord(character):04X} ({name}) in a key file, which is no space to the"
                 " framework's scorer",
-                where=where,
-                remedy=SPACES,
+                where,
+                SPACES,
             )
 
 
@@ -195,8 +195,8 @@ def write_key(path: str | Path, answers: Mapping[str, Iterable[str]]) -> Path:
         ]:
             raise VwsdError(
                 f"{broken[0]!r} cannot stand in a key file, whose parts are separated by spaces",
-                where=item_id,
-                remedy="Give ids and senses without white space.",
+                item_id,
+                "Give ids and senses without white space.",
             )
     lines = (" ".join((item_id, *found)) for item_id, found in answers.items() if found)
     return write_text(path, "".join(f"{line}\n" for line in lines))
@@ -264,15 +264,11 @@ def read_inventory(path: str | Path) -> dict[tuple[str, str], tuple[str, ...]]:
         where = f"{path}:{number}"
         if name and (not mark or not lemma or not pos):
             raise VwsdError(
-                "not a line of an inventory",
-                where=where,
-                remedy="Lines are `lemma#pos` TAB id TAB id ...",
+                "not a line of an inventory", where, "Lines are `lemma#pos` TAB id TAB id ..."
             )
         if broken := [text for text in ids if len(text.split()) != 1 or text.strip() != text]:
             raise VwsdError(
-                f"{broken[0]!r} is no sense id",
-                where=where,
-                remedy="Lines are `lemma#pos` TAB id TAB id ...",
+                f"{broken[0]!r} is no sense id", where, "Lines are `lemma#pos` TAB id TAB id ..."
             )
         if ids and not find_pos(pos):
             unread.append(f"{pos!r} in line {number}")
@@ -327,14 +323,14 @@ def _items(
         raise VwsdError(
             f"the key has no answer for any of the {len(counted.ids)} instances,"
             f" {counted.without_gold[0]!r} the first",
-            where=key,
-            remedy=f"Give the key of these very data: {data}.",
+            key,
+            f"Give the key of these very data: {data}.",
         )
     if golds:
         raise VwsdError(
             f"{len(golds)} ids of the key are not in the data, as {next(iter(golds))!r}",
-            where=key,
-            remedy=(
+            key,
+            (
                 f"Give the key of these very data ({data}), or write answers (--out) and score them"
                 " with vwsd wsd-score."
             ),
@@ -360,14 +356,14 @@ class _Counted:
         if not item_id or len(item_id.split()) != 1:
             raise VwsdError(
                 f"an instance has the id {item_id!r} (instance {len(self.ids) + 1})",
-                where=data,
-                remedy="Each <instance> needs an id of its own without white space.",
+                data,
+                "Each <instance> needs an id of its own without white space.",
             )
         if item_id in self.ids:
             raise VwsdError(
                 f"an id stands twice: {item_id!r}",
-                where=data,
-                remedy="Give the sets one by one, or the file ALL, whose ids tell the sets apart.",
+                data,
+                "Give the sets one by one, or the file ALL, whose ids tell the sets apart.",
             )
         self.ids.add(item_id)
         if not find_pos(pos):
@@ -430,8 +426,8 @@ def _sentences(path: str | Path) -> Iterator[tuple[tuple[str, str], list[Element
                 if depth > MOST_DEEP or held > MOST_HELD:
                     raise VwsdError(
                         "no sentence of the layout: elements are nested too deep or without an end",
-                        where=path,
-                        remedy=DATA_FILE,
+                        path,
+                        DATA_FILE,
                     )
                 continue
             depth -= 1
@@ -441,10 +437,10 @@ def _sentences(path: str | Path) -> Iterator[tuple[tuple[str, str], list[Element
                 held = 0
                 element.clear()
     except ParseError as e:
-        raise VwsdError(f"not whole XML: {e}", where=path, remedy=DATA_FILE) from None
+        raise VwsdError(f"not whole XML: {e}", path, DATA_FILE) from None
     except OSError as e:
         raise VwsdError(
-            f"the data file cannot be read: {e.strerror}", where=path, remedy="Check the path."
+            f"the data file cannot be read: {e.strerror}", path, "Check the path."
         ) from None
     except (
         LookupError,
@@ -455,7 +451,7 @@ def _sentences(path: str | Path) -> Iterator[tuple[tuple[str, str], list[Element
             if "Entit" in type(e).__name__
             else str(e)
         )
-        raise VwsdError(f"the XML cannot be read: {reason}", where=path, remedy=DATA_FILE) from None
+        raise VwsdError(f"the XML cannot be read: {reason}", path, DATA_FILE) from None
 
 
 def _corpus(root: Element, path: str | Path) -> tuple[str, str]:
@@ -463,8 +459,8 @@ def _corpus(root: Element, path: str | Path) -> tuple[str, str]:
     if root.tag != "corpus":
         raise VwsdError(
             f"the XML holds <{root.tag}>, not the <corpus> of the Unified Evaluation Framework",
-            where=path,
-            remedy=DATA_FILE,
+            path,
+            DATA_FILE,
         )
     return language_code(root.get("lang", "en")), root.get("source", "")
 
@@ -505,8 +501,8 @@ def _tagged(line: str, where: str) -> WsdItem:
         raise VwsdError(
             "not a tagged sentence with its target, a gloss for each candidate and the gold among"
             " them",
-            where=where,
-            remedy="Build the set again: vwsd fetch demo --force.",
+            where,
+            "Build the set again: vwsd fetch demo --force.",
         )
     return item
 
