@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from .errors import VwsdError
 
@@ -49,6 +50,16 @@ def root() -> Path:
             ) from e
     checkout = PACKAGE.parent
     return checkout if (checkout / "notebooks" / "pipeline.yml").exists() else Path.cwd()
+
+
+def packaged(name: str) -> Any:
+    """What a table of this package holds: YAML or JSON, named from the package on, as
+    `data/kinds.yml`.
+    """
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load((PACKAGE / name).read_bytes(), loader)
 
 
 def data_dir() -> Path:
@@ -179,7 +190,7 @@ def _regular(path: Path) -> Path:
         return target
     if not stat.S_ISREG(mode):
         raise VwsdError(
-            f"the output is {_kind(mode)}, not a file", path, "Name a file to be written."
+            f"the output is {what_stands(mode)}, not a file", path, "Name a file to be written."
         )
     return target
 
@@ -192,11 +203,11 @@ def refuse_special(path: str | Path, what: str = "file", remedy: str = "Name a f
     except (OSError, ValueError):
         return
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise VwsdError(f"the {what} is {_kind(mode)}, which is not opened", path, remedy)
+        raise VwsdError(f"the {what} is {what_stands(mode)}, which is not opened", path, remedy)
 
 
-def _kind(mode: int) -> str:
-    """What stands at a path, in words, by its mode."""
+def what_stands(mode: int) -> str:
+    """What stands at a path that is no regular file, in words, by its `st_mode`."""
     kinds = {
         stat.S_IFDIR: "a folder",
         stat.S_IFCHR: "a device",

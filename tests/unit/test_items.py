@@ -9,7 +9,6 @@ from vwsdlib.data import sets
 from vwsdlib.data.items import (
     language_for,
     language_note,
-    language_of,
     missing_pictures,
     normalise,
     read_items,
@@ -405,7 +404,7 @@ def test_old_line_ends_are_line_ends(tmp_path):
     ],
 )
 def test_language_of_a_name_and_how_it_is_known(name, language, how, tmp_path):
-    assert language_for(tmp_path / name) == (language, how) and language_of(name) == language
+    assert language_for(tmp_path / name) == (language, how)
     assert language_for(name, "FA") == ("fa", "given") == language_for(name, "Persian")
     assert bool(language_note(name)) == (how == "assumed") and not language_note(name, "it")
 

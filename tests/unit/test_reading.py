@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from vwsdlib.analysis import answer_files
 from vwsdlib.analysis.reading import number, read_predictions
 from vwsdlib.analysis.scoring import write_scores
-from vwsdlib.data import items as item_files
+from vwsdlib.data import textfile
 from vwsdlib.data.items import Item, read_items
 from vwsdlib.errors import VwsdError
 
@@ -549,7 +549,7 @@ def test_deep_and_large_json_is_refused(tmp_path, monkeypatch):
     refused(tmp_path, "x.json", '{"a":' * 100_000, "JSON")
     refused(tmp_path, "x.json", '[{"score_1": 1, "score_1": 2}]', "stands twice")
     refused(tmp_path, "x.json", json.dumps(records())[:-5], "JSON")
-    monkeypatch.setattr(item_files, "MOST_JSON", 100)
+    monkeypatch.setattr(textfile, "MOST_JSON", 100)
     refused(tmp_path, "x.json", json.dumps(records()), "JSON")
 
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vwsdlib.data import sources
+from vwsdlib.data import places
 from vwsdlib.data.items import Item, missing_pictures
 from vwsdlib.data.kinds import HEAD, kind_of
 from vwsdlib.data.pictures import load_picture
@@ -395,7 +395,7 @@ def test_an_empty_archive_has_no_pictures_and_links_inside_one_are_resolved(fold
 
 
 def test_a_member_too_large_for_a_picture_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "MOST_BYTES", 1000)
+    monkeypatch.setattr(places, "MOST_BYTES", 1000)
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as packed_file:
         packed_file.writestr("a.png", b"\x89PNG\r\n\x1a\n" + bytes(100_000))
     at = pictures_at(tmp_path / "bomb.zip")
@@ -431,7 +431,7 @@ def test_a_file_changed_a_moment_ago_is_not_trusted(tmp_path, monkeypatch):
     path.write_bytes(b"one")
     assert not lasting(stamp(path)) and stamp(path) != stamp(path)
     now = time.time_ns()
-    monkeypatch.setattr(sources.time, "time_ns", lambda: now + 3 * 10**9)
+    monkeypatch.setattr(places.time, "time_ns", lambda: now + 3 * 10**9)
     assert lasting(stamp(path)) and stamp(path) == stamp(path)
 
 

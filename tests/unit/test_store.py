@@ -259,7 +259,7 @@ def test_registry_lists_alternatives():
 
 def test_a_picture_replaced_by_one_of_the_same_size_and_time_is_another(tmp_path, monkeypatch):
     path, times = tmp_path / "p.bmp", (10**18, 10**18)
-    monkeypatch.setattr("vwsdlib.data.sources.SETTLED", 0)  # as hours later: stamps are trusted
+    monkeypatch.setattr("vwsdlib.data.places.SETTLED", 0)  # as hours later: stamps are trusted
     rows = []
     for colour in ("red", "blue"):
         Image.new("RGB", (9, 9), colour).save(path)
@@ -276,7 +276,7 @@ def test_a_picture_that_changes_within_a_tick_of_the_clock_is_seen(tmp_path, mon
     before = store.images([path])
     Image.new("RGB", (9, 9), "blue").save(path)
     monkeypatch.setattr(
-        "vwsdlib.data.sources.os.stat",
+        "vwsdlib.data.places.os.stat",
         lambda place, **options: status if place == path else real(place, **options),
     )  # a clock so coarse that nothing shows
     assert not np.array_equal(store.images([path]), before)

@@ -165,9 +165,3 @@ def chance_interval(n: int, candidates: int = 10) -> tuple[float, float]:
     log_pmf = log_factorial[n] - log_factorial[k] - log_factorial[n - k]
     cdf = np.cumsum(np.exp(log_pmf + k * math.log(p) + (n - k) * math.log1p(-p)))
     return 100 * int(np.searchsorted(cdf, 0.025)) / n, 100 * int(np.searchsorted(cdf, 0.975)) / n
-
-
-def chance_mrr(candidates: int = 10) -> float:
-    """Expected MRR of a uniform ranking in percent: the harmonic mean of the ranks (29.29 for
-    ten)."""
-    return 100 * sum(1 / r for r in range(1, candidates + 1)) / candidates

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from ..data.items import MOST_JSON, parse_json
-from ..data.textfile import split_lines
+from ..data.textfile import blank_lines, parse_json, refuse_large_json, split_lines
 from ..errors import VwsdError
 
 AGAIN = "Write the table again, with a name for each column and as many fields in each row."
@@ -71,8 +70,7 @@ def parse_table(text: str, where: str, is_column: Callable[[str], bool], most_li
             f"{where}:{long[0]}",
             "Write a line an item.",
         )
-    blank = [number for number, line in enumerate(lines, start=1) if not line.strip()]
-    if blank:
+    if blank := blank_lines(lines):
         raise VwsdError(
             "an empty line", f"{where}:{blank[0]}", "Remove it, or put back what belongs there."
         )
@@ -200,8 +198,7 @@ def _json_table(text: str, where: str, is_column: Callable[[str], bool]) -> Tabl
     """
     lines = split_lines(text)
     file = PurePath(where)
-    if len(text) > MOST_JSON:
-        parse_json(text, where)
+    refuse_large_json(text, where)
     by_line = file.suffix.lower() in (".jsonl", ".ndjson") or (
         len(lines) > 1 and _whole(lines[0]) and not _whole(text)
     )

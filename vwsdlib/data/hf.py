@@ -7,9 +7,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .items import image_names
-from .pictures import read_bytes
+from .places import Place, remote
 from .sets import VwsdSet
-from .sources import Place, remote
+from .sources import picture_bytes
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -60,4 +60,5 @@ def _held(place: Place | None) -> str | dict | None:
         return None
     if not remote(place):
         return str(place)
-    return {"path": str(place).partition("::")[0].rpartition("/")[2], "bytes": read_bytes(place)}
+    name = str(place).partition("::")[0].rpartition("/")[2]
+    return {"path": name, "bytes": picture_bytes(place)}

@@ -13,8 +13,9 @@ import json
 import re
 import unicodedata
 import warnings
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from .textfile import (  # noqa: F401
     MOST_TABLE,
     OFFICIAL_NAME,
     REFETCH,
+    blank_lines,
+    parse_json,
     read_lines,
     read_text,
     remedy_for,
@@ -35,7 +38,6 @@ from .textfile import (  # noqa: F401
 
 CANDIDATES = 10
 FIELDS = 2 + CANDIDATES
-MOST_JSON = 16 << 20  # characters; brackets alone take 20 times as much memory
 # what people call the parts of an item, in headers and as keys
 TARGET_WORDS = frozenset("target word ambiguous_word lemma".split())
 PHRASE_WORDS = frozenset("phrase context text sentence full_phrase limited_context".split())
@@ -67,11 +69,16 @@ class Item:
     @property
     def gold_index(self) -> int:
         """Position of the gold among the candidates, 0 to 9; VwsdError where there is no gold."""
+        return self.candidates.index(self.known_gold)
+
+    @property
+    def known_gold(self) -> str:
+        """The gold; VwsdError where there is none."""
         if self.gold is None:
             raise VwsdError(
                 "the item has no gold", self.id, "Give the gold file that belongs to the data file."
             )
-        return self.candidates.index(self.gold)
+        return self.gold
 
 
 def set_name(data_path: str | Path) -> str:
@@ -80,13 +87,6 @@ def set_name(data_path: str | Path) -> str:
     """
     name = Path(data_path).name
     return re.sub(r"\.data\b.*$", "", name) or name
-
-
-def language_of(data_path: str | Path) -> str:
-    """Language of a data file by its name; English where the name says none. `language_for` also
-    says which of the two it was.
-    """
-    return language_for(data_path)[0]
 
 
 def language_for(data_path: str | Path, given: str | None = None) -> tuple[str, str]:
@@ -116,11 +116,8 @@ def _stated_language(path: str | Path) -> str:
     if Path(path).suffix.lower() != ".json":
         return ""
     rows = parse_json(read_text(path, MOST_TABLE), path)
-    stated = (
-        {_first_of(row, ("language", "lang")) for row in rows if isinstance(row, dict)}
-        if isinstance(rows, list)
-        else set()
-    )
+    objects = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    stated = {_first_of(row, ("language", "lang")) for row in objects}
     only = stated.pop() if len(stated) == 1 else None
     return language_code(only) if isinstance(only, str) else ""
 
@@ -152,10 +149,10 @@ def read_items(
         items, labels = _items_of_lines(split_lines(text), data, language), None
     if gold is None:
         return items
-    found = _checked_golds(items, _gold_names(gold), gold)
+    golds = _checked_golds(items, _gold_names(gold), gold)
     if labels is not None:
-        _check_labels(items, labels, found, data)
-    return [replace(item, gold=name) for item, name in zip(items, found)]
+        _check_labels(items, labels, golds, data)
+    return [replace(item, gold=name) for item, name in zip(items, golds)]
 
 
 def _items_of_lines(lines: Sequence[str], data: str | Path, language: str) -> list[Item]:
@@ -178,14 +175,11 @@ def _items_of_lines(lines: Sequence[str], data: str | Path, language: str) -> li
 
 
 def _no_blank_line(lines: Sequence[str], path: str | Path) -> None:
-    blank = [number for number, line in enumerate(lines, start=1) if not line.strip()]
+    blank = blank_lines(lines)
     if blank:
         what = "an empty line" if len(blank) == 1 else f"{len(blank)} empty lines, the first here"
-        raise VwsdError(
-            what,
-            f"{path}:{blank[0]}",
-            remedy_for(path, "Remove it, or put back what belongs there."),
-        )
+        remedy = remedy_for(path, "Remove it, or put back what belongs there.")
+        raise VwsdError(what, f"{path}:{blank[0]}", remedy)
 
 
 def _is_header(row: Sequence[str]) -> bool:
@@ -193,14 +187,11 @@ def _is_header(row: Sequence[str]) -> bool:
     are no file names.
     """
     words = [cell.strip().strip('"').casefold() for cell in row]
-    numbered = [word for word in words if NUMBERED_COLUMN.fullmatch(word)]
-    named = bool(TARGET_WORDS & set(words)) and bool(PHRASE_WORDS & set(words))
-    return (
-        named
-        and (len(words) < FIELDS or len(numbered) >= CANDIDATES)
-        or len(words) - len(numbered) <= 3
-        and len(numbered) > 3
-    )
+    numbered = sum(NUMBERED_COLUMN.fullmatch(word) is not None for word in words)
+    if TARGET_WORDS.intersection(words) and PHRASE_WORDS.intersection(words):
+        if len(words) < FIELDS or numbered >= CANDIDATES:
+            return True
+    return numbered > 3 and len(words) - numbered <= 3
 
 
 def _check_counts(rows: Sequence[Sequence[str]], data: str | Path) -> None:
@@ -209,13 +200,11 @@ def _check_counts(rows: Sequence[Sequence[str]], data: str | Path) -> None:
     if not wrong:
         return
     first = rows[wrong[0]]
-    what = f"{len(first)} tab-separated fields, {FIELDS} expected (target, phrase, ten image names)"
-    counts = {len(row) for row in rows}
     if len(first) == 1 and first[0].count(",") >= CANDIDATES:
         otherwise = "The line is separated by commas: write it with tabs."
     elif len(first) == 1 and len(first[0].split()) >= FIELDS:
         otherwise = "The line is separated by spaces: write it with tabs."
-    elif len(counts) == 1 and len(first) > 3:
+    elif len(set(map(len, rows))) == 1 and len(first) > 3:
         otherwise = (
             f"Every line has {len(first) - 2} candidates; sets of exactly ten are supported."
         )
@@ -224,6 +213,7 @@ def _check_counts(rows: Sequence[Sequence[str]], data: str | Path) -> None:
             f"{len(wrong)} of {len(rows)} lines are so: each holds a target, a phrase "
             "and exactly ten candidates, with tabs between."
         )
+    what = f"{len(first)} tab-separated fields, {FIELDS} expected (target, phrase, ten image names)"
     raise VwsdError(what, f"{data}:{wrong[0] + 1}", remedy_for(data, otherwise))
 
 
@@ -233,17 +223,12 @@ def _parse(
     target, phrase, *names = fields
     names = [n.strip() for n in names]
     if not target.strip() or not phrase.strip() or not all(names):
-        raise VwsdError(
-            "an empty field",
-            where,
-            remedy_for(data, "Fill it in: target, phrase and ten image names."),
-        )
-    if twice := sorted({n for n in names if names.count(n) > 1}):
-        raise VwsdError(
-            f"{twice[0]} stands twice among the candidates",
-            where,
-            remedy_for(data, "Ten different pictures are needed."),
-        )
+        remedy = remedy_for(data, "Fill it in: target, phrase and ten image names.")
+        raise VwsdError("an empty field", where, remedy)
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        remedy = remedy_for(data, "Ten different pictures are needed.")
+        raise VwsdError(f"{twice[0]} stands twice among the candidates", where, remedy)
     return Item(item_id, language, target, phrase, tuple(names))
 
 
@@ -252,51 +237,8 @@ def looks_like_json(text: str) -> bool:
     between its fields does not.
     """
     start = text[:10_000].strip()
-    return (
-        bool(re.match(r"[\[{]\s*[\[{\"\]}]", start))
-        and start.partition("\n")[0].count("\t") < FIELDS - 1
-    )
-
-
-def parse_json(text: str, where: object, number: Callable[[str], Any] | None = None) -> Any:
-    """The value of a JSON text that a user brought; VwsdError where it is not whole, names a key
-    twice, or is nested without end.
-
-    number: what makes a value of a number's spelling, NaN and Infinity included; else Python's own
-    way.
-    """
-    if len(text) > MOST_JSON:
-        raise VwsdError(
-            f"the JSON has more than {MOST_JSON >> 20} MB",
-            where,
-            "Give the file of one set, or write it as TSV.",
-        )
-    try:
-        return json.loads(
-            text,
-            object_pairs_hook=_unique_keys,
-            parse_float=number,
-            parse_int=number,
-            parse_constant=number,
-        )
-    except json.JSONDecodeError as e:
-        raise VwsdError(
-            f"not whole JSON: {e.msg}", f"{where}:{e.lineno}", "Write the file again."
-        ) from None
-    except (ValueError, RecursionError) as e:
-        reason = "nested too deeply" if isinstance(e, RecursionError) else e
-        raise VwsdError(
-            f"not JSON that can be read: {reason}", where, "Write the file again."
-        ) from None
-
-
-def _unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} stands twice in one object")
-    return found
+    line = start.partition("\n")[0]
+    return bool(re.match(r"[\[{]\s*[\[{\"\]}]", start)) and line.count("\t") < FIELDS - 1
 
 
 JSON_LAYOUT = (
@@ -314,36 +256,37 @@ def _items_of_json(
     rows = parse_json(text, data)
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise VwsdError("the file is JSON, but no list of items", data, JSON_LAYOUT)
-    name = set_name(data)
-    items = [
-        _item_of_json(row, f"{data}: item {i}", f"{name}.{i}", language, data)
-        for i, row in enumerate(rows)
-    ]
+    name, items = set_name(data), []
+    for i, row in enumerate(rows):
+        items.append(_item_of_json(row, f"{data}: item {i}", f"{name}.{i}", language, data))
     ids = [json.dumps(row["id"]) for row in rows if "id" in row]
     if len(set(ids)) < len(ids):
         raise VwsdError("an id stands twice", data, "Give each item an id of its own, or none.")
     labels = [_first_of(row, GOLD_WORDS) for row in rows]
-    known = [label for label in labels if label is not None]
-    if known and (len(known) < len(rows) or not all(isinstance(label, str) for label in known)):
+    if labels.count(None) == len(labels):
+        return items, None
+    if not all(isinstance(label, str) for label in labels):
         raise VwsdError("some labels are missing or no name of an image", data, JSON_LAYOUT)
-    return items, known or None
+    return items, labels
 
 
 def _item_of_json(row: dict, where: str, item_id: str, language: str, data: str | Path) -> Item:
     target, phrase = _first_of(row, TARGET_WORDS), _first_of(row, PHRASE_WORDS)
     names = _first_of(row, CANDIDATE_WORDS)
-    texts = isinstance(target, str) and isinstance(phrase, str)
-    if not texts or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    fields = [target, phrase, *names] if isinstance(names, list) else [None]
+    if not all(isinstance(field, str) for field in fields):
         raise VwsdError("an item without target, phrase or candidates", where, JSON_LAYOUT)
     if len(names) != CANDIDATES:
-        raise VwsdError(
-            f"{len(names)} candidates, {CANDIDATES} expected",
-            where,
-            "Sets of exactly ten are supported.",
-        )
-    if any(re.search(r"[\t\r\n]", field) for field in (target, phrase, *names)):
+        what = f"{len(names)} candidates, {CANDIDATES} expected"
+        raise VwsdError(what, where, "Sets of exactly ten are supported.")
+    _one_line_each(fields, where)
+    return _parse(fields, where, item_id, language, data)
+
+
+def _one_line_each(fields: Sequence[str], where: str) -> None:
+    """VwsdError for a field that a line of the layout cannot hold."""
+    if any(re.search(r"[\t\r\n]", field) for field in fields):
         raise VwsdError("a tab or a line break inside a text", where, "Write a space in its place.")
-    return _parse([target, phrase, *names], where, item_id, language, data)
 
 
 def _first_of(row: dict, words: Collection[str]) -> Any:
@@ -373,19 +316,12 @@ def _gold_names(path: str | Path) -> list[str]:
 
 def _checked_golds(items: Sequence[Item], golds: Sequence[str], path: str | Path) -> list[str]:
     """The candidate that each gold means; VwsdError with what is most likely wrong."""
-    if (
-        golds
-        and golds[0].strip('"').casefold() in GOLD_WORDS
-        and golds[0] not in items[0].candidates
-    ):
-        raise VwsdError(
-            f"the first line ({golds[0]!r}) is a header, the layout has none",
-            f"{path}:1",
-            "Remove that line.",
-        )
-    several = [
-        i for i, gold in enumerate(golds) if i < len(items) and _several(gold, items[i].candidates)
-    ]
+    first = golds[0] if golds else ""
+    if first.strip('"').casefold() in GOLD_WORDS and first not in items[0].candidates:
+        what = f"the first line ({first!r}) is a header, the layout has none"
+        raise VwsdError(what, f"{path}:1", "Remove that line.")
+    pairs = list(zip(items, golds))
+    several = [i for i, (item, gold) in enumerate(pairs) if _several(gold, item.candidates)]
     if several:
         raise VwsdError(
             "this set has several golds an item; one is supported",
@@ -393,16 +329,13 @@ def _checked_golds(items: Sequence[Item], golds: Sequence[str], path: str | Path
             f"{len(several)} of {len(golds)} lines are so. Keep one image name a line.",
         )
     if len(golds) != len(items):
-        raise VwsdError(
-            f"{len(golds)} gold lines for {len(items)} items",
-            path,
-            remedy_for(
-                path,
-                "Give data and gold of the same version: one image name for each line of the data, "
-                "in their order.",
-            ),
+        otherwise = (
+            "Give data and gold of the same version: one image name for each line of the data, "
+            "in their order."
         )
-    meant = [find_candidate(gold, item.candidates) for item, gold in zip(items, golds)]
+        what = f"{len(golds)} gold lines for {len(items)} items"
+        raise VwsdError(what, path, remedy_for(path, otherwise))
+    meant = [find_candidate(gold, item.candidates) for item, gold in pairs]
     _check_gold(items, golds, meant, path)
     other = [(gold, name) for gold, name in zip(golds, meant) if gold != name]
     if other:
@@ -432,13 +365,10 @@ def find_candidate(name: str, candidates: Sequence[str]) -> str | None:
         return name
     bare = unicodedata.normalize("NFC", name.strip().strip("\"'"))
     composed = [unicodedata.normalize("NFC", candidate) for candidate in candidates]
-    for same in (
-        [c == bare for c in composed],
-        [_stem(c) == bare or c == _stem(bare) for c in composed],
-    ):
-        if sum(same) == 1:
-            return candidates[same.index(True)]
-    return None
+    same = [c == bare for c in composed]
+    if sum(same) != 1:
+        same = [_stem(c) == bare or c == _stem(bare) for c in composed]
+    return candidates[same.index(True)] if sum(same) == 1 else None
 
 
 def _stem(name: str) -> str:
@@ -468,6 +398,7 @@ def _check_gold(
     first, item, gold = wrong[0], items[wrong[0]], golds[wrong[0]]
     same = [c for c in item.candidates if c.casefold() == gold.casefold()]
     stems = [c for c in item.candidates if _stem(c) in (gold, _stem(gold))]
+    shift = _shift(items, golds, first) if 2 * len(wrong) > len(items) - first else 0
     again = remedy_for(path, "Give data and gold of the same version.")
     if same:
         remedy = f"The candidate is spelled {same[0]!r}: names keep their case."
@@ -477,19 +408,13 @@ def _check_gold(
         remedy = f"The candidate is {stems[0]!r}: write its suffix."
     elif all(name.isdigit() for name in golds):
         remedy = "The gold file holds numbers; image names are needed."
-    elif 2 * len(wrong) > len(items) - first and (shift := _shift(items, golds, first)):
-        lines = "lines" if abs(shift) > 1 else "line"
-        remedy = (
-            f"From here on the gold file is shifted by {shift:+d} {lines} against the data file. "
-            f"{again}"
-        )
+    elif shift:
+        lines = f"{shift:+d} {'lines' if abs(shift) > 1 else 'line'}"
+        remedy = f"From here on the gold file is shifted by {lines} against the data file. {again}"
     else:
         remedy = f"{len(wrong)} of {len(items)} lines disagree. {again}"
-    raise VwsdError(
-        f"the gold {gold!r} is not among the candidates of {item.phrase!r}",
-        f"{path}:{first + 1}",
-        remedy,
-    )
+    what = f"the gold {gold!r} is not among the candidates of {item.phrase!r}"
+    raise VwsdError(what, f"{path}:{first + 1}", remedy)
 
 
 def _shift(items: Sequence[Item], golds: Sequence[str], start: int) -> int:
@@ -497,12 +422,9 @@ def _shift(items: Sequence[Item], golds: Sequence[str], start: int) -> int:
     explains it.
     """
     for shift in (1, -1, 2, -2, 3, -3):
-        pairs = [
-            (items[i], golds[i - shift])
-            for i in range(start, len(items))
-            if 0 <= i - shift < len(golds)
-        ]
-        if len(pairs) >= 2 and sum(g in it.candidates for it, g in pairs) > 0.9 * len(pairs):
+        places = range(max(start, shift), min(len(items), len(golds) + shift))
+        fitting = sum(golds[i - shift] in items[i].candidates for i in places)
+        if len(places) >= 2 and fitting > 0.9 * len(places):
             return -shift
     return 0
 
@@ -511,32 +433,25 @@ def write_items(items: Iterable[Item], data: str | Path, gold: str | Path) -> No
     """Write items and their gold in the official layout (UTF-8, LF, no header); VwsdError for an
     item that a line cannot hold, or without gold.
     """
-    items = list(items)
+    lines, golds = [], []
     for item in items:
-        if any(
-            re.search(r"[\t\r\n]", field) for field in (item.target, item.phrase, *item.candidates)
-        ):
-            raise VwsdError(
-                "a tab or a line break inside a text", item.id, "Write a space in its place."
-            )
-        if item.gold is None:
-            raise VwsdError(
-                "the item has no gold", item.id, "Give the gold file that belongs to the data file."
-            )
-    write_text(data, "".join("\t".join((i.target, i.phrase, *i.candidates)) + "\n" for i in items))
-    write_text(gold, "".join(f"{i.gold}\n" for i in items))
+        fields = (item.target, item.phrase, *item.candidates)
+        _one_line_each(fields, item.id)
+        lines.append("\t".join(fields) + "\n")
+        golds.append(f"{item.known_gold}\n")
+    write_text(data, "".join(lines))
+    write_text(gold, "".join(golds))
 
 
 def items_sha256(items: Iterable[Item]) -> str:
     """Hash of everything that a score can depend on: ids, text, candidates, gold."""
-    return sha256_bytes(
-        "".join(repr((i.id, i.target, i.phrase, i.candidates, i.gold)) for i in items).encode()
-    )
+    parts = [repr((i.id, i.target, i.phrase, i.candidates, i.gold)) for i in items]
+    return sha256_bytes("".join(parts).encode())
 
 
 def image_names(items: Iterable[Item]) -> list[str]:
     """Distinct image names in order of first use."""
-    return list(dict.fromkeys(name for item in items for name in item.candidates))
+    return list(dict.fromkeys(chain.from_iterable(item.candidates for item in items)))
 
 
 def missing_pictures(items: Iterable[Item], images: str | Path | Pictures) -> dict[str, list[str]]:
@@ -545,8 +460,8 @@ def missing_pictures(items: Iterable[Item], images: str | Path | Pictures) -> di
 
     VwsdError where a name stands for different pictures.
     """
-    at = pictures_at(images)
-    missing = {
-        item.id: [name for name in item.candidates if at.find(name) is None] for item in items
-    }
-    return {item_id: names for item_id, names in missing.items() if names}
+    at, missing = pictures_at(images), {}
+    for item in items:
+        if names := [name for name in item.candidates if at.find(name) is None]:
+            missing[item.id] = names
+    return missing

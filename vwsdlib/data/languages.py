@@ -5,28 +5,11 @@ from __future__ import annotations
 import re
 
 from ..errors import VwsdError
+from ..paths import packaged
 
-# en, it and fa are the project's own; with the others, those that its multilingual encoders read.
-NAMES = {
-    "en": "English",
-    "it": "Italian",
-    "fa": "Farsi",
-    "de": "German",
-    "fr": "French",
-    "es": "Spanish",
-    "pt": "Portuguese",
-    "nl": "Dutch",
-    "pl": "Polish",
-    "ru": "Russian",
-    "tr": "Turkish",
-    "ar": "Arabic",
-    "zh": "Chinese",
-    "ja": "Japanese",
-    "ko": "Korean",
-    "th": "Thai",
-}
-OTHER_CODES = {"eng": "en", "ita": "it", "fas": "fa", "per": "fa"}
-WORDS = {name.lower(): code for code, name in NAMES.items()} | {"persian": "fa"}
+_TABLE = packaged("data/languages.yml")
+NAMES: dict[str, str] = _TABLE["names"]  # code -> English name
+CODES: dict[str, str] = _TABLE["others"] | {name.lower(): code for code, name in NAMES.items()}
 ARABIC_LETTER = re.compile(r"[\u0600-\u06ff\u0750-\u077f\ufb50-\ufdff\ufe70-\ufeff]")
 
 
@@ -35,7 +18,7 @@ def language_code(text: str) -> str:
     VwsdError for anything else.
     """
     word = re.split(r"[-_]", text.strip().lower())[0]
-    code = OTHER_CODES.get(word) or WORDS.get(word) or word
+    code = CODES.get(word, word)
     if not re.fullmatch(r"[a-z]{2,3}", code):
         raise VwsdError(
             f"{text!r} is no language code", "--language", "Give two letters, as en, it or fa."

@@ -28,7 +28,7 @@ from PIL.Image import Transpose
 from ..errors import VwsdError
 from ..paths import sha256_bytes
 from .kinds import HEAD, kind_of
-from .sources import read_file, read_remote, remote
+from .sources import picture_bytes
 
 DECISIONS = {
     "truncated": (
@@ -96,11 +96,6 @@ TORCH_FILTERS = {
     int(Image.Resampling.BICUBIC): "bicubic",
     int(Image.Resampling.BILINEAR): "bilinear",
 }  # those that PyTorch computes as Pillow does
-REMEDIES = {
-    IsADirectoryError: "Name a picture inside the folder.",
-    PermissionError: "Give yourself the right to read it (chmod u+r).",
-}
-
 warnings.filterwarnings(
     "ignore", message="The given NumPy array is not writable"
 )  # PyTorch's, of pixels that it only reads
@@ -210,7 +205,7 @@ def load_picture(path: str | Path, truncated: str = "error", enough: int = 0) ->
     truncated: what to do with a file that is cut short: "error" stops, "keep" takes what decodes
     and records the decision. enough: `Square.enough`.
     """
-    return from_bytes(read_bytes(path), path, truncated, enough)
+    return from_bytes(picture_bytes(path), path, truncated, enough)
 
 
 def from_bytes(data: bytes, where: object, truncated: str = "error", enough: int = 0) -> Picture:
@@ -261,38 +256,7 @@ def decode(data: bytes, where: object = "", enough: int = 0) -> tuple[Image.Imag
     return image, opened + deepened + coloured
 
 
-def read_bytes(place: str | Path) -> bytes:
-    """A picture file's bytes, from disk or from where `sources` finds it, or a VwsdError that says
-    what to do.
-    """
-    if remote(place):
-        return read_remote(place)
-    path = Path(place)
-    try:
-        return read_file(path)
-    except FileNotFoundError as e:
-        raise VwsdError("no such picture", path, _beside(path)) from e
-    except OSError as e:
-        raise VwsdError(
-            f"cannot read the picture: {e.strerror or e}",
-            path,
-            REMEDIES.get(type(e), "Check the path and the disk."),
-        ) from e
-
-
-def _beside(path: Path) -> str:
-    """The remedy for a missing picture: its twin in other case when there is one."""
-    siblings = path.parent.glob(
-        "*"
-    )  # which, unlike iterdir, is empty for a folder that is missing or closed
-    twins = sorted(s.name for s in siblings if s.name.casefold() == path.name.casefold())
-    return (
-        f"Names keep their case: {', '.join(twins)} is there."
-        if twins
-        else "Check the folder; fetch the set again."
-    )
-
-
+read_bytes = picture_bytes  # the former name, until nobody asks for it
 _one_at_a_time = threading.Lock()
 
 

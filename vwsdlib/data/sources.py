@@ -17,209 +17,41 @@ A picture's place is a path or a string: `/sets/images/a.jpg`, `s3://bucket/imag
 
 from __future__ import annotations
 
-import bz2
 import glob
-import gzip
 import hashlib
-import lzma
 import os
 import stat
-import tarfile
-import threading
-import time
 import unicodedata
-import zipfile
-import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
 
-from ..errors import VwsdError, first_line
-from .kinds import HEAD, NOTHING, UNKNOWN, Kind, kind_of
+from ..errors import VwsdError
+from .archives import LOST_LINKS, Listed, members, named_as_archive, read_member, read_place
+from .kinds import HEAD, Kind, kind_of
+from .places import (  # noqa: F401  (the vector store knows those of one place from here)
+    FileEntry,
+    Member,
+    Place,
+    ask,
+    head_of,
+    lasting,
+    odd_file,
+    on_disk,
+    reading_order,
+    remote,
+    stamp,
+)
 
-Place = str | Path
-MOST_BYTES = (
-    1 << 30
-)  # of one picture's file; the largest picture that is decoded, uncompressed, needs less
-# nanoseconds after which a time of change is trusted: the coarsest clock of a file system
-SETTLED = 2_000_000_000
-JUST_NOW = ":changed just now, seen at "
-BLOCK = tarfile.BLOCKSIZE
-MOST_READ = 1 << 26  # bytes that a tar's header may ask for at once
-DAMAGE = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    OSError,
-    ValueError,
-    NotImplementedError,
-    RuntimeError,
-    UnicodeError,
-)  # RuntimeError: locked with a password
-ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
-AGAIN = "Copy or pack the archive again."
-LOST_LINKS = "links to no file here"
 MACOS = "what macOS keeps beside files"
-
-
-class Member(str):
-    """A member of an archive as a place, `tar://a.jpg::/sets/train-0.tar`, which knows where its
-    bytes are.
-    """
-
-    form: str  # of the archive: tar, compressed tar or zip
-    archive: str
-    name: str
-    offset: int  # of its bytes in the archive's own, unpacked ones; of a zip's members 0
-    size: int
-
-    @classmethod
-    def of(cls, form: str, archive: str, name: str, offset: int, size: int) -> Member:
-        """The member `name` of an archive (path or URL); form: as the attribute."""
-        made = cls(f"{form.rpartition(' ')[2]}://{name}::{archive}")
-        made.form, made.archive, made.name, made.offset, made.size = (
-            form,
-            archive,
-            name,
-            offset,
-            size,
-        )
-        return made
-
-
-class Entry(NamedTuple):
-    """A file below a place: its path from there, how to open it, and its kind where that is known
-    already.
-    """
-
-    path: str
-    place: Place
-    kind: Kind | None = None
-
-
-# ---------------------------------------------------------------------------- one place
-
-
-def remote(place: object) -> bool:
-    """Is it a URL (or a member of an archive) that is no path on this machine?"""
-    return "://" in str(place)
-
-
-def on_disk(place: Place) -> Place:
-    """`file:///a/b` as the path that it is; every other place as it stands."""
-    text = str(place)
-    return Path(text.partition("://")[2]) if text.startswith(("file://", "local://")) else place
-
-
-def _fsspec(place: object, action):
-    """`action(file system, path there)`; VwsdError names the place where it fails or a package is
-    missing.
-    """
-    import fsspec
-
-    try:
-        return action(*fsspec.core.url_to_fs(str(place)))
-    except ImportError as e:
-        raise VwsdError(
-            f"this kind of place needs another package: {e}",
-            place,
-            "Install it (s3fs for s3://, gcsfs for gs://, aiohttp for https://).",
-        ) from e
-    except VwsdError:
-        raise
-    except (
-        Exception
-    ) as e:  # each kind of place brings errors of its own (aiohttp's, botocore's, tarfile's)
-        raise VwsdError(
-            f"cannot be read: {first_line(e)}",
-            place,
-            "Check the address, the connection and your credentials.",
-        ) from e
-
-
-def read_remote(place: Place) -> bytes:
-    """The bytes at a URL or of an archive's member; VwsdError where it cannot be read or is larger
-    than MOST_BYTES.
-    """
-    if isinstance(place, Member):
-        return _read_member(place)
-    return _fsspec(place, _read_whole)
-
-
-def _read_whole(fs, path: str) -> bytes:
-    size = fs.info(path).get("size")
-    if size is not None and size > MOST_BYTES:
-        raise VwsdError(
-            f"the file has {size:,} bytes, more than a picture may have ({MOST_BYTES:,})",
-            path,
-            "Save it smaller.",
-        )
-    return fs.cat_file(path)
-
-
-def read_file(path: str | Path) -> bytes:
-    """The bytes of a regular file; VwsdError for a pipe, a device and what is larger than
-    MOST_BYTES, else OSError.
-    """
-    status = os.stat(path)
-    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
-        raise VwsdError(
-            f"no picture but {_odd_file(status.st_mode)}, which is not opened", path, "Name a file."
-        )
-    if status.st_size > MOST_BYTES and stat.S_ISREG(status.st_mode):
-        raise VwsdError(
-            f"the file has {status.st_size:,} bytes, more than a picture may have ({MOST_BYTES:,})",
-            path,
-            "Save it smaller.",
-        )
-    return Path(path).read_bytes()
-
-
-def _odd_file(mode: int) -> str:
-    kinds = (
-        (stat.S_ISFIFO, "a named pipe"),
-        (stat.S_ISSOCK, "a socket"),
-        (stat.S_ISCHR, "a device"),
-        (stat.S_ISBLK, "a device"),
-    )
-    return next((name for of_kind, name in kinds if of_kind(mode)), "a special file")
-
-
-def stamp(place: Place) -> str:
-    """What changes when the bytes at a place change. Raises OSError, VwsdError.
-
-    Of a file: size, time of change of its bytes and of its entry, and its number on the disk. Who
-    replaces a picture by another of the same size and sets its time back (`touch -r`, `cp -p`,
-    `rsync -t`) changes the entry's time or the number, which no program can set. A file that
-    changed a moment ago may change again within one tick of the clock; its stamp is of this very
-    look and never comes again. Of a member of an archive: the archive's. At a URL: what the server
-    says (ETag, time).
-    """
-    if isinstance(place, Member):
-        return stamp(place.archive)
-    _, archive, url = str(place).partition("::")
-    if archive:
-        return stamp(url)
-    place = on_disk(place)
-    if remote(place):
-        return _fsspec(place, lambda fs, path: str(fs.ukey(path)))
-    status = os.stat(place)
-    now, changed = time.time_ns(), max(status.st_mtime_ns, status.st_ctime_ns)
-    look = f"{JUST_NOW}{now}" if now - changed < SETTLED else ""
-    return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}:{status.st_ino}{look}"
-
-
-def lasting(stamp: str) -> bool:
-    """Whether a stamp comes again as long as the bytes stay (`stamp`)."""
-    return JUST_NOW not in stamp
-
-
-# ---------------------------------------------------------------------------- many pictures
+HIDDEN = "hidden (the name begins with a dot)"
+REMEDIES = {
+    IsADirectoryError: "Name a picture inside the folder.",
+    PermissionError: "Give yourself the right to read it (chmod u+r).",
+}
+QUOTE = "Quote the pattern, as in --images"
 
 
 @dataclass(frozen=True)
@@ -237,48 +69,45 @@ class Pictures:
     @property
     def folder(self) -> Path | None:
         """The folder on this machine, where it is one."""
-        return (
-            Path(self.sources[0])
-            if len(self.sources) == 1 and os.path.isdir(self.sources[0])
-            else None
-        )
+        only = len(self.sources) == 1 and os.path.isdir(self.sources[0])
+        return Path(self.sources[0]) if only else None
 
     @cached_property
-    def _read(self) -> tuple[list[Entry], dict[str, list[str]]]:
+    def _read(self) -> tuple[list[FileEntry], dict[str, list[str]]]:
         entries, odd = [], defaultdict(list)
         for source in self.sources:
-            for path, found in _below(source):
+            for path, what in _below(source):
                 parts = path.split("/")
                 if "__MACOSX" in parts or parts[-1].startswith("._"):
                     odd[MACOS].append(path)
-                elif isinstance(found, Entry):
-                    entries.append(found)
+                elif isinstance(what, FileEntry):
+                    entries.append(what)
                 else:
-                    odd[found].append(path)
+                    odd[what].append(path)
         return entries, dict(odd)
 
     @property
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[FileEntry]:
         """The files, archive by archive in their order, folders in the order of names; without what
         is never opened.
         """
         return self._read[0]
 
     @cached_property
-    def _by_name(self) -> dict[str, list[Entry]]:
+    def _by_name(self) -> dict[str, list[FileEntry]]:
         by_name = defaultdict(list)
         for entry in self.entries:
             by_name[_one_spelling(entry.path).rpartition("/")[2]].append(entry)
         return by_name
 
     @cached_property
-    def _found(self) -> dict[str, Place | None]:
+    def _looked_up(self) -> dict[str, Place | None]:
         return {}
 
     @cached_property
     def shadowed(self) -> dict[str, str]:
-        """Of the names found so far: those that stand elsewhere below as well, with other bytes ->
-        where.
+        """Of the names looked for so far: those that stand elsewhere below as well, with other
+        bytes -> where.
         """
         return {}
 
@@ -286,19 +115,15 @@ class Pictures:
         """Where the picture of a name lies, None where nowhere; VwsdError where files of that name
         differ and none stands right there.
         """
-        if name not in self._found:
-            self._found[name] = self._search(name)
-        return self._found[name]
+        if name not in self._looked_up:
+            self._looked_up[name] = self._search(name)
+        return self._looked_up[name]
 
     def _search(self, name: str) -> Place | None:
         wanted = _one_spelling(name).removeprefix("./")
         alike = self._by_name.get(wanted.rpartition("/")[2], [])
         there = [e for e in alike if _one_spelling(e.path) == wanted]
-        below = [
-            e
-            for e in alike
-            if _one_spelling(e.path).endswith(f"/{wanted}") and not _hidden(e.path[: -len(wanted)])
-        ]
+        below = [e for e in alike if _ends_with(e.path, wanted)]
         chosen = there or below
         if not chosen:
             return self._through_a_link(wanted)
@@ -315,13 +140,9 @@ class Pictures:
 
     def _through_a_link(self, wanted: str) -> Path | None:
         """A file whose folder was walked under another name: links are followed once."""
-        if (
-            not self.folder
-            or wanted.startswith("/")
-            or ".." in wanted.split("/")
-            or "__MACOSX" in wanted
-            or "/" not in wanted
-        ):
+        if not self.folder or "/" not in wanted or wanted.startswith("/"):
+            return None
+        if ".." in wanted.split("/") or "__MACOSX" in wanted:
             return None
         path = self.folder / wanted
         return path if path.is_file() else None
@@ -329,16 +150,10 @@ class Pictures:
     def __truediv__(self, name: str) -> Place:
         place = self.find(name)
         if place is None:
-            twins = [
-                e.path
-                for e in self.entries
-                if e.path.casefold().endswith(_one_spelling(name).casefold())
-            ]
-            remedy = (
-                f"Names keep their case: {', '.join(twins[:3])} is there."
-                if twins
-                else "Name all of the set's pictures."
-            )
+            low, remedy = _one_spelling(name).casefold(), "Name all of the set's pictures."
+            twins = [e.path for e in self.entries if e.path.casefold().endswith(low)]
+            if twins:
+                remedy = f"Names keep their case: {', '.join(twins[:3])} is there."
             raise VwsdError(f"{name} is not there", self.name, remedy)
         return place
 
@@ -347,16 +162,15 @@ class Pictures:
         return {entry.path for entry in self.pictures}
 
     @cached_property
-    def _sorted_out(self) -> tuple[list[Entry], dict[str, list[str]]]:
-        shown = [entry for entry in self.entries if not _hidden(entry.path)]
-        pictures, left_out = (
-            [],
-            defaultdict(list, {why: list(paths) for why, paths in self._read[1].items()}),
-        )
-        left_out["hidden (the name begins with a dot)"] += [
-            entry.path for entry in self.entries if _hidden(entry.path)
-        ]
-        for entry, kind in zip(shown, _kinds(shown)):
+    def _sorted_out(self) -> tuple[list[FileEntry], dict[str, list[str]]]:
+        pictures, left_out = [], defaultdict(list)
+        for why, paths in self._read[1].items():
+            left_out[why] = list(paths)
+        left_out[HIDDEN] += [entry.path for entry in self.entries if _hidden(entry.path)]
+        for entry in self.entries:
+            if _hidden(entry.path):
+                continue
+            kind = entry.kind or _kind(entry.place)
             if kind.readable:
                 pictures.append(entry)
             else:
@@ -364,7 +178,7 @@ class Pictures:
         return pictures, {why: paths for why, paths in left_out.items() if paths}
 
     @property
-    def pictures(self) -> list[Entry]:
+    def pictures(self) -> list[FileEntry]:
         """All pictures that are not hidden, in order; the first bytes of each file are read."""
         return self._sorted_out[0]
 
@@ -379,11 +193,9 @@ class Pictures:
 
     def none_here(self) -> VwsdError:
         """The error for a place without a picture."""
-        remedy = (
-            f"What is there is left out: {_listed(self.left_out)}."
-            if self.left_out
-            else "The place is empty."
-        )
+        remedy = "The place is empty."
+        if self.left_out:
+            remedy = f"What is there is left out: {_listed(self.left_out)}."
         return VwsdError("there are no pictures", self.name, remedy)
 
 
@@ -428,20 +240,15 @@ def pictures_at(place: Place | Pictures) -> Pictures:
         _refuse_missing(place, text)
     matches = sorted(glob.glob(_pattern(text)))
     if not matches:
-        raise VwsdError(
-            "no shard fits the pattern", place, "Quote the pattern, as in --images 'train-*.tar'."
-        )
+        raise VwsdError("no shard fits the pattern", place, f"{QUOTE} 'train-*.tar'.")
     return Pictures(str(place), tuple(matches))
 
 
 def _refuse_missing(place: Place, text: str) -> None:
     if os.path.islink(text):
-        raise VwsdError(
-            "a link that leads nowhere, or in a circle",
-            place,
-            "Give the folder or archive that it should lead to.",
-        )
-    if _archive_name(text):
+        what = "a link that leads nowhere, or in a circle"
+        raise VwsdError(what, place, "Give the folder or archive that it should lead to.")
+    if named_as_archive(text):
         raise VwsdError("no such archive of pictures", place, "Check the path.")
     raise VwsdError(
         "no such folder of pictures",
@@ -466,19 +273,14 @@ def _pattern(text: str) -> str:
 def _remote_sources(url: str) -> list[str]:
     if not glob.has_magic(url):
         return [url]
-    found = _fsspec(
-        url,
-        lambda fs, path: (
-            [url] if fs.exists(path) else [fs.unstrip_protocol(p) for p in fs.glob(path)]
-        ),
-    )
-    if not found:
-        raise VwsdError(
-            "no shard fits the pattern",
-            url,
-            "Quote the pattern, as in --images 's3://bucket/train-*.tar'.",
-        )
-    return sorted(found)
+
+    def matching(fs, path: str) -> list[str]:
+        return [url] if fs.exists(path) else [fs.unstrip_protocol(p) for p in fs.glob(path)]
+
+    urls = ask(url, matching)
+    if not urls:
+        raise VwsdError("no shard fits the pattern", url, f"{QUOTE} 's3://bucket/train-*.tar'.")
+    return sorted(urls)
 
 
 def pictures_named(given: Iterable[Place]) -> tuple[list[tuple[str, Place]], list[str]]:
@@ -488,20 +290,19 @@ def pictures_named(given: Iterable[Place]) -> tuple[list[tuple[str, Place]], lis
     A file is taken as it is named, whatever it holds. VwsdError for a folder or an archive without
     a picture.
     """
-    found, notes = [], []
+    pictures, notes = [], []
     for each in given:
         if _one_picture(each):
-            found.append((str(each), on_disk(each)))
+            pictures.append((str(each), on_disk(each)))
             continue
         at = pictures_at(each)
         if not at.pictures:
             raise at.none_here()
-        found += [
-            (os.path.join(each, entry.path) if at.folder else str(entry.place), entry.place)
-            for entry in at.pictures
-        ]
+        for entry in at.pictures:
+            name = os.path.join(each, entry.path) if at.folder else str(entry.place)
+            pictures.append((name, entry.place))
         notes.append(at.note())
-    return found, [note for note in notes if note]
+    return pictures, [note for note in notes if note]
 
 
 def _one_picture(given: Place) -> bool:
@@ -512,18 +313,16 @@ def _one_picture(given: Place) -> bool:
         if os.path.isdir(path):
             return False
         if os.path.exists(path):
-            return not _packed(_head(path))
+            return not kind_of(head_of(path)).packing
         return not glob.has_magic(os.fspath(place))
     text = str(place)
     if text.partition("::")[1]:
         return not text.partition("::")[0].endswith("://")
-    if text.endswith("/") or glob.has_magic(text.partition("?")[0]):
+    if text.endswith("/") or glob.has_magic(text.partition("?")[0]) or named_as_archive(text):
         return False
-    if _archive_name(text):
-        return False
-    return text.startswith(("http://", "https://")) or not _fsspec(
-        text, lambda fs, path: fs.isdir(path)
-    )
+    if text.startswith(("http://", "https://")):
+        return True
+    return not ask(text, lambda fs, path: fs.isdir(path))
 
 
 def picture_names(place: str | Path | Pictures) -> set[str]:
@@ -532,11 +331,9 @@ def picture_names(place: str | Path | Pictures) -> set[str]:
     """
     if isinstance(place, Pictures):
         return place.names()
-    return (
-        {entry.name for entry in os.scandir(place) if not entry.name.startswith(".")}
-        if os.path.isdir(place)
-        else set()
-    )
+    if not os.path.isdir(place):
+        return set()
+    return {entry.name for entry in os.scandir(place) if not entry.name.startswith(".")}
 
 
 def count_pictures(place: str | Path) -> int:
@@ -561,62 +358,61 @@ def _hidden(path: str) -> bool:
     return any(part.startswith(".") for part in path.split("/"))
 
 
-def _differ(entries: Iterable[Entry]) -> bool:
-    return len({hashlib.sha256(_bytes(entry.place)).digest() for entry in entries}) > 1
+def _ends_with(path: str, wanted: str) -> bool:
+    """Is it the file `wanted` of a folder that is not hidden?"""
+    return _one_spelling(path).endswith(f"/{wanted}") and not _hidden(path[: -len(wanted)])
 
 
-def _bytes(place: Place) -> bytes:
-    if remote(place):
-        return read_remote(place)
+def _differ(entries: Iterable[FileEntry]) -> bool:
+    return len({hashlib.sha256(picture_bytes(entry.place)).digest() for entry in entries}) > 1
+
+
+def picture_bytes(place: Place) -> bytes:
+    """A picture's bytes (`archives.read_place`), or a VwsdError that says what to do."""
+    place = place if remote(place) else Path(place)
     try:
-        return read_file(place)
+        return read_place(place)
+    except FileNotFoundError as e:
+        raise VwsdError("no such picture", place, _beside(place)) from e
     except OSError as e:
-        raise VwsdError(
-            f"cannot read the picture: {e.strerror or e}", place, "Check the path and the disk."
-        ) from e
+        what = f"cannot read the picture: {e.strerror or e}"
+        raise VwsdError(what, place, REMEDIES.get(type(e), "Check the path and the disk.")) from e
 
 
-def _kinds(entries: Iterable[Entry]) -> Iterator[Kind]:
-    for entry in entries:
-        yield entry.kind or _kind(entry.place)
+def _beside(path: Path) -> str:
+    """The remedy for a missing picture: its twin in other case when there is one."""
+    # glob, unlike iterdir, gives nothing for a folder that is missing or closed
+    same = path.name.casefold()
+    twins = sorted(p.name for p in path.parent.glob("*") if p.name.casefold() == same)
+    if twins:
+        return f"Names keep their case: {', '.join(twins)} is there."
+    return "Check the folder; fetch the set again."
 
 
 def _kind(place: Place) -> Kind:
     try:
         if isinstance(place, Member):
-            return kind_of(_read_member(place, HEAD))
+            return kind_of(read_member(place, HEAD))
         if remote(place):
-            return kind_of(_fsspec(place, lambda fs, path: fs.cat_file(path, start=0, end=HEAD)))
-        return kind_of(_head(place))
+            return kind_of(ask(place, lambda fs, path: fs.cat_file(path, start=0, end=HEAD)))
+        return kind_of(head_of(place))
     except OSError as e:
         return Kind(f"unreadable ({e.strerror or e})")
 
 
-def _head(path: Place) -> bytes:
-    """The first bytes of a regular file, none of anything else."""
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        return b""
-    with open(path, "rb") as f:
-        return f.read(HEAD)
-
-
-# ---------------------------------------------------------------------------- folders
-
-
-def _below(source: str) -> Iterator[tuple[str, Entry | str]]:
+def _below(source: str) -> Iterator[Listed]:
     """(path from the source on, the file, or why it is not opened) of all that lies there."""
     if remote(source):
-        yield from _archive(source) if _archive_name(source) else _remote_folder(source)
+        yield from members(source) if named_as_archive(source) else _remote_folder(source)
         return
     if os.path.isdir(source):
-        yield from sorted(_folder(source), key=lambda found: found[0])
+        yield from sorted(_folder(source), key=lambda listed: listed[0])
         return
-    head = _local_head(source)
-    kind = kind_of(head)
-    if _packed(head) or source.endswith(".tar"):
-        yield from _archive(source)
+    kind = _kind_of_source(source)
+    if kind.packing or source.endswith(".tar"):
+        yield from members(source)
     elif kind.readable:
-        yield os.path.basename(source), Entry(os.path.basename(source), Path(source), kind)
+        yield os.path.basename(source), FileEntry(os.path.basename(source), Path(source), kind)
     else:
         raise VwsdError(
             f"neither a folder nor an archive of pictures: the file is {kind.name}",
@@ -625,24 +421,23 @@ def _below(source: str) -> Iterator[tuple[str, Entry | str]]:
         )
 
 
-def _local_head(source: str) -> bytes:
+def _kind_of_source(source: str) -> Kind:
     try:
         mode = os.stat(source).st_mode
         if not stat.S_ISREG(mode):
+            what = "neither a folder nor an archive of pictures but"
             raise VwsdError(
-                f"neither a folder nor an archive of pictures but {_odd_file(mode)}, which is not"
-                " opened",
+                f"{what} {odd_file(mode)}, which is not opened",
                 source,
                 "Give a folder, a tar or a zip.",
             )
-        return _head(source)
+        return kind_of(head_of(source))
     except OSError as e:
-        raise VwsdError(
-            f"cannot be read: {e.strerror or e}", source, "Check the path and your rights."
-        ) from e
+        what = f"cannot be read: {e.strerror or e}"
+        raise VwsdError(what, source, "Check the path and your rights.") from e
 
 
-def _folder(root: str) -> Iterator[tuple[str, Entry | str]]:
+def _folder(root: str) -> Iterator[Listed]:
     """A folder with all below it; folders behind links come last and each folder once, so that no
     circle is walked.
     """
@@ -657,274 +452,41 @@ def _folder(root: str) -> Iterator[tuple[str, Entry | str]]:
             inside = sorted(os.scandir(here), key=lambda entry: entry.name)
         except OSError as e:
             if not prefix:
-                raise VwsdError(
-                    f"the folder cannot be read: {e.strerror or e}",
-                    here,
-                    "Check your rights to it.",
-                ) from e
+                what = f"the folder cannot be read: {e.strerror or e}"
+                raise VwsdError(what, here, "Check your rights to it.") from e
             yield prefix.rstrip("/"), f"in folders that cannot be opened ({e.strerror or e})"
             continue
         folders = []
         for entry in inside:
             path = prefix + entry.name
-            try:
-                mode = entry.stat().st_mode
-            except OSError:
-                yield path, LOST_LINKS
-                continue
+            mode = _mode(entry)
             if stat.S_ISDIR(mode):
                 (linked if entry.is_symlink() else folders).append((path + "/", entry.path))
             elif stat.S_ISREG(mode):
-                yield path, Entry(path, Path(entry.path))
+                yield path, FileEntry(path, Path(entry.path))
             else:
-                yield path, f"no file but {_odd_file(mode)}"
+                yield path, f"no file but {odd_file(mode)}" if mode else LOST_LINKS
         straight += reversed(folders)
 
 
-def _remote_folder(url: str) -> Iterator[tuple[str, Entry]]:
-    def find(fs, path: str) -> list[tuple[str, str]]:
-        files = fs.find(path) or [
-            name for name in fs.ls(path, detail=False) if fs.isfile(name)
-        ]  # ls says what is wrong where there is nothing
-        start = len(fs._strip_protocol(path).rstrip("/"))
-        return [
-            (name[start:].lstrip("/") or name.rpartition("/")[2], fs.unstrip_protocol(name))
-            for name in sorted(files)
-        ]
-
-    for path, place in _fsspec(url, find):
-        yield path, Entry(path, place)
-
-
-# ---------------------------------------------------------------------------- archives
-
-
-class _Bounded:
-    """A stream that is never asked for very much at once: a damaged header of a few bytes may ask
-    for gigabytes.
-    """
-
-    def __init__(self, stream: BinaryIO):
-        self.stream = stream
-        self.seek, self.tell = stream.seek, stream.tell
-
-    def read(self, n: int = -1) -> bytes:
-        if not 0 <= n <= MOST_READ:
-            raise ValueError(f"a header asks for {n:,} bytes")
-        return self.stream.read(n)
-
-
-def _packed(head: bytes) -> bool:
-    kind = kind_of(head)
-    return (
-        "archive" in kind.name
-        and ("zip" in kind.name or "tar" in kind.name)
-        or "compressed by" in kind.name
-    )
-
-
-def _archive_name(url: str) -> bool:
-    return url.partition("?")[0].endswith(ARCHIVES)
-
-
-def _open(archive: str) -> BinaryIO:
-    if not remote(archive):
-        return open(archive, "rb")
-    import fsspec
-
-    return _fsspec(
-        archive,
-        lambda fs, path: (
-            fs.open(path, "rb", cache_type="readahead")
-            if fs.exists(path)
-            else fsspec.open(archive).open()
-        ),
-    )
-
-
-def _unpacked(raw: BinaryIO) -> tuple[BinaryIO, str]:
-    """The tar inside a file, and the form of the archive (`Member`)."""
-    head = raw.read(HEAD)
-    raw.seek(0)
-    if head.startswith(b"\x1f\x8b"):
-        return gzip.GzipFile(fileobj=raw), "compressed tar"
-    if head.startswith(b"BZh"):
-        return bz2.BZ2File(raw), "compressed tar"
-    if head.startswith(b"\xfd7zXZ\0"):
-        return lzma.LZMAFile(raw), "compressed tar"
-    return raw, "tar"
-
-
-def _archive(archive: str) -> Iterator[tuple[str, Entry | str]]:
-    """A tar's or a zip's members; VwsdError where it is cut short, damaged or none."""
-    head = b""
+def _mode(entry: os.DirEntry) -> int:
+    """The mode of what an entry of a folder leads to, 0 for nowhere."""
     try:
-        with _open(archive) as raw:
-            head = raw.read(HEAD)
-            raw.seek(0)
-            if not head:
-                raise VwsdError("the archive is an empty file", archive, AGAIN)
-            if head.startswith((b"PK\3\4", b"PK\5\6")):
-                yield from _zip_members(archive, raw)
-            elif kind_of(head).name.endswith("Zstandard"):
-                raise VwsdError(
-                    "archives compressed by Zstandard are not read",
-                    archive,
-                    "Unpack it first: zstd -d.",
-                )
-            else:
-                yield from _tar_members(archive, raw)
-    except VwsdError:
-        raise
-    except DAMAGE as e:
-        kind = kind_of(head) if head else NOTHING
-        if not _packed(head) and kind.name != UNKNOWN.name:
-            raise VwsdError(
-                f"no archive: the file is {kind.name}",
-                archive,
-                "Give a tar or a zip, or the folder of the pictures.",
-            ) from e
-        raise VwsdError(
-            f"the archive is cut short or damaged: {first_line(e)}", archive, AGAIN
-        ) from e
+        return entry.stat().st_mode
+    except OSError:
+        return 0
 
 
-def _zip_members(archive: str, raw: BinaryIO) -> Iterator[tuple[str, Entry | str]]:
-    with zipfile.ZipFile(raw) as packed:
-        seen: dict[str, tuple[int, int]] = {}
-        for info in packed.infolist():
-            path = _zip_name(info)
-            content = (info.CRC, info.file_size)
-            if (
-                seen.setdefault(info.filename, content) != content
-            ):  # by its name only one of them can be read
-                raise VwsdError(
-                    f"{path} stands twice in the archive with different pictures", archive, AGAIN
-                )
-            if stat.S_ISLNK(info.external_attr >> 16):
-                yield path, "links"
-            elif not info.is_dir():
-                yield path, Entry(path, Member.of("zip", archive, info.filename, 0, info.file_size))
+def _remote_folder(url: str) -> Iterator[tuple[str, FileEntry]]:
+    def below(fs, path: str) -> list[FileEntry]:
+        names = fs.find(path)
+        if not names:  # ls says what is wrong where there is nothing
+            names = [name for name in fs.ls(path, detail=False) if fs.isfile(name)]
+        start, entries = len(fs._strip_protocol(path).rstrip("/")), []
+        for name in sorted(names):
+            inner = name[start:].lstrip("/") or name.rpartition("/")[2]
+            entries.append(FileEntry(inner, fs.unstrip_protocol(name)))
+        return entries
 
-
-def _zip_name(info: zipfile.ZipInfo) -> str:
-    """A member's name; macOS writes UTF-8 without saying so, which reads like text of an old IBM
-    computer.
-    """
-    if not info.flag_bits & 0x800:
-        try:
-            return info.filename.encode("cp437").decode("utf-8")
-        except UnicodeError:
-            pass
-    return info.filename
-
-
-def _tar_members(archive: str, raw: BinaryIO) -> Iterator[tuple[str, Entry | str]]:
-    stream, form = _unpacked(raw)
-    files, links = {}, []
-    with tarfile.open(fileobj=_Bounded(stream), mode="r:") as tar:
-        for info in tar:
-            path = info.name.removeprefix("./")
-            if info.isdir():
-                continue
-            if info.islnk() or info.issym():
-                links.append((path, info))
-            elif not info.isreg() or info.issparse():
-                yield path, "no file but a pipe, a device or a sparse file of a tar"
-            else:
-                stream.seek(info.offset_data)
-                member = Member.of(form, archive, info.name, info.offset_data, info.size)
-                files[path] = Entry(path, member, kind_of(stream.read(min(HEAD, info.size))))
-                yield path, files[path]
-        _check_end(stream, tar.offset, archive)
-    for path, info in links:
-        target = (
-            info.linkname if info.islnk() else os.path.join(os.path.dirname(path), info.linkname)
-        )
-        entry = files.get(os.path.normpath(target))
-        yield path, entry._replace(path=path) if entry else LOST_LINKS
-
-
-def _check_end(stream: BinaryIO, end: int, archive: str) -> None:
-    """A tar ends with blocks of zeros; VwsdError where it stops before, or where something else
-    follows them.
-    """
-    stream.seek(end)
-    block = stream.read(BLOCK)
-    if len(block) < BLOCK:
-        raise VwsdError("the archive is cut short: its end mark is missing", archive, AGAIN)
-    if block.strip(b"\0"):
-        raise VwsdError(f"the archive is damaged at byte {end:,}", archive, AGAIN)
-    while chunk := stream.read(1 << 20):
-        if chunk.strip(b"\0"):
-            raise VwsdError(
-                "more follows behind the archive's end mark, as where archives were joined",
-                archive,
-                "Give the archives one by one, or pack the pictures again.",
-            )
-
-
-def _read_member(member: Member, most: int | None = None) -> bytes:
-    """A member's bytes, or the first `most` of them; VwsdError where the archive is damaged or
-    gone.
-    """
-    if member.size > MOST_BYTES:
-        raise VwsdError(
-            f"the file has {member.size:,} bytes, more than a picture may have ({MOST_BYTES:,})",
-            member,
-            "Save it smaller.",
-        )
-    wanted = member.size if most is None else min(most, member.size)
-    try:
-        data = _from_archive(member, wanted)
-    except VwsdError:
-        raise
-    except DAMAGE as e:
-        raise VwsdError(f"the archive is damaged or locked: {first_line(e)}", member, AGAIN) from e
-    if len(data) != wanted:
-        raise VwsdError("the archive is cut short", member, AGAIN)
-    return data
-
-
-def _from_archive(member: Member, wanted: int) -> bytes:
-    if member.form == "zip":
-        lock, packed = _kept(os.getpid(), member.archive, _state(member.archive))
-        with lock, packed.open(member.name) as f:
-            return f.read(wanted)
-    if member.form == "compressed tar":
-        lock, stream = _kept(os.getpid(), member.archive, _state(member.archive))
-        with lock:
-            stream.seek(member.offset)
-            return stream.read(wanted)
-    if remote(member.archive):
-        return _fsspec(
-            member.archive,
-            lambda fs, path: fs.cat_file(path, start=member.offset, end=member.offset + wanted),
-        )
-    with open(member.archive, "rb") as f:
-        f.seek(member.offset)
-        return f.read(wanted)
-
-
-@lru_cache(4)
-def _kept(
-    process: int, archive: str, state: str
-) -> tuple[threading.Lock, zipfile.ZipFile | BinaryIO]:
-    """An archive that stays open, as long as it is the same, in this process alone: a fork would
-    share its position.
-    """
-    raw = _open(archive)
-    zipped = raw.read(2) == b"PK"
-    raw.seek(0)
-    return threading.Lock(), zipfile.ZipFile(raw) if zipped else _unpacked(raw)[0]
-
-
-def _state(archive: str) -> str:
-    return stamp(archive).partition(JUST_NOW)[0]
-
-
-def reading_order(place: Place) -> tuple[str, int]:
-    """Sorts members of archives by where they lie, so that a compressed one is unpacked once; other
-    places stay in order.
-    """
-    return (place.archive, place.offset) if isinstance(place, Member) else ("", 0)
+    for entry in ask(url, below):
+        yield entry.path, entry

@@ -1,41 +1,30 @@
-"""Text files that users bring: read with a bound, and named for what they are where they are no
-UTF-8 text.
+"""Text files that users bring: bytes with a bound, then text, named for what it is where it is no
+UTF-8 text, then lines or JSON.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..errors import VwsdError
+from .kinds import no_text
 
 STREAMS = ("/dev/fd/", "/dev/stdin", "/proc/")  # what a shell puts for <(command)
 MOST_BYTES = 512 << 20  # of a text file; a corpus of SemCor's sentences has 150 MB
-MOST_TABLE = (
-    64 << 20
-)  # of a set or of predictions; the largest of the task, the training data, has 4 MB
+# of a set or of predictions; the largest of the task, the training data, has 4 MB
+MOST_TABLE = 64 << 20
+MOST_JSON = 16 << 20  # characters; brackets alone take 20 times as much memory
 REFETCH = "Take the files again as they were published, data and gold of the same version."
 OFFICIAL_NAME = re.compile(
     r"(?:(en|it|fa)\.test|train|trial)\.(?:data|gold)(?:\.v[\d.]+)?\.txt", re.I
 )
 WIDE = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")  # byte order marks of UTF-16 and UTF-32
-BINARY = {  # first bytes -> what the file is, what to do
-    b"PK\x03\x04": (
-        "a zip archive or an Excel workbook, a text file is needed",
-        "Unpack it, or save the sheet as CSV.",
-    ),
-    b"\x1f\x8b": ("compressed with gzip, a text file is needed", "Unpack it with gunzip."),
-    b"PAR1": ("a Parquet file, a text file is needed", "Write the table as TSV, CSV or JSON."),
-    b"%PDF": ("a PDF, a text file is needed", "Give the text file."),
-    b"\x89PNG": ("a picture, a text file is needed", "Give the text file."),
-    b"\xff\xd8\xff": ("a picture, a text file is needed", "Give the text file."),
-    b"\xd0\xcf\x11\xe0": (
-        "an old Excel or Word file, a text file is needed",
-        "Save the sheet as CSV.",
-    ),
-}
 
 
 def remedy_for(path: str | Path, otherwise: str) -> str:
@@ -51,17 +40,10 @@ def read_bounded(path: str | Path, most: int = MOST_BYTES) -> bytes:
     """
     path = Path(path)
     try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise VwsdError("this is a folder, a text file is needed", path, "Name a file in it.")
-        if stat.S_ISFIFO(status.st_mode) and not os.fspath(path).startswith(STREAMS):
-            raise VwsdError("this is a named pipe, which is not opened", path, "Name a file.")
-        if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
-            raise VwsdError("this is a device, a text file is needed", path, "Name a file.")
-        if status.st_size > most:
-            raise _too_large(path, most)
+        _refuse_odd(path, path.stat().st_mode)
         with open(path, "rb") as f:
-            data = f.read(most + 1)
+            too_large = os.fstat(f.fileno()).st_size > most
+            data = b"" if too_large else f.read(most + 1)
     except (FileNotFoundError, NotADirectoryError):
         raise VwsdError("no such file", path, _nearby(path)) from None
     except (OSError, ValueError) as e:
@@ -69,15 +51,21 @@ def read_bounded(path: str | Path, most: int = MOST_BYTES) -> bytes:
         raise VwsdError(
             f"the file cannot be read: {reason}", path, "Check the path and its permissions."
         ) from None
-    if len(data) > most:
-        raise _too_large(path, most)
+    if too_large or len(data) > most:
+        raise VwsdError(
+            f"the file holds more than {most >> 20} MB", path, "Give the text file of one set."
+        )
     return data
 
 
-def _too_large(path: Path, most: int) -> VwsdError:
-    return VwsdError(
-        f"the file holds more than {most >> 20} MB", path, "Give the text file of one set."
-    )
+def _refuse_odd(path: Path, mode: int) -> None:
+    """VwsdError for a folder, a device and a pipe that is none of a shell's."""
+    if stat.S_ISDIR(mode):
+        raise VwsdError("this is a folder, a text file is needed", path, "Name a file in it.")
+    if stat.S_ISFIFO(mode) and not os.fspath(path).startswith(STREAMS):
+        raise VwsdError("this is a named pipe, which is not opened", path, "Name a file.")
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        raise VwsdError("this is a device, a text file is needed", path, "Name a file.")
 
 
 def _nearby(path: Path) -> str:
@@ -92,9 +80,8 @@ def decode(data: bytes, where: str | Path) -> str:
     """Bytes of a text file as text, without a byte order mark; VwsdError says what else it is, and
     names the line where one byte is wrong.
     """
-    for first, (what, remedy) in BINARY.items():
-        if data.startswith(first):
-            raise VwsdError(what, where, remedy)
+    if kind := no_text(data):
+        raise VwsdError(kind.name, where, kind.remedy)
     if data.startswith(WIDE) or _looks_wide(data):
         raise VwsdError("saved as UTF-16 (or UTF-32), UTF-8 is needed", where, "Save it as UTF-8.")
     try:
@@ -118,9 +105,8 @@ def decode(data: bytes, where: str | Path) -> str:
 def _looks_wide(data: bytes) -> bool:
     """UTF-16 without a mark: of plain letters every other byte is zero."""
     start = data[:1000]
-    return len(start) > 3 and (
-        start[::2].count(0) > 0.4 * len(start) / 2 or start[1::2].count(0) > 0.4 * len(start) / 2
-    )
+    zeros = max(start[::2].count(0), start[1::2].count(0))
+    return len(start) > 3 and zeros > 0.4 * len(start) / 2
 
 
 def split_lines(text: str) -> list[str]:
@@ -136,6 +122,11 @@ def split_lines(text: str) -> list[str]:
     return lines
 
 
+def blank_lines(lines: Sequence[str]) -> list[int]:
+    """The numbers, from 1, of the lines that are empty or hold white space alone."""
+    return [number for number, line in enumerate(lines, start=1) if not line.strip()]
+
+
 def read_text(path: str | Path, most: int = MOST_BYTES) -> str:
     """Text of a UTF-8 file without its byte order mark; VwsdError as of `read_bounded` and
     `decode`.
@@ -148,3 +139,41 @@ def read_lines(path: str | Path) -> list[str]:
     a file, or no UTF-8 text.
     """
     return split_lines(read_text(path))
+
+
+def parse_json(text: str, where: object, number: Callable[[str], Any] | None = None) -> Any:
+    """The value of a JSON text that a user brought; VwsdError where it is not whole, names a key
+    twice, or is nested without end.
+
+    number: what makes a value of a number's spelling, NaN and Infinity included; else Python's own
+    way.
+    """
+    refuse_large_json(text, where)
+    numbers = dict.fromkeys(("parse_float", "parse_int", "parse_constant"), number)
+    again = "Write the file again."
+    try:
+        return json.loads(text, object_pairs_hook=_unique_keys, **numbers)
+    except json.JSONDecodeError as e:
+        raise VwsdError(f"not whole JSON: {e.msg}", f"{where}:{e.lineno}", again) from None
+    except RecursionError:
+        raise VwsdError("not JSON that can be read: nested too deeply", where, again) from None
+    except ValueError as e:
+        raise VwsdError(f"not JSON that can be read: {e}", where, again) from None
+
+
+def refuse_large_json(text: str, where: object) -> None:
+    """VwsdError for a JSON text of more than MOST_JSON characters."""
+    if len(text) > MOST_JSON:
+        raise VwsdError(
+            f"the JSON has more than {MOST_JSON >> 20} MB",
+            where,
+            "Give the file of one set, or write it as TSV.",
+        )
+
+
+def _unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    if len(value := dict(pairs)) == len(pairs):
+        return value
+    keys = [key for key, _ in pairs]
+    twice = next(key for key in keys if keys.count(key) > 1)
+    raise ValueError(f"the key {twice!r} stands twice in one object")
