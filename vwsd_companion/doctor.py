@@ -69,7 +69,7 @@ def _checkpoint(key: str, profile: str) -> dict:
 
 
 def _official_data() -> list[dict]:
-    from vwsdlib.data.fetch import check as check_official
+    from vwsdlib.data.fetch import check_official
 
     return [
         row for split in ("test", "trial") for row in check_official(split)

@@ -388,7 +388,7 @@ def test_an_edited_text_is_different_and_not_taken(home, tmp_path, capsys):
     )
     assert not (home / "test" / "fa.test.gold.txt").exists()
     write(home / "test", {"fa.test.gold.txt": files["fa.test.gold.txt"]})
-    assert states(fetch.check("test"))[5] == "DIFFERENT"
+    assert states(fetch.check_official("test"))[5] == "DIFFERENT"
     write(mine / "good", toy("test"))
     assert states(fetch.fetch_vwsd(source=mine))[:6] == ["OK"] * 6  # a published copy replaces it
 
@@ -415,7 +415,7 @@ def test_nothing_there(home, tmp_path):
     (tmp_path / "empty").mkdir()
     assert (
         states(fetch.fetch_vwsd(source=tmp_path / "empty")) == ["MISSING"] * 9
-        and "unknown without" in fetch.check("test")[6]["what"]
+        and "unknown without" in fetch.check_official("test")[6]["what"]
     )
 
 
@@ -464,7 +464,7 @@ def test_pictures_without_a_record_are_asked_about(resized):
     )
     (home / "test" / "images.json").write_text("{")
     with pytest.raises(VwsdError, match="cannot be read"):
-        fetch.check("test")
+        fetch.check_official("test")
 
 
 def test_a_record_beside_the_source_outweighs_the_folders_name(resized, tmp_path, monkeypatch):

@@ -8,16 +8,13 @@ files and archives: the organisers' release, or what a user has.
 from __future__ import annotations
 
 import json
-import lzma
 import os
 import ssl
-import struct
 import tarfile
 import time
 import urllib.error
 import urllib.request
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
@@ -27,6 +24,7 @@ from tqdm.auto import tqdm
 
 from ..errors import VwsdError
 from ..paths import atomic, data_dir, quiet, sha256_bytes, write_bytes, write_text
+from .archives import DAMAGE
 from .items import image_names, read_items
 from .sets import (
     OFFICIAL,
@@ -41,45 +39,30 @@ from .sources import whole_names
 PAGE = "https://raganato.github.io/vwsd/"
 RELEASE = "https://github.com/asahi417/visual-wsd-baseline/releases/download"
 TRIAL = f"{RELEASE}/dataset-v2/semeval-2023-task-1-V-WSD-trial-v1.tar.gz"
+# (split, text or variant) -> archive; the rest is linked from the page, to drives that want a
+# browser
 RELEASED = {
     ("test", "text"): f"{RELEASE}/dataset-test/test.data.v1.1.zip",
     ("test", "resized"): f"{RELEASE}/dataset-test/test_images_resized.zip",
     ("trial", "text"): TRIAL,
     ("trial", "original"): TRIAL,
-}  # the rest is linked from the page, to drives that want a browser
+}
 BY_HAND = {
     "test": "the test images (10.4 GB)",
     "train": "the train+trial data (17 GB, text and pictures)",
     "trial": "the trial data",
 }
+# name of a folder of pictures as published -> variant; the default first
 FOLDERS = {
-    "test": {
-        "test_images_resized": "resized",
-        "test_images": "original",
-    },  # name as published -> variant; the default first
+    "test": {"test_images_resized": "resized", "test_images": "original"},
     "trial": {"all_images": "original"},
     "train": {"train_images_v1": "original"},
 }
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
-DAMAGE = (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    zlib.error,
-    lzma.LZMAError,
-    struct.error,
-    EOFError,
-    RuntimeError,
-    OSError,
-    ValueError,
-    LookupError,
-    OverflowError,
-)
-# RuntimeError: locked with a password, or packed by a method that nobody knows; the last three: of
-# names and sizes that make no sense
-MOST_OF_A_FILE = (
-    200 << 20
-)  # bytes of one text or picture in an archive; the largest that was published has 24 MB
+# bytes of one text or picture in an archive; the largest that was published has 24 MB
+MOST_OF_A_FILE = 200 << 20
 MOST_OF_A_DOWNLOAD = 20 << 30  # bytes; the largest archive that was published has 17 GB
+AGAIN = "Remove it and fetch it again."
 NETWORK = (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
 TRIES, PAUSE, TIMEOUT, CHUNK = 4, 2.0, 60, 1 << 20  # pause and timeout in seconds
 Wanted = Callable[[PurePosixPath], bool]
@@ -92,8 +75,8 @@ def fetch_vwsd(
     (a folder or an archive).
 
     `images`: original or resized; by default as recorded, else what `source` has, else resized.
-    Returns what `check` says afterwards. Raises VwsdError when a host refuses, an archive is
-    damaged or two variants would be mixed.
+    Returns what `check_official` says afterwards. Raises VwsdError when a host refuses, an archive
+    is damaged or two variants would be mixed.
     """
     variants = list(FOLDERS[split].values())
     if source is not None and not Path(source).exists():
@@ -110,17 +93,19 @@ def fetch_vwsd(
     different = _take_texts(split, lambda: Path(source) if source else _released(split, "text"))
     variant = _agree(split, images) or (None if source else variants[0])
     _take_pictures(split, variant, lambda: Path(source) if source else _released(split, variant))
-    found = check(split, different, variant)
-    if all(row["state"] == "OK" for row in found):
+    states = check_official(split, different, variant)
+    if all(row["state"] == "OK" for row in states):
         for kind in ("text", variant):
             _download_path(split, kind).unlink(missing_ok=True)
-    return found
+    return states
 
 
 # ---------------------------------------------------------------------------- what is there
 
 
-def check(split: str, different: set[str] = frozenset(), variant: str | None = None) -> list[dict]:
+def check_official(
+    split: str, different: set[str] = frozenset(), variant: str | None = None
+) -> list[dict]:
     """One dict (`check`, `state`: OK, DIFFERENT or MISSING, `what`, `remedy`) a text file and a
     language's pictures; no network.
 
@@ -129,60 +114,48 @@ def check(split: str, different: set[str] = frozenset(), variant: str | None = N
     """
     folder = _folder(split)
     variant = image_variant(folder) or variant or next(iter(FOLDERS[split].values()))
-    rows = [
-        _text_state(folder / name, name in different, _remedy(split, "text", variant))
-        for name in _texts(split)
-    ]
-    return rows + [
-        _pictures_state(folder, language, split, _remedy(split, variant, variant))
-        for language, part in OFFICIAL_FILES
-        if part == split
-    ]
+    remedy = _remedy(split, "text", variant)
+    rows = [_text_state(folder / name, name in different, remedy) for name in _texts(split)]
+    remedy = _remedy(split, variant, variant)
+    return rows + [_pictures_state(folder, part, remedy) for part in _parts(split)]
+
+
+def _parts(split: str) -> list[tuple[str, str]]:
+    """The (language, split) of which the official set has files."""
+    return [part for part in OFFICIAL_FILES if part[1] == split]
 
 
 def _text_state(path: Path, different: bool, remedy: str) -> dict:
+    row = {"check": path.name, "state": "MISSING", "what": path.name, "remedy": remedy}
     if path.exists() and is_official(path):
-        return {
-            "check": path.name,
-            "state": "OK",
-            "what": f"{path.name} as published",
-            "remedy": "",
-        }
+        return row | {"state": "OK", "what": f"{path.name} as published", "remedy": ""}
     if path.exists() or different:
-        return {
-            "check": path.name,
-            "state": "DIFFERENT",
-            "what": f"{path.name} is not byte for byte the published file",
-            "remedy": remedy,
-        }
-    return {"check": path.name, "state": "MISSING", "what": path.name, "remedy": remedy}
+        what = f"{path.name} is not byte for byte the published file"
+        return row | {"state": "DIFFERENT", "what": what}
+    return row
 
 
-def _pictures_state(folder: Path, language: str, split: str, remedy: str) -> dict:
-    data, _, images = OFFICIAL_FILES[language, split]
+def _pictures_state(folder: Path, part: tuple[str, str], remedy: str) -> dict:
+    language, split = part
+    data, _, images = OFFICIAL_FILES[part]
     row = {"check": f"pictures {split} {language}", "state": "MISSING", "remedy": remedy}
     if not (folder / data).exists():
         return row | {"what": f"pictures of {language} {split}: unknown without {data}"}
     needed, present = image_names(read_items(folder / data)), whole_names(folder / images)
     missing = [name for name in needed if name not in present]
     kind = f" ({image_variant(folder) or 'as stored'})" if present else ""
-    row["what"] = (
-        f"pictures of {language} {split}{kind}: {len(needed) - len(missing):,} of {len(needed):,}"
-    )
-    if missing:
-        return row | {
-            "what": (
-                f"{row['what']}, without"
-                f" {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}"
-            )
-        }
-    return row | {"state": "OK", "remedy": ""}
+    have = len(needed) - len(missing)
+    what = f"pictures of {language} {split}{kind}: {have:,} of {len(needed):,}"
+    if not missing:
+        return row | {"what": what, "state": "OK", "remedy": ""}
+    first = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
+    return row | {"what": f"{what}, without {first}"}
 
 
 def _remedy(split: str, what: str, variant: str) -> str:
-    command = f"vwsd fetch vwsd --split {split}" + (
-        f" --images {variant}" if len(FOLDERS[split]) > 1 else ""
-    )
+    command = f"vwsd fetch vwsd --split {split}"
+    if len(FOLDERS[split]) > 1:
+        command += f" --images {variant}"
     if (split, what) in RELEASED:
         return f"{command} (with --from DIR if you have it)"
     return f"download {BY_HAND[split]} from {PAGE}, then {command} --from DIR"
@@ -197,19 +170,20 @@ def _images(split: str) -> Path:
 
 
 def _texts(split: str) -> list[str]:
-    return [
-        name for (_, part), files in OFFICIAL_FILES.items() if part == split for name in files[:2]
-    ]
+    names = []
+    for part in _parts(split):
+        names += OFFICIAL_FILES[part][:2]
+    return names
 
 
 def _missing(split: str) -> set[str]:
     """Names of the pictures that are not there, of all items whose text is."""
-    data = [
-        _folder(split) / files[0] for (_, part), files in OFFICIAL_FILES.items() if part == split
-    ]
-    return {
-        name for path in data if path.exists() for name in image_names(read_items(path))
-    } - whole_names(_images(split))
+    needed: set[str] = set()
+    for part in _parts(split):
+        path = _folder(split) / OFFICIAL_FILES[part][0]
+        if path.exists():
+            needed.update(image_names(read_items(path)))
+    return needed - whole_names(_images(split))
 
 
 # ---------------------------------------------------------------------------- taking files
@@ -217,17 +191,17 @@ def _missing(split: str) -> set[str]:
 
 def _take_texts(split: str, source: Callable[[], Path | None]) -> set[str]:
     """Put official text files in place; returns the names of those met with other bytes only."""
-    wanted = {
-        name
-        for name in _texts(split)
-        if not (path := _folder(split) / name).exists() or not is_official(path)
-    }
-    met = set()
-    for path, found in _files(source(), lambda path: path.name in wanted) if wanted else ():
-        data = found.read_bytes() if isinstance(found, Path) else found
+    folder, wanted, met = _folder(split), set(), set()
+    for name in _texts(split):
+        if not (folder / name).exists() or not is_official(folder / name):
+            wanted.add(name)
+    if not wanted:
+        return met
+    for path, content in _files(source(), lambda path: path.name in wanted):
+        data = content.read_bytes() if isinstance(content, Path) else content
         met.add(path.name)
         if sha256_bytes(data) == OFFICIAL[path.name]:
-            write_bytes(_folder(split) / path.name, data)
+            write_bytes(folder / path.name, data)
             wanted.discard(path.name)
         if not wanted:
             break
@@ -270,23 +244,21 @@ def _take_pictures(split: str, variant: str | None, source: Callable[[], Path | 
     recorded before the first of them.
     """
     missing = _missing(split)
+    if not missing:
+        return
 
     def wanted(path: PurePosixPath) -> bool:
-        return path.name in missing and _variant_of(path, split) in (
-            [variant] if variant else FOLDERS[split].values()
-        )
+        if path.name not in missing:
+            return False
+        return _variant_of(path, split) in ([variant] if variant else FOLDERS[split].values())
 
-    with tqdm(
-        total=len(missing),
-        desc=f"{split} pictures",
-        unit=" pictures",
-        disable=quiet() if missing else True,
-    ) as bar:
-        for path, found in _files(source(), wanted) if missing else ():
+    bar = tqdm(total=len(missing), desc=f"{split} pictures", unit=" pictures", disable=quiet())
+    with bar:
+        for path, content in _files(source(), wanted):
             variant = _variant_of(path, split)
             if image_variant(_folder(split)) != variant:
                 _record(split, variant)
-            _place(found, _images(split) / path.name)
+            _place(content, _images(split) / path.name)
             missing.discard(path.name)
             bar.update()
             if not missing:
@@ -298,44 +270,43 @@ def _variant_of(path: PurePosixPath, split: str) -> str | None:
     beside it; None: not of this split.
     """
     home = path.parent
+    if home.name not in FOLDERS[split]:
+        return None
     recorded = image_variant(home.parent) if isinstance(home, Path) else None
-    return recorded or FOLDERS[split][home.name] if home.name in FOLDERS[split] else None
+    return recorded or FOLDERS[split][home.name]
 
 
-def _place(found: Path | bytes, target: Path) -> None:
+def _place(content: Path | bytes, target: Path) -> None:
     """Write a file, or link it where the disk allows: 10 GB need not lie there twice."""
-    if isinstance(found, bytes):
-        write_bytes(target, found)
+    if isinstance(content, bytes):
+        write_bytes(target, content)
         return
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        os.link(found.resolve(), target)
+        os.link(content.resolve(), target)
     except OSError:  # another disk, or one without links
         with atomic(target) as temporary:
-            copyfile(found, temporary)
+            copyfile(content, temporary)
 
 
 def _files(source: Path | None, wanted: Wanted) -> Iterator[tuple[PurePosixPath, Path | bytes]]:
     """Every wanted file below a folder or in an archive: loose ones as paths, then bytes out of
     archives. Nothing is unpacked by its own path.
     """
-    source = source and source.resolve()
-    paths = (
-        []
-        if source is None
-        else [source]
-        if source.is_file()
-        else sorted(p for p in source.rglob("*") if p.is_file())
-    )
+    if source is None:
+        return
+    source = source.resolve()
+    paths = [source]
+    if not source.is_file():
+        paths = sorted(p for p in source.rglob("*") if p.is_file())
     yield from ((p, p) for p in paths if not p.name.endswith(ARCHIVES) and wanted(p))
     for path in paths:
         if path.name.endswith(ARCHIVES):
             try:
                 yield from _members(path, wanted)
             except DAMAGE as e:
-                raise VwsdError(
-                    f"the archive is damaged or locked: {e}", path, "Remove it and fetch it again."
-                ) from e
+                what = f"the archive is damaged or locked: {e}"
+                raise VwsdError(what, path, AGAIN) from e
 
 
 def _members(path: Path, wanted: Wanted) -> Iterator[tuple[PurePosixPath, bytes]]:
@@ -345,15 +316,13 @@ def _members(path: Path, wanted: Wanted) -> Iterator[tuple[PurePosixPath, bytes]
     with open(path, "rb") as f:
         head = f.read(512)
     if not head:
-        raise VwsdError("the archive is an empty file", path, "Remove it and fetch it again.")
+        raise VwsdError("the archive is an empty file", path, AGAIN)
     if head.lstrip().startswith(b"<"):
         raise VwsdError(
             "a web page lies in the archive's place",
             path,
-            (
-                "The host sent it instead, its quota may be used up: remove it, and download the"
-                f" archive by hand from {PAGE}."
-            ),
+            "The host sent it instead, its quota may be used up: remove it, and download the"
+            f" archive by hand from {PAGE}.",
         )
     yield from (_zipped if head.startswith(b"PK") else _tarred)(path, wanted)
 
@@ -361,7 +330,8 @@ def _members(path: Path, wanted: Wanted) -> Iterator[tuple[PurePosixPath, bytes]
 def _zipped(path: Path, wanted: Wanted) -> Iterator[tuple[PurePosixPath, bytes]]:
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
-            if not member.is_dir() and wanted(inner := _inside(path, member.filename)):
+            inner = _inside(path, member.filename)
+            if not member.is_dir() and wanted(inner):
                 _bounded(path, member.filename, member.file_size)
                 yield inner, archive.read(member)  # no more than it announces; checks the CRC
 
@@ -369,7 +339,8 @@ def _zipped(path: Path, wanted: Wanted) -> Iterator[tuple[PurePosixPath, bytes]]
 def _tarred(path: Path, wanted: Wanted) -> Iterator[tuple[PurePosixPath, bytes]]:
     with tarfile.open(path, "r|*") as archive:  # as a stream: read once, front to back
         for member in archive:
-            if member.isfile() and wanted(inner := _inside(path, member.name)):
+            inner = _inside(path, member.name)
+            if member.isfile() and wanted(inner):
                 _bounded(path, member.name, member.size)
                 yield inner, archive.extractfile(member).read()
 
@@ -377,11 +348,8 @@ def _tarred(path: Path, wanted: Wanted) -> Iterator[tuple[PurePosixPath, bytes]]
 def _bounded(path: Path, member: str, size: int) -> None:
     """VwsdError for a member that would fill the memory, before any of it is read."""
     if size > MOST_OF_A_FILE:
-        raise VwsdError(
-            f"'{member}' in the archive unpacks to {size / 1e6:,.0f} MB, no text and no picture",
-            path,
-            "Remove it and fetch it again.",
-        )
+        what = f"'{member}' in the archive unpacks to {size / 1e6:,.0f} MB, no text and no picture"
+        raise VwsdError(what, path, AGAIN)
 
 
 def _inside(archive: Path, member: str) -> PurePosixPath:
@@ -394,9 +362,8 @@ def _inside(archive: Path, member: str) -> PurePosixPath:
 
 
 def _download_path(split: str, kind: str | None) -> Path:
-    return (
-        data_dir() / "vwsd" / ".downloads" / RELEASED.get((split, kind), "none").rpartition("/")[2]
-    )
+    name = RELEASED.get((split, kind), "none").rpartition("/")[2]
+    return data_dir() / "vwsd" / ".downloads" / name
 
 
 def _released(split: str, kind: str) -> Path | None:
@@ -426,19 +393,14 @@ def download(url: str, target: Path) -> Path:
         except NETWORK as e:  # HTTPError is one of them
             code = getattr(e, "code", 0)
             if 400 <= code < 500:
-                raise VwsdError(f"the host refuses: HTTP {code} {e.reason}", url, by_hand) from e
+                what = f"the host refuses: HTTP {code} {e.reason}"
+                raise VwsdError(what, url, by_hand) from e
             if last:
-                raise VwsdError(
-                    f"the download failed {TRIES} times: {getattr(e, 'reason', e)}",
-                    url,
-                    f"Run it again to go on. {by_hand}",
-                ) from e
+                what = f"the download failed {TRIES} times: {getattr(e, 'reason', e)}"
+                raise VwsdError(what, url, f"Run it again to go on. {by_hand}") from e
         except OSError as e:
-            raise VwsdError(
-                f"cannot write the download: {e.strerror or e}",
-                part,
-                "Free some space; what came so far is kept.",
-            ) from e
+            what = f"cannot write the download: {e.strerror or e}"
+            raise VwsdError(what, part, "Free some space; what came so far is kept.") from e
         time.sleep(PAUSE * 2**attempt)
     with open(part, "rb") as f:
         start = f.read(2)
@@ -457,9 +419,10 @@ def _stream(url: str, part: Path) -> None:
     """
     part.parent.mkdir(parents=True, exist_ok=True)
     have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(
-        url, headers={"User-Agent": "vwsd", **({"Range": f"bytes={have}-"} if have else {})}
-    )
+    headers = {"User-Agent": "vwsd"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    request = urllib.request.Request(url, headers=headers)
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as e:
@@ -467,26 +430,24 @@ def _stream(url: str, part: Path) -> None:
             raise
         part.unlink()  # what we have is no part of what the host has
         raise ConnectionError("the file on the host is another one now") from e
-    resumed = response.status == 206 and (response.headers["Content-Range"] or "").startswith(
-        f"bytes {have}-"
-    )
-    have = have if resumed else 0
+    sent_range = response.headers["Content-Range"] or ""
+    if response.status != 206 or not sent_range.startswith(f"bytes {have}-"):
+        have = 0
     announced = response.headers["Content-Length"] or ""
     if announced and not announced.isdecimal():
         raise ConnectionError(f"the host announces {announced!r} bytes")
     total = have + int(announced) if announced else None
-    bar = tqdm(
-        total=total, initial=have, desc=part.stem, unit="B", unit_scale=True, disable=quiet()
-    )
-    with response, bar, open(part, "ab" if resumed else "wb") as f:
+    sizes = {"unit": "B", "unit_scale": True, "total": total, "initial": have}
+    bar = tqdm(desc=part.stem, disable=quiet(), **sizes)
+    with response, bar, open(part, "ab" if have else "wb") as f:
         while chunk := response.read(CHUNK):
             bar.update(f.write(chunk))
             if f.tell() > MOST_OF_A_DOWNLOAD:
+                most = f"{MOST_OF_A_DOWNLOAD >> 30} GB"
                 raise VwsdError(
-                    f"the host sends more than {MOST_OF_A_DOWNLOAD >> 30} GB, which no published"
-                    " archive has",
+                    f"the host sends more than {most}, which no published archive has",
                     url,
-                    (f"Remove {part}, and download the archive by hand ({PAGE} has the links)."),
+                    f"Remove {part}, and download the archive by hand ({PAGE} has the links).",
                 )
         if total is not None and f.tell() != total:
             raise ConnectionError(f"{f.tell():,} of {total:,} bytes came")

@@ -16,7 +16,7 @@ import logging
 import struct
 import threading
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,55 +26,24 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.Image import Transpose
 
 from ..errors import VwsdError
-from ..paths import sha256_bytes
+from ..paths import packaged, sha256_bytes
 from .kinds import HEAD, kind_of
 from .sources import picture_bytes
 
-DECISIONS = {
-    "truncated": (
-        "The file is cut short or damaged; what decodes was kept, the rest is Pillow's filling."
-    ),
-    "mpo-first-frame": "An MPO (several views in one JPEG); the first view was taken.",
-    "first-frame": "An animation or a file of several pages; the first frame was taken.",
-    "exif-rotated": "The EXIF orientation was applied.",
-    "exif-ignored": (
-        "The EXIF block is broken or its orientation is none of 1 to 8; the pixels stay as stored."
-    ),
-    "depth-to-8bit": "Grey deeper than 8 bits was scaled to 8.",
-    "1bit-to-rgb": "Black and white became RGB.",
-    "grey-to-rgb": "Grey became RGB.",
-    "palette-to-rgb": "Palette colours became RGB.",
-    "cmyk-to-rgb": "CMYK became RGB by Pillow's plain formula (inverted Adobe files included).",
-    "colours-to-rgb": "Another colour model (YCbCr, HSV, ...) became RGB.",
-    "alpha-over-white": "Transparent parts show white instead of the colour stored beneath.",
-    "alpha-opaque": "A transparency channel that hides nothing was dropped.",
-}
-FORMATS = (
-    "JPEG",
-    "PNG",
-    "GIF",
-    "WEBP",
-    "AVIF",
-    "BMP",
-    "TIFF",
-    "PPM",
-)  # not all: EPS would start Ghostscript
+DECISIONS: dict[str, str] = packaged("data/decisions.yml")  # name -> what was done, a sentence
+# not all that Pillow knows: EPS would start Ghostscript
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "PPM")
 # 0.7 GB; where Pillow gives up too (twice its warning limit); V-WSD keeps below 32 million
 MAX_PIXELS = 178_956_970
-INVENTED_PIXELS = (
-    48 * 48
-)  # from a bare header libjpeg makes up a 16 x 16 block, smoothed over 48 x 48 if progressive
-# pixels that are laid over white at once; all of a large picture would be in memory three times
-# more
+# from a bare header libjpeg makes up a 16 x 16 block, smoothed over 48 x 48 if progressive
+INVENTED_PIXELS = 48 * 48
+# pixels laid over white at once; all of a large picture would be in memory three times more
 STRIP = 1 << 22
-WIDE = (
-    1 << 25
-)  # pixels of a whole resized picture (0.1 GB) beyond which only the part that is cut out is made
+# pixels of a whole resized picture (0.1 GB) beyond which only the part that is cut out is made
+WIDE = 1 << 25
 PNG, TEXTS = b"\x89PNG\r\n\x1a\n", (b"iCCP", b"tEXt", b"zTXt", b"iTXt")
-XMP, LONGEST_XMP = (
-    b"XML:com.adobe.xmp\0\0",
-    1 << 20,
-)  # as it stands, not compressed: it may hold the orientation
+# as it stands, not compressed: it may hold the orientation
+XMP, LONGEST_XMP = b"XML:com.adobe.xmp\0\0", 1 << 20
 ORIENTATION = 0x0112
 TURNS = {
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -92,16 +61,16 @@ COLOURS = {
     "P": ("palette-to-rgb",),
     "CMYK": ("cmyk-to-rgb",),
 }
+# those that PyTorch computes as Pillow does
 TORCH_FILTERS = {
     int(Image.Resampling.BICUBIC): "bicubic",
     int(Image.Resampling.BILINEAR): "bilinear",
-}  # those that PyTorch computes as Pillow does
-warnings.filterwarnings(
-    "ignore", message="The given NumPy array is not writable"
-)  # PyTorch's, of pixels that it only reads
-logging.getLogger("PIL").addHandler(
-    logging.NullHandler()
-)  # else Python prints Pillow's log of a bad TIFF to stderr
+}
+
+# PyTorch's, of pixels that it only reads
+warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+# else Python prints Pillow's log of a bad TIFF to stderr
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
@@ -140,9 +109,9 @@ class Square:
         if not self.edge:
             return self._resized(image, (self.side, self.side))
         w, h = image.size
-        size = (
-            (self.edge, int(self.edge * h / w)) if w <= h else (int(self.edge * w / h), self.edge)
-        )
+        size = (self.edge, int(self.edge * h / w))
+        if w > h:
+            size = (int(self.edge * w / h), self.edge)
         left, top = ((length - self.side) // 2 for length in size)
         if size[0] * size[1] > WIDE:
             return self._cut_first(image, size, left, top)
@@ -159,8 +128,9 @@ class Square:
         return np.asarray(image.resize((self.side, self.side), self.resample, box))
 
     def _resized(self, image: Image.Image, size: tuple[int, int]) -> np.ndarray:
-        if (its := resizing()) and its.suits(image.size, size, self.resample):
-            return its.resize(np.asarray(image), size, self.resample)
+        fast = resizing()
+        if fast and fast.suits(image.size, size, self.resample):
+            return fast.resize(np.asarray(image), size, self.resample)
         if self.quick:
             return _torch_resized(image, size, TORCH_FILTERS[self.resample])
         return np.asarray(image.resize(size, self.resample))
@@ -190,12 +160,10 @@ def _torch_resized(image: Image.Image, size: tuple[int, int], mode: str) -> np.n
     import torch
 
     with torch.inference_mode():
-        pixels = torch.from_numpy(np.asarray(image)).permute(2, 0, 1)[None]
-        return (
-            torch.nn.functional.interpolate(pixels, size=size[::-1], mode=mode, antialias=True)[0]
-            .permute(1, 2, 0)
-            .numpy()
-        )
+        pixels = torch.from_numpy(np.asarray(image)).permute(2, 0, 1)[None]  # [1, 3, h, w]
+        interpolate = torch.nn.functional.interpolate
+        resized = interpolate(pixels, size=size[::-1], mode=mode, antialias=True)
+        return resized[0].permute(1, 2, 0).numpy()
 
 
 def load_picture(path: str | Path, truncated: str = "error", enough: int = 0) -> Picture:
@@ -231,29 +199,24 @@ def decode(data: bytes, where: object = "", enough: int = 0) -> tuple[Image.Imag
         image, deepened = _eight_bits(image)
         image, coloured = _rgb(image)
     except Image.DecompressionBombError as e:
-        raise VwsdError(
-            f"the picture is larger than {MAX_PIXELS:,} pixels", where, "Save it smaller."
-        ) from e
+        what = f"the picture is larger than {MAX_PIXELS:,} pixels"
+        raise VwsdError(what, where, "Save it smaller.") from e
     except UnidentifiedImageError as e:
-        kind = kind_of(data[:HEAD])
-        if kind.readable:
-            raise VwsdError(
-                f"not a whole picture: it begins as {kind.name} and cannot be read on",
-                where,
-                "Fetch it again.",
-            ) from e
-        raise VwsdError(
-            f"not a picture (none of {', '.join(FORMATS)}): the file is {kind.name}",
-            where,
-            kind.remedy,
-        ) from e
-    except (
-        Exception
-    ) as e:  # decoders raise OSError, SyntaxError, struct.error, zlib.error, ... on damaged bytes
-        raise VwsdError(
-            f"the picture cannot be decoded ({e})", where, "Fetch it again or save it as PNG."
-        ) from e
+        raise _no_picture(data, where) from e
+    # decoders raise OSError, SyntaxError, struct.error, zlib.error, ... on damaged bytes
+    except Exception as e:
+        what = f"the picture cannot be decoded ({e})"
+        raise VwsdError(what, where, "Fetch it again or save it as PNG.") from e
     return image, opened + deepened + coloured
+
+
+def _no_picture(data: bytes, where: object) -> VwsdError:
+    kind = kind_of(data[:HEAD])
+    if kind.readable:
+        what = f"not a whole picture: it begins as {kind.name} and cannot be read on"
+        return VwsdError(what, where, "Fetch it again.")
+    what = f"not a picture (none of {', '.join(FORMATS)}): the file is {kind.name}"
+    return VwsdError(what, where, kind.remedy)
 
 
 read_bytes = picture_bytes  # the former name, until nobody asks for it
@@ -282,17 +245,13 @@ def _open(data: bytes, enough: int) -> tuple[Image.Image, tuple[str, ...]]:
     it."""
     try:
         return _frame(data, False, enough)
-    except (
-        Exception
-    ):  # as in decode(), half a dozen unrelated types; a bomb or a text only fails once more
+    # as in decode(), half a dozen unrelated types; a bomb or a text only fails once more
+    except Exception:
         bare = _without_texts(data)
-    if len(bare) < len(
-        data
-    ):  # Pillow refuses a whole picture for texts and profiles of more than a megabyte
-        try:
+    # Pillow refuses a whole picture for texts and profiles of more than a megabyte
+    if len(bare) < len(data):
+        with suppress(Exception):
             return _frame(bare, False, enough)
-        except Exception:
-            pass
     image, done = _frame(bare, True, enough)
     return image, ("truncated", *done)
 
@@ -322,20 +281,19 @@ def _frame(data: bytes, lenient: bool, enough: int) -> tuple[Image.Image, tuple[
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError
-        several = getattr(image, "is_animated", False)
-        frames = ("mpo-first-frame" if image.format == "MPO" else "first-frame",) if several else ()
+        done = ()
+        if getattr(image, "is_animated", False):
+            done = ("mpo-first-frame",) if image.format == "MPO" else ("first-frame",)
         if enough and image.format == "JPEG":
-            image.draft(
-                None, [enough * side // min(image.size) for side in image.size]
-            )  # at least this size; does nothing where none is left
-        tiff_tag = getattr(image, "tag_v2", {}).get(
-            ORIENTATION
-        )  # Pillow turns a TIFF on load and forgets the tag
+            # at least this size; does nothing where none is left
+            image.draft(None, [enough * side // min(image.size) for side in image.size])
+        # Pillow turns a TIFF on load and forgets the tag
+        tiff_tag = getattr(image, "tag_v2", {}).get(ORIENTATION)
         image.load()
         if lenient and _decoded_pixels(image) <= INVENTED_PIXELS:
             raise ValueError("little more than its header is left")
         upright, turned = _upright(image)
-    return upright, frames + (("exif-rotated",) if tiff_tag in TURNS else turned)
+    return upright, done + (("exif-rotated",) if tiff_tag in TURNS else turned)
 
 
 def _decoded_pixels(image: Image.Image) -> int:
@@ -347,9 +305,8 @@ def _decoded_pixels(image: Image.Image) -> int:
 def _upright(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     """Apply the EXIF orientation; a broken one is worth a note, never the picture."""
     try:
-        Image.Exif().load(
-            image.info.get("exif")
-        )  # raises; getexif() takes a block for empty if it broke before
+        # raises, while getexif() takes a block for empty if it broke before
+        Image.Exif().load(image.info.get("exif"))
         orientation = image.getexif().get(ORIENTATION, 1)
     except Exception:  # Pillow's EXIF reader raises as many types as its decoders
         orientation = None
@@ -365,10 +322,10 @@ def _eight_bits(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     if image.mode[0] not in "IF":
         return image, ()
     values = np.nan_to_num(np.asarray(image), posinf=0, neginf=0)
-    grey = Image.fromarray((_floats if image.mode == "F" else _integers)(values).astype(np.uint8))
-    if (
-        clear := image.info.get("transparency")
-    ) is not None:  # one grey level stands for "nothing here"
+    scaled = _floats(values) if image.mode == "F" else _integers(values)
+    grey = Image.fromarray(scaled.astype(np.uint8))
+    clear = image.info.get("transparency")  # one grey level that stands for "nothing here"
+    if clear is not None:
         grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
     return grey, ("depth-to-8bit",)
 
@@ -389,9 +346,8 @@ def _rgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     """Any mode of 8 bits as a fresh RGB image without metadata, transparent parts over white."""
     done = COLOURS.get(image.mode.rstrip("Aa"), ("colours-to-rgb",))
     if image.has_transparency_data:
-        rgba = (
-            image if image.mode == "RGBA" else image.convert("RGBA")
-        )  # before any RGB, which would bring out the colours stored beneath
+        # before any RGB, which would bring out the colours stored beneath
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
         opaque = rgba.getchannel("A").getextrema()[0] == 255
         done += ("alpha-opaque" if opaque else "alpha-over-white",)
         rgb = rgba.convert("RGB") if opaque else _over_white(rgba)
@@ -408,8 +364,6 @@ def _over_white(rgba: Image.Image) -> Image.Image:
     rows = max(1, STRIP // width)
     for top in range(0, height, rows):
         strip = rgba.crop((0, top, width, min(top + rows, height)))
-        rgb.paste(
-            Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip).convert("RGB"),
-            (0, top),
-        )
+        paper = Image.new("RGBA", strip.size, "white")
+        rgb.paste(Image.alpha_composite(paper, strip).convert("RGB"), (0, top))
     return rgb
