@@ -18,44 +18,36 @@ from ..errors import VwsdError
 from ..paths import refuse_special
 
 FILES = {"n": "data.noun", "v": "data.verb", "a": "data.adj", "r": "data.adv"}
-LETTERS = {
-    "n": "n",
-    "noun": "n",
-    "propn": "n",
-    "v": "v",
-    "verb": "v",
-    "a": "a",
-    "s": "a",
-    "j": "a",
-    "adj": "a",
-    "r": "r",
-    "adv": "r",
-}
-# The tags of the Penn Treebank, and two spellings of the satellites, by the letter of their part of
-# speech.
-TAGS = {
+# names of the parts of speech, by letter
+NAMES_OF_LETTER = {"n": "n noun propn", "v": "v verb", "a": "a s j adj", "r": "r adv"}
+# the tags of the Penn Treebank, and two spellings of the satellites
+TAGS_OF_LETTER = {
     "n": "nn nns nnp nnps",
     "v": "vb vbd vbg vbn vbp vbz",
     "a": "jj jjr jjs adj_sat adjsat",
     "r": "rb rbr rbs",
 }
-LETTER_OF_TAG = {tag: letter for letter, tags in TAGS.items() for tag in tags.split()}
 POS_NAMES = {"n": "NOUN", "v": "VERB", "a": "ADJ", "r": "ADV"}
-TYPES = {
-    "1": "n",
-    "2": "v",
-    "3": "a",
-    "4": "r",
-    "5": "a",
-}  # after the % of a sense key; 5: adjective satellite
-EXAMPLES = re.compile(
-    r'[;:]\s*(?=")|,\s*(?="[^"]*"\s*(?:;|$))'
-)  # where they begin: a word quoted inside the definition stays in it
+# after the % of a sense key; 5: adjective satellite
+TYPES = {"1": "n", "2": "v", "3": "a", "4": "r", "5": "a"}
+# where they begin: a word quoted inside the definition stays in it
+EXAMPLES = re.compile(r'[;:]\s*(?=")|,\s*(?="[^"]*"\s*(?:;|$))')
 DEBIAN = Path("/usr/share/wordnet")
 REMEDY = (
     "On Debian or Ubuntu: apt install wordnet-base wordnet-sense-index; elsewhere set VWSD_WORDNET"
     " to the dict folder of WordNet 3.0 or to an NLTK data folder with corpora/wordnet unpacked."
 )
+
+
+def _by_word(words_of_letter: dict[str, str]) -> dict[str, str]:
+    letters = {}
+    for letter, words in words_of_letter.items():
+        letters |= dict.fromkeys(words.split(), letter)
+    return letters
+
+
+LETTERS = _by_word(NAMES_OF_LETTER)
+LETTER_OF_TAG = _by_word(TAGS_OF_LETTER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,26 +112,17 @@ class WordNet:
         """The senses of a lemma under a part of speech, the first sense first; none where WordNet
         does not list it.
         """
-        return tuple(
-            self._sense(*entry)
-            for entry in self._index.get((lemma_form(lemma), pos_letter(pos)), ())
-        )
+        entries = self._index.get((lemma_form(lemma), pos_letter(pos)), ())
+        return tuple(self._sense(*entry) for entry in entries)
 
     def sense(self, key: str) -> Sense:
         """The sense of a sense key such as "bat%1:05:00::"; VwsdError where there is none."""
         lemma, _, rest = key.partition("%")
-        found = [
-            entry
-            for entry in self._index.get((lemma, TYPES.get(rest[:1], "")), ())
-            if entry[1] == key
-        ]
-        if not found:
-            raise VwsdError(
-                f"no sense key {key!r} in WordNet 3.0",
-                self.folder,
-                "Keys of other versions must be mapped first.",
-            )
-        return self._sense(*found[0])
+        for entry in self._index.get((lemma, TYPES.get(rest[:1], "")), ()):
+            if entry[1] == key:
+                return self._sense(*entry)
+        what = f"no sense key {key!r} in WordNet 3.0"
+        raise VwsdError(what, self.folder, "Keys of other versions must be mapped first.")
 
     @cached_property
     def _index(self) -> dict[tuple[str, str], list[tuple[int, str, str]]]:
@@ -160,8 +143,7 @@ class WordNet:
 
     def _sense(self, number: int, key: str, offset: str) -> Sense:
         """The sense with what stands in its synset's line, which begins at a byte offset."""
-        lemma, _, rest = key.partition("%")
-        name, start = FILES[pos := TYPES[rest[0]]], int(offset)
+        name, start = FILES[_letter(key)], int(offset)
         data = self._read(name)
         try:
             return self._parsed(data[start : data.find(b"\n", start)].decode(), number, key, offset)
@@ -169,28 +151,20 @@ class WordNet:
             raise self._damaged(name, f"the synset at offset {offset}") from e
 
     def _parsed(self, line: str, number: int, key: str, offset: str) -> Sense:
-        lemma, _, rest = key.partition("%")
-        pos = TYPES[rest[0]]
-        name = FILES[pos]
+        lemma, pos = key.partition("%")[0], _letter(key)
         fields, _, text = line.partition(" | ")
         if not fields.startswith(f"{offset} "):
             raise VwsdError(
                 f"no synset at offset {offset}",
-                self.folder / name,
+                self.folder / FILES[pos],
                 f"The dict files do not belong together. {REMEDY}",
             )
         words = fields.split()[4 : 4 + 2 * int(fields.split()[3], 16) : 2]
+        lemmas = tuple(re.sub(r"\((a|p|ip)\)$", "", word) for word in words)
         gloss, *rest = EXAMPLES.split(text.strip(), maxsplit=1)
-        return Sense(
-            key,
-            lemma,
-            pos,
-            number,
-            f"{offset}-{pos}",
-            gloss.rstrip("; "),
-            tuple(re.findall(r'"([^"]+)"', "".join(rest))),
-            tuple(re.sub(r"\((a|p|ip)\)$", "", word) for word in words),
-        )
+        examples = tuple(re.findall(r'"([^"]+)"', "".join(rest)))
+        synset = f"{offset}-{pos}"
+        return Sense(key, lemma, pos, number, synset, gloss.rstrip("; "), examples, lemmas)
 
     def _damaged(self, name: str, place: str) -> VwsdError:
         return VwsdError(
@@ -205,29 +179,28 @@ class WordNet:
             try:
                 self._data[name] = (self.folder / name).read_bytes()
             except OSError as e:
-                raise VwsdError(
-                    f"{name} of WordNet cannot be read: {e.strerror}", self.folder, REMEDY
-                ) from None
+                what = f"{name} of WordNet cannot be read: {e.strerror}"
+                raise VwsdError(what, self.folder, REMEDY) from None
         return self._data[name]
+
+
+def _letter(key: str) -> str:
+    """n, v, a or r of a sense key."""
+    return TYPES[key.partition("%")[2][0]]
 
 
 def wordnet_folder() -> Path:
     """The dict folder in use; VwsdError, with what to install, where there is none."""
     named, nltk = os.environ.get("VWSD_WORDNET"), os.environ.get("NLTK_DATA", "")
-    places = (
-        [Path(named).expanduser()]
-        if named
-        else [DEBIAN, *(Path(p) for p in nltk.split(os.pathsep) if p), Path.home() / "nltk_data"]
-    )
+    places = [DEBIAN, *(Path(p) for p in nltk.split(os.pathsep) if p), Path.home() / "nltk_data"]
+    if named:
+        places = [Path(named).expanduser()]
     for place in places:
         for folder in (place, place / "dict", place / "corpora" / "wordnet"):
             if (folder / "index.sense").is_file() and (folder / "data.noun").is_file():
                 return folder
-    raise VwsdError(
-        "no WordNet 3.0 (index.sense and data.noun, .verb, .adj, .adv)",
-        os.pathsep.join(map(str, places)),
-        REMEDY,
-    )
+    what = "no WordNet 3.0 (index.sense and data.noun, .verb, .adj, .adv)"
+    raise VwsdError(what, os.pathsep.join(map(str, places)), REMEDY)
 
 
 def load_wordnet(folder: str | Path | None = None) -> WordNet:

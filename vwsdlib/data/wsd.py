@@ -28,15 +28,14 @@ from .items import read_lines
 from .languages import language_code, language_name
 from .wordnet import LETTER_OF_TAG, POS_NAMES, WordNet, find_pos, lemma_form, load_wordnet
 
+SCORER = "the framework's scorer"
 SPACES = "Single spaces separate: `d000.s000.t000 art%1:09:00::`."
 DATA_FILE = (
     "Give a data file NAME.data.xml of the Unified Evaluation Framework or of XL-WSD, whole:"
     " <corpus>, <text>, <sentence>, <instance>."
 )
-MOST_DEEP, MOST_HELD = (
-    32,
-    200_000,
-)  # elements within one another; elements in the memory at once (a sentence has some dozens)
+# elements within one another; elements in the memory at once (a sentence has some dozens)
+MOST_DEEP, MOST_HELD = 32, 200_000
 SETS = {
     "senseval2": "SE2",
     "senseval3": "SE3",
@@ -45,9 +44,8 @@ SETS = {
     "semeval2013": "SE13",
     "semeval2015": "SE15",
 }
-Inventory = Callable[
-    [str, str, str], tuple[tuple[str, ...], tuple[str, ...]]
-]  # (lemma, part of speech, language) -> (candidates, glosses)
+# (lemma, part of speech, language) -> (candidates, glosses)
+Inventory = Callable[[str, str, str], tuple[tuple[str, ...], tuple[str, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,44 +120,24 @@ def read_key(path: str | Path) -> dict[str, tuple[str, ...]]:
             repeated.setdefault(item_id, number)
         senses.setdefault(item_id, {}).update(dict.fromkeys(answers))
     name = Path(path).name
-    if alone:
-        warnings.warn(
-            f"{_lines(alone)} of {name} {_have(alone)} an id and nothing behind it, which is no"
-            " answer",
-            stacklevel=2,
-        )
-    if doubled:
-        warnings.warn(
-            f"{_lines(doubled)} of {name} {_have(doubled)} two spaces in a row, which the"
-            " framework's scorer reads as an empty answer",
-            stacklevel=2,
-        )
-    if begun:
-        warnings.warn(
-            f"{_lines(begun)} of {name} {'begins' if len(begun) == 1 else 'begin'} with a space,"
-            " which the framework's scorer reads as an empty id",
-            stacklevel=2,
-        )
+    for numbers, one, more, said in (
+        (alone, "has", "have", "an id and nothing behind it, which is no answer"),
+        (doubled, "has", "have", f"two spaces in a row, which {SCORER} reads as an empty answer"),
+        (begun, "begins", "begin", f"with a space, which {SCORER} reads as an empty id"),
+    ):
+        if len(numbers) == 1:
+            warnings.warn(f"line {numbers[0]} of {name} {one} {said}", stacklevel=2)
+        elif numbers:
+            lines = f"{len(numbers)} lines (the first is {numbers[0]})"
+            warnings.warn(f"{lines} of {name} {more} {said}", stacklevel=2)
     if repeated:
         item_id, number = next(iter(repeated.items()))
         warnings.warn(
             f"{len(repeated)} of {len(senses)} ids stand on several lines of {name}, {item_id!r}"
-            f" the first (line {number}); their answers are joined, as the framework's scorer does",
+            f" the first (line {number}); their answers are joined, as {SCORER} does",
             stacklevel=2,
         )
-    return {item_id: tuple(found) for item_id, found in senses.items()}
-
-
-def _lines(numbers: list[int]) -> str:
-    return (
-        f"line {numbers[0]}"
-        if len(numbers) == 1
-        else f"{len(numbers)} lines (the first is {numbers[0]})"
-    )
-
-
-def _have(numbers: list[int]) -> str:
-    return "has" if len(numbers) == 1 else "have"
+    return {item_id: tuple(given) for item_id, given in senses.items()}
 
 
 def _only_spaces(line: str, where: str) -> None:
@@ -174,12 +152,8 @@ def _only_spaces(line: str, where: str) -> None:
         hidden = character.isspace() or unicodedata.category(character) in ("Cf", "Cc")
         if hidden and character not in " \u200c\u200d":
             name = unicodedata.name(character, "a control character")
-            raise VwsdError(
-                f"U+{ord(character):04X} ({name}) in a key file, which is no space to the"
-                " framework's scorer",
-                where,
-                SPACES,
-            )
+            what = f"U+{ord(character):04X} ({name}) in a key file, which is no space to {SCORER}"
+            raise VwsdError(what, where, SPACES)
 
 
 def write_key(path: str | Path, answers: Mapping[str, Iterable[str]]) -> Path:
@@ -187,19 +161,22 @@ def write_key(path: str | Path, answers: Mapping[str, Iterable[str]]) -> Path:
 
     VwsdError for an id or a sense that is empty or holds white space: it could not be read back.
     """
-    for item_id, found in answers.items():
-        if broken := [
-            text
-            for text in (item_id, *found)
-            if not text or len(text.split()) != 1 or text.strip() != text
-        ]:
+    lines = []
+    for item_id, senses in answers.items():
+        if broken := _spaced((item_id, *senses)):
             raise VwsdError(
                 f"{broken[0]!r} cannot stand in a key file, whose parts are separated by spaces",
                 item_id,
                 "Give ids and senses without white space.",
             )
-    lines = (" ".join((item_id, *found)) for item_id, found in answers.items() if found)
-    return write_text(path, "".join(f"{line}\n" for line in lines))
+        if senses:
+            lines.append(" ".join((item_id, *senses)) + "\n")
+    return write_text(path, "".join(lines))
+
+
+def _spaced(texts: Iterable[str]) -> list[str]:
+    """Those that are empty or hold white space."""
+    return [text for text in texts if text.split() != [text]]
 
 
 def read_uef(
@@ -261,15 +238,11 @@ def read_inventory(path: str | Path) -> dict[tuple[str, str], tuple[str, ...]]:
     for number, line in enumerate(read_lines(path), start=1):
         name, *ids = line.strip().split("\t")
         lemma, mark, pos = name.rpartition("#")
-        where = f"{path}:{number}"
+        where, layout = f"{path}:{number}", "Lines are `lemma#pos` TAB id TAB id ..."
         if name and (not mark or not lemma or not pos):
-            raise VwsdError(
-                "not a line of an inventory", where, "Lines are `lemma#pos` TAB id TAB id ..."
-            )
-        if broken := [text for text in ids if len(text.split()) != 1 or text.strip() != text]:
-            raise VwsdError(
-                f"{broken[0]!r} is no sense id", where, "Lines are `lemma#pos` TAB id TAB id ..."
-            )
+            raise VwsdError("not a line of an inventory", where, layout)
+        if broken := _spaced(ids):
+            raise VwsdError(f"{broken[0]!r} is no sense id", where, layout)
         if ids and not find_pos(pos):
             unread.append(f"{pos!r} in line {number}")
         elif ids:
@@ -308,32 +281,19 @@ def _items(
                 counted.without_gold.append(item_id)
             if only and code != only:
                 counted.foreign.append(item_id)
-            yield WsdItem(
-                item_id,
-                code,
-                lemma,
-                pos,
-                tokens,
-                (at, at),
-                *inventory(lemma, pos, code),
-                own,
-                source,
-            )
-    if golds is not None and counted.ids and len(counted.without_gold) == len(counted.ids):
-        raise VwsdError(
-            f"the key has no answer for any of the {len(counted.ids)} instances,"
-            f" {counted.without_gold[0]!r} the first",
-            key,
-            f"Give the key of these very data: {data}.",
-        )
+            senses, glosses = inventory(lemma, pos, code)
+            spanned = (item_id, code, lemma, pos, tokens, (at, at))
+            yield WsdItem(*spanned, senses, glosses, own, source)
+    n, blind = len(counted.ids), counted.without_gold
+    if golds is not None and n and len(blind) == n:
+        what = f"the key has no answer for any of the {n} instances, {blind[0]!r} the first"
+        raise VwsdError(what, key, f"Give the key of these very data: {data}.")
     if golds:
         raise VwsdError(
             f"{len(golds)} ids of the key are not in the data, as {next(iter(golds))!r}",
             key,
-            (
-                f"Give the key of these very data ({data}), or write answers (--out) and score them"
-                " with vwsd wsd-score."
-            ),
+            f"Give the key of these very data ({data}), or write answers (--out) and score them"
+            " with vwsd wsd-score.",
         )
     if counted.ids:
         counted.warn(key, code)
@@ -373,19 +333,18 @@ class _Counted:
 
     def warn(self, key: str | Path | None, code: str) -> None:
         """A warning for each kind; code: the language of the data."""
-        total = len(self.ids)
-        if self.without_gold:
+        total, blind, foreign = f"{len(self.ids)} instances", self.without_gold, self.foreign
+        if blind:
             warnings.warn(
-                f"{len(self.without_gold)} of {total} instances of {self.name} have no answer in"
-                f" {Path(key).name}, {self.without_gold[0]!r} the first; only the others can be"
-                " scored",
+                f"{len(blind)} of {total} of {self.name} have no answer in {Path(key).name},"
+                f" {blind[0]!r} the first; only the others can be scored",
                 stacklevel=3,
             )
-        if self.foreign:
+        if foreign:
             warnings.warn(
-                f"WordNet has no {language_name(code)}: {len(self.foreign)} of {total} instances of"
-                f" {self.name} get no candidates, {self.foreign[0]!r} the first; give an inventory"
-                " of this language, or name another with --language",
+                f"WordNet has no {language_name(code)}: {len(foreign)} of {total} of {self.name}"
+                f" get no candidates, {foreign[0]!r} the first; give an inventory of this"
+                " language, or name another with --language",
                 stacklevel=3,
             )
         for tags, said in (
@@ -393,11 +352,11 @@ class _Counted:
             (self.read_as, "of the Penn Treebank or the like"),
         ):
             if tags:
-                ids = [item_id for some in tags.values() for item_id in some]
+                count, first = sum(map(len, tags.values())), next(iter(tags.values()))[0]
                 each = ", ".join(_tag(pos, len(some)) for pos, some in tags.items())
                 warnings.warn(
-                    f"{len(ids)} of {total} instances of {self.name} have parts of speech {said}:"
-                    f" {each}; {ids[0]!r} the first",
+                    f"{count} of {total} of {self.name} have parts of speech {said}: {each};"
+                    f" {first!r} the first",
                     stacklevel=3,
                 )
 
@@ -439,18 +398,13 @@ def _sentences(path: str | Path) -> Iterator[tuple[tuple[str, str], list[Element
     except ParseError as e:
         raise VwsdError(f"not whole XML: {e}", path, DATA_FILE) from None
     except OSError as e:
-        raise VwsdError(
-            f"the data file cannot be read: {e.strerror}", path, "Check the path."
-        ) from None
-    except (
-        LookupError,
-        ValueError,
-    ) as e:  # an encoding that nobody knows; entities that the file defines
-        reason = (
-            "it defines entities, no data file needs them"
-            if "Entit" in type(e).__name__
-            else str(e)
-        )
+        what = f"the data file cannot be read: {e.strerror}"
+        raise VwsdError(what, path, "Check the path.") from None
+    # an encoding that nobody knows; entities that the file defines
+    except (LookupError, ValueError) as e:
+        reason = str(e)
+        if "Entit" in type(e).__name__:
+            reason = "it defines entities, no data file needs them"
         raise VwsdError(f"the XML cannot be read: {reason}", path, DATA_FILE) from None
 
 
@@ -469,9 +423,8 @@ def read_emojiwsd(path: str | Path) -> list[WsdItem]:
     """Items of EmojiWSD's tagged sentences, all of them nouns; VwsdError names a line that is not
     as the set is built.
     """
-    return [
-        _tagged(line, f"{path}:{number}") for number, line in enumerate(read_lines(path), start=1)
-    ]
+    lines = enumerate(read_lines(path), start=1)
+    return [_tagged(line, f"{path}:{number}") for number, line in lines]
 
 
 def _tagged(line: str, where: str) -> WsdItem:
@@ -479,32 +432,21 @@ def _tagged(line: str, where: str) -> WsdItem:
         r = json.loads(line)
         parts = r["text"][: r["start"]], r["text"][r["start"] : r["end"]], r["text"][r["end"] :]
         before, target, after = (re.findall(r"\w+(?:['’-]\w+)*|[^\w\s]", part) for part in parts)
-        sound = (
-            bool(target)
-            and r["gold"] in r["candidates"]
-            and len(r["candidates"]) == len(r["glosses"])
-        )
+        senses, glosses, first = tuple(r["candidates"]), tuple(r["glosses"]), len(before)
+        span = (first, first + len(target) - 1)
+        words = (*before, *target, *after)
         item = WsdItem(
-            r["id"],
-            "en",
-            r["lemma"],
-            "NOUN",
-            (*before, *target, *after),
-            (len(before), len(before) + len(target) - 1),
-            tuple(r["candidates"]),
-            tuple(r["glosses"]),
-            (r["gold"],),
+            r["id"], "en", r["lemma"], "NOUN", words, span, senses, glosses, (r["gold"],)
         )
+        if target and r["gold"] in r["candidates"] and len(senses) == len(glosses):
+            return item
     except (ValueError, KeyError, TypeError):
-        sound = False
-    if not sound:
-        raise VwsdError(
-            "not a tagged sentence with its target, a gloss for each candidate and the gold among"
-            " them",
-            where,
-            "Build the set again: vwsd fetch demo --force.",
-        )
-    return item
+        pass
+    raise VwsdError(
+        "not a tagged sentence with its target, a gloss for each candidate and the gold among them",
+        where,
+        "Build the set again: vwsd fetch demo --force.",
+    )
 
 
 def unanswerable(items: Iterable[WsdItem]) -> list[WsdItem]:
