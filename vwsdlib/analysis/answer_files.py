@@ -4,33 +4,20 @@ or a folder of one file a language.
 
 from __future__ import annotations
 
-import lzma
 import os
 import re
-import struct
 import zipfile
-import zlib
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 
-from ..data.textfile import MOST_TABLE, decode, read_bounded
+from ..data.archives import DAMAGE
+from ..data.textfile import MOST_TABLE, decode, read_bounded, read_text
 from ..errors import VwsdError
 
 MOST_MEMBERS = 1000  # of a zip; the task asks for three
 TEXT_SUFFIXES = (".txt", ".tsv", ".csv", ".json", ".jsonl", "")
-DAMAGED = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    struct.error,
-    EOFError,
-    OSError,
-    ValueError,
-    KeyError,
-    RuntimeError,
-    MemoryError,
-)
+ALONE = "Give a zip of the predictions alone."
 
 
 def read_answers(path: str | Path, language: str, several: bool = False) -> tuple[str, str]:
@@ -59,45 +46,30 @@ def _from_folder(path: Path, language: str, several: bool) -> tuple[str, str]:
     try:
         names = sorted(p.name for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
     except OSError as e:
-        raise VwsdError(
-            f"the folder cannot be read: {e.strerror}", path, "Check its permissions."
-        ) from None
+        what = f"the folder cannot be read: {e.strerror}"
+        raise VwsdError(what, path, "Check its permissions.") from None
     chosen = path / _choose(names, language, several, path)
-    return decode(read_bounded(chosen, MOST_TABLE), chosen), str(chosen)
+    return read_text(chosen, MOST_TABLE), str(chosen)
 
 
 def _from_zip(data: bytes, path: Path, language: str, several: bool) -> tuple[str, str]:
+    most = f"{MOST_TABLE >> 20} MB"
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
-            members = [m for m in archive.infolist() if _visible(m.filename) and not m.is_dir()]
-            if len(members) > MOST_MEMBERS:
-                raise VwsdError(
-                    f"the zip has more than {MOST_MEMBERS} files",
-                    path,
-                    "Give a zip of the predictions alone.",
-                )
-            name = _choose([m.filename for m in members], language, several, path)
-            member = next(m for m in members if m.filename == name)
+            infos = [m for m in archive.infolist() if _visible(m.filename) and not m.is_dir()]
+            if len(infos) > MOST_MEMBERS:
+                raise VwsdError(f"the zip has more than {MOST_MEMBERS} files", path, ALONE)
+            name = _choose([m.filename for m in infos], language, several, path)
+            member = next(m for m in infos if m.filename == name)
             if member.file_size > MOST_TABLE:
-                raise VwsdError(
-                    f"{name} would unpack to more than {MOST_TABLE >> 20} MB",
-                    path,
-                    "Give a zip of the predictions alone.",
-                )
+                raise VwsdError(f"{name} would unpack to more than {most}", path, ALONE)
             with archive.open(member) as f:
                 unpacked = f.read(MOST_TABLE + 1)
-    except DAMAGED as e:
-        raise VwsdError(
-            f"the zip cannot be read: {e or type(e).__name__}",
-            path,
-            "Pack it again, without a password.",
-        ) from None
+    except DAMAGE as e:
+        what = f"the zip cannot be read: {e or type(e).__name__}"
+        raise VwsdError(what, path, "Pack it again, without a password.") from None
     if len(unpacked) > MOST_TABLE:
-        raise VwsdError(
-            f"{name} unpacks to more than {MOST_TABLE >> 20} MB",
-            path,
-            "Give a zip of the predictions alone.",
-        )
+        raise VwsdError(f"{name} unpacks to more than {most}", path, ALONE)
     where = f"{path}: {name}"
     return decode(unpacked, where), where
 
@@ -111,10 +83,8 @@ def _visible(name: str) -> bool:
 def _choose(names: Sequence[str], language: str, several: bool, path: Path) -> str:
     texts = [name for name in names if PurePosixPath(name).suffix.lower() in TEXT_SUFFIXES]
     pattern = re.compile(rf"(?:.*[^a-z])?{re.escape(language)}(?:[^a-z].*)?", re.I | re.S)
-    fitting = [name for name in texts if pattern.fullmatch(PurePosixPath(name).name)]
-    predictions = [
-        name for name in fitting if PurePosixPath(name).name.lower().startswith("prediction")
-    ]
+    fitting = [name for name in texts if pattern.fullmatch(_base(name))]
+    predictions = [name for name in fitting if _base(name).lower().startswith("prediction")]
     if len(predictions or fitting) == 1:
         return (predictions or fitting)[0]
     if len(texts) == 1 and not several:
@@ -126,3 +96,8 @@ def _choose(names: Sequence[str], language: str, several: bool, path: Path) -> s
         path,
         f"Name the file prediction.{language}.txt, or say with --language what the set is.",
     )
+
+
+def _base(name: str) -> str:
+    """The last part of a member's name."""
+    return PurePosixPath(name).name

@@ -12,6 +12,7 @@ import math
 import re
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -28,26 +29,19 @@ from ..data.items import (
 )
 from ..data.letters import first_difference, normalise
 from ..errors import VwsdError
+from ..paths import packaged
 from .answer_files import read_answers
 from .tables import Table, list_in, parse_table, unquoted
 
+WORDS = packaged("analysis/columns.yml")
 SCORE_COLUMNS = [f"score_{i + 1}" for i in range(CANDIDATES)]
 SPARE_LINES = 1000  # beyond a row a candidate; a longer file is refused before it is taken apart
 SCORE_COLUMN = re.compile(r"score_\d+")
-INDEX_WORDS = ("", "index", "id", "item", "item_id", "idx", "row", "data")
-TEXT_COLUMNS = {"target": "target", "word": "target", "context": "phrase", "phrase": "phrase"}
-LANGUAGE_WORDS = ("language", "lang")
-SCORE_LISTS = (
-    "scores",
-    "score",
-    "relevance",
-    "similarities",
-    "similarity",
-    "cosines",
-    "logits",
-    "probabilities",
-)
-RANKING_WORDS = ("ranking", "ranked", "prediction", "predictions", "predicted")
+INDEX_WORDS = ("", *WORDS["index"])
+TEXT_COLUMNS: dict[str, str] = WORDS["texts"]  # name -> field of an item
+# names by which a table's header is known
+KNOWN = {*TEXT_COLUMNS, *WORDS["index"], *WORDS["language"], *WORDS["scores"], *WORDS["ranking"]}
+KNOWN |= CANDIDATE_WORDS | GOLD_WORDS
 DECIMAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 THIS_SET = "Give predictions of exactly this set, in the data file's order."
 RANKING = (
@@ -85,11 +79,8 @@ def read_predictions(
     unknown = _checked_beside(table, items)
     scores = np.array(_scores(table, items, where), dtype=np.float64)  # [n, 10]
     if unknown:
-        _note(
-            where,
-            f"{len(unknown)} of {len(table.columns)} columns are not known and not checked: "
-            f"{_some(unknown)}",
-        )
+        few = f"{len(unknown)} of {len(table.columns)} columns"
+        _note(where, f"{few} are not known and not checked: {_some(unknown)}")
     if table.header:
         _note_copies(table, scores, where)
     if not allow_ties:
@@ -108,18 +99,7 @@ def _some(names: Sequence[str]) -> str:
 
 def _is_known(name: str) -> bool:
     """Is this (folded) name one by which a table's header is known?"""
-    words = {
-        *INDEX_WORDS,
-        *TEXT_COLUMNS,
-        *LANGUAGE_WORDS,
-        *SCORE_LISTS,
-        *RANKING_WORDS,
-        *CANDIDATE_WORDS,
-        *GOLD_WORDS,
-    } - {""}
-    return (
-        name in words or bool(SCORE_COLUMN.fullmatch(name)) or bool(NUMBERED_COLUMN.fullmatch(name))
-    )
+    return name in KNOWN or bool(SCORE_COLUMN.fullmatch(name) or NUMBERED_COLUMN.fullmatch(name))
 
 
 def _check_length(table: Table, items: Sequence[Item], where: str) -> None:
@@ -132,16 +112,16 @@ def _check_length(table: Table, items: Sequence[Item], where: str) -> None:
             "This looks like a row a candidate; one row an item is needed, "
             "with the columns score_1 to score_10."
         )
-    elif (
-        rows == n + 1
-        and not table.header
-        and _ranks(table.rows[1][0], items[0])
-        and not _ranks(table.rows[0][0], items[0])
-    ):
+    elif not table.header and rows == n + 1 and _begins_late(table, items[0]):
         remedy = "The first line is a header or a stray line; a submission has none: remove it."
-    elif "ranking" not in table.columns and not table.header:
+    elif not table.header and "ranking" not in table.columns:
         remedy += " The file has no line with the names of its columns."
     raise VwsdError(f"{rows} predictions for {n} items", where, remedy)
+
+
+def _begins_late(table: Table, first: Item) -> bool:
+    """Is the first item's ranking that of the second line?"""
+    return _ranks(table.rows[1][0], first) and not _ranks(table.rows[0][0], first)
 
 
 def _ranks(names: Any, item: Item) -> bool:
@@ -166,9 +146,7 @@ def _checked_order(table: Table, items: Sequence[Item], where: str) -> Table:
         ids = _words(table.column(name))
         if set(ids) & set(own):
             _check_ids(ids, own, table, name)
-            places = (
-                [ids.index(item_id) for item_id in own] if ids != own else list(range(len(own)))
-            )
+            places = [ids.index(item_id) for item_id in own] if ids != own else range(len(own))
             moved = sum(place != i for i, place in enumerate(places))
             if moved:
                 _note(
@@ -176,12 +154,8 @@ def _checked_order(table: Table, items: Sequence[Item], where: str) -> Table:
                     f"{moved} of {len(own)} rows stand in another order than the data "
                     f"and were put in order by {name or 'their ids'!r}",
                 )
-            ordered = Table(
-                table.columns,
-                [table.rows[i] for i in places],
-                [table.places[i] for i in places],
-                table.header,
-            )
+            rows = [table.rows[i] for i in places]
+            ordered = replace(table, rows=rows, places=[table.places[i] for i in places])
     for name in columns:
         before, after = _words(table.column(name)), _words(ordered.column(name))
         if after != own and not _in_order(before) and not _in_order(after):
@@ -194,8 +168,7 @@ def _words(cells: Sequence[Any]) -> list[str]:
 
 
 def _check_ids(ids: Sequence[str], own: Sequence[str], table: Table, name: str) -> None:
-    known = set(own)
-    seen: set[str] = set()
+    known, seen = set(own), set()
     for item_id, place in zip(ids, table.places):
         if item_id not in known:
             raise VwsdError(f"{name} {item_id!r} is no item of the data", place, THIS_SET)
@@ -213,8 +186,15 @@ def _numbers(ids: Sequence[str]) -> list[int] | None:
 
 
 def _in_order(ids: Sequence[str]) -> bool:
-    numbers = _numbers(ids)
-    return numbers is not None and numbers in (list(range(len(ids))), list(range(1, len(ids) + 1)))
+    return _counts_rows(_numbers(ids))
+
+
+def _counts_rows(numbers: Sequence[int] | None) -> bool:
+    """Do the numbers run from 0 or from 1?"""
+    if numbers is None:
+        return False
+    n = len(numbers)
+    return list(numbers) in (list(range(n)), list(range(1, n + 1)))
 
 
 def _refuse_order(ids: Sequence[str], table: Table, name: str) -> None:
@@ -255,7 +235,7 @@ def _checked_beside(table: Table, items: Sequence[Item]) -> list[str]:
             _check_texts(table, name, TEXT_COLUMNS[name], items)
         elif name in GOLD_WORDS:
             _check_gold(table, name, items)
-        elif name in LANGUAGE_WORDS:
+        elif name in WORDS["language"]:
             _check_language(table, name, items)
         elif name in INDEX_WORDS:
             ids = _words(table.column(name))
@@ -283,11 +263,7 @@ def _check_unknown(table: Table, name: str, items: Sequence[Item]) -> None:
                 THIS_SET,
             )
     numbers = _numbers(words)
-    counts_rows = numbers is not None and sorted(numbers) in (
-        list(range(len(items))),
-        list(range(1, len(items) + 1)),
-    )
-    if counts_rows and len(items) > 2 and not _in_order(words):
+    if len(items) > 2 and numbers and _counts_rows(sorted(numbers)) and not _in_order(words):
         _refuse_order(words, table, name)
 
 
@@ -298,18 +274,12 @@ def _given(cell: Any) -> bool:
 def _check_texts(table: Table, name: str, field: str, items: Sequence[Item]) -> None:
     for cell, item, place in zip(table.column(name), items, table.places):
         expected = getattr(item, field)
-        same = (
-            normalise(expected),
-            normalise(unquoted(expected)),
-        )  # a raw table has the quotes, a quoted one has not
+        # a raw table has the quotes, a quoted one has not
+        same = (normalise(expected), normalise(unquoted(expected)))
         if _given(cell) and normalise(str(cell)) not in same:
             points = first_difference(str(cell), expected)
-            raise VwsdError(
-                f"{field} is {cell!r} here and {expected!r} in the data"
-                + (f" ({points})" if points else ""),
-                place,
-                THIS_SET,
-            )
+            what = f"{field} is {cell!r} here and {expected!r} in the data"
+            raise VwsdError(f"{what} ({points})" if points else what, place, THIS_SET)
 
 
 def _check_gold(table: Table, name: str, items: Sequence[Item]) -> None:
@@ -325,7 +295,8 @@ def _check_gold(table: Table, name: str, items: Sequence[Item]) -> None:
             bases &= {int(float(word)) - item.gold_index}
             if bases:
                 continue
-        raise VwsdError(f"gold is {cell!r} here and {item.gold!r} in the data", place, THIS_SET)
+        what = f"gold is {cell!r} here and {item.gold!r} in the data"
+        raise VwsdError(what, place, THIS_SET)
 
 
 def _check_language(table: Table, name: str, items: Sequence[Item]) -> None:
@@ -334,10 +305,8 @@ def _check_language(table: Table, name: str, items: Sequence[Item]) -> None:
             raise VwsdError(
                 f"language is {cell!r} here and {item.language!r} is the data's",
                 place,
-                (
-                    "Give predictions of exactly this set; if the data are in it, "
-                    f"say --language {language_code(str(cell))}."
-                ),
+                "Give predictions of exactly this set; if the data are in it, "
+                f"say --language {language_code(str(cell))}.",
             )
 
 
@@ -363,16 +332,14 @@ def _score_source(table: Table) -> str:
     none."""
     if any(SCORE_COLUMN.fullmatch(name) for name in table.columns):
         return "columns"
-    return _list_column(table, SCORE_LISTS)
+    return _list_column(table, WORDS["scores"])
 
 
 def _columns_used(table: Table) -> set[str]:
     source = _score_source(table)
-    used = (
-        set(SCORE_COLUMNS)
-        if source == "columns"
-        else {source or _list_column(table, RANKING_WORDS)}
-    )
+    used = {source or _list_column(table, WORDS["ranking"])}
+    if source == "columns":
+        used = set(SCORE_COLUMNS)
     return {*used, *_name_columns(table), _list_column(table, CANDIDATE_WORDS)}
 
 
@@ -381,51 +348,46 @@ def _columns_used(table: Table) -> set[str]:
 
 def _scores(table: Table, items: Sequence[Item], where: str) -> list[list[float]]:
     source = _score_source(table)
-    ranking = _list_column(table, RANKING_WORDS) if not source else ""
-    if not source and not ranking:
-        raise _no_scores(table, where)
+    ranking = "" if source else _list_column(table, WORDS["ranking"])
     if ranking:
         return _ranked(table.column(ranking), items, table)
+    if not source:
+        raise _no_scores(table, where)
     if source == "columns":
         rows = _of_columns(table, where)
     else:
         rows = _of_lists(table.column(source), table)
     listed = _listed_names(table)
-    if listed is None:
-        return rows
-    return _by_name(rows, listed, items, table, where)
+    return rows if listed is None else _by_name(rows, listed, items, table, where)
 
 
 def _no_scores(table: Table, where: str) -> VwsdError:
     if _name_columns(table):
-        return VwsdError(
-            "the first line is a header, a submission has none", f"{where}:1", "Remove that line."
-        )
+        what = "the first line is a header, a submission has none"
+        return VwsdError(what, f"{where}:1", "Remove that line.")
     return VwsdError(
         "column score_1 is missing",
         f"{where}:1",
-        (
-            "Columns score_1 to score_10 are needed, in candidate order, "
-            "or one column of lists named scores."
-        ),
+        "Columns score_1 to score_10 are needed, in candidate order, "
+        "or one column of lists named scores.",
     )
 
 
 def _of_columns(table: Table, where: str) -> list[list[float]]:
     numbers = sorted(int(name[6:]) for name in table.columns if SCORE_COLUMN.fullmatch(name))
     if numbers[-1] > CANDIDATES:
-        raise VwsdError(
-            f"{len(numbers)} scores an item",
-            f"{where}:1",
-            "Sets of exactly ten candidates are supported.",
-        )
-    if absent := [c for c in SCORE_COLUMNS if c not in table.columns]:
+        what = f"{len(numbers)} scores an item"
+        raise VwsdError(what, f"{where}:1", "Sets of exactly ten candidates are supported.")
+    absent = [c for c in SCORE_COLUMNS if c not in table.columns]
+    if absent:
         remedy = "Columns score_1 to score_10 are needed, in candidate order."
         if numbers == list(range(CANDIDATES)):
             remedy = "The columns are score_0 to score_9: number them from 1."
         raise VwsdError(f"column {absent[0]} is missing", f"{where}:1", remedy)
-    places = [table.columns.index(c) for c in SCORE_COLUMNS]
-    return [[number(row[i], place) for i in places] for row, place in zip(table.rows, table.places)]
+    columns, rows = [table.columns.index(c) for c in SCORE_COLUMNS], []
+    for row, place in zip(table.rows, table.places):
+        rows.append([number(row[i], place) for i in columns])
+    return rows
 
 
 def _of_lists(cells: Sequence[Any], table: Table) -> list[list[float]]:
@@ -434,11 +396,8 @@ def _of_lists(cells: Sequence[Any], table: Table) -> list[list[float]]:
         listed = list_in(cell)
         if listed is None or len(listed) != CANDIDATES:
             has = "no list" if listed is None else f"a list of {len(listed)}"
-            raise VwsdError(
-                f"{has} where ten scores are expected",
-                place,
-                "Give a score for each of the ten candidates.",
-            )
+            what = f"{has} where ten scores are expected"
+            raise VwsdError(what, place, "Give a score for each of the ten candidates.")
         rows.append([number(entry, place) for entry in listed])
     return rows
 
@@ -451,40 +410,21 @@ def number(cell: Any, where: str) -> float:
     a decimal comma.
     """
     word = cell.strip() if isinstance(cell, str) else cell
+    missing, again = "a missing picture is written -inf.", "Run the system again;"
     if word is None or word == "":
-        raise VwsdError(
-            "a score is empty",
-            where,
-            "Give each candidate a score; a missing picture is written -inf.",
-        )
-    if not isinstance(word, str):
-        raise VwsdError(
-            f"could not convert {word!r} to a score",
-            where,
-            "Scores are decimal numbers with a point.",
-        )
-    spelled = word.lower()
+        remedy = f"Give each candidate a score; {missing}"
+        raise VwsdError("a score is empty", where, remedy)
+    spelled = word.lower() if isinstance(word, str) else ""
     if spelled in ("-inf", "-infinity"):
         return -math.inf
     if spelled.lstrip("+-") == "nan":
-        raise VwsdError(
-            "a score is not a number (nan)",
-            where,
-            "Run the system again; a missing picture is written -inf.",
-        )
-    value = float(word) if DECIMAL.fullmatch(word) else None
+        raise VwsdError("a score is not a number (nan)", where, f"{again} {missing}")
+    value = float(word) if spelled and DECIMAL.fullmatch(word) else None
     if spelled.lstrip("+") in ("inf", "infinity") or (value is not None and math.isinf(value)):
-        raise VwsdError(
-            f"a score is infinite ({word})",
-            where,
-            "Run the system again; a missing picture is written -inf.",
-        )
+        raise VwsdError(f"a score is infinite ({word})", where, f"{again} {missing}")
     if value is None:
-        raise VwsdError(
-            f"could not convert {word!r} to a score",
-            where,
-            "Scores are decimal numbers with a point.",
-        )
+        what = f"could not convert {word!r} to a score"
+        raise VwsdError(what, where, "Scores are decimal numbers with a point.")
     return value
 
 
@@ -492,12 +432,15 @@ def _listed_names(table: Table) -> list[list[str]] | None:
     """The names that a row's scores belong to, as the row itself lists them; None where it lists
     none.
     """
-    if columns := _name_columns(table):
-        places = [table.columns.index(name) for name in columns]
-        return [[str(row[i]) for i in places] for row in table.rows]
-    if not (name := _list_column(table, CANDIDATE_WORDS)):
+    places = [table.columns.index(name) for name in _name_columns(table)]
+    name = _list_column(table, CANDIDATE_WORDS)
+    if not places and not name:
         return None
-    return [[str(entry) for entry in list_in(cell) or ()] for cell in table.column(name)]
+    listed = []
+    for row in table.rows:
+        names = [row[i] for i in places] if places else list_in(row[table.columns.index(name)])
+        listed.append([str(entry) for entry in names or ()])
+    return listed
 
 
 def _by_name(
@@ -508,87 +451,79 @@ def _by_name(
     where: str,
 ) -> list[list[float]]:
     """Each row's scores in the data's order of candidates, by the names beside them."""
-    found, moved = [], 0
+    ordered, moved = [], 0
     for row, names, item, place in zip(rows, listed, items, table.places):
         meant = [find_candidate(name, item.candidates) for name in names]
         if sorted(map(str, meant)) != sorted(item.candidates):
-            stranger = next(
-                (name for name, its in zip(names, meant) if its is None), "one of them twice"
-            )
+            strangers = [name for name, candidate in zip(names, meant) if candidate is None]
             raise VwsdError(
-                f"the candidates of {item.phrase!r} are others in the data: {stranger} here",
+                f"the candidates of {item.phrase!r} are others in the data: "
+                f"{strangers[0] if strangers else 'one of them twice'} here",
                 place,
                 THIS_SET,
             )
         moved += tuple(meant) != item.candidates
-        found.append([row[meant.index(candidate)] for candidate in item.candidates])
+        ordered.append([row[meant.index(candidate)] for candidate in item.candidates])
     if moved:
         _note(
             where,
             f"{moved} of {len(items)} rows list the candidates in another order than the data; "
             "their scores went by name",
         )
-    return found
+    return ordered
 
 
 def _ranked(cells: Sequence[Any], items: Sequence[Item], table: Table) -> list[list[float]]:
     """Scores from rankings: 0 for the first name, -1 for the second ..."""
-    found, other = [], 0
+    scores, other = [], 0
     for cell, item, place in zip(cells, items, table.places):
         names = [str(name).strip() for name in list_in(cell) or ()]
         if not _ranks(names, item):
             raise _no_ranking(names, item, items, place)
         meant = [find_candidate(name, item.candidates) for name in names]
         other += meant != names
-        found.append([-float(meant.index(candidate)) for candidate in item.candidates])
+        scores.append([-float(meant.index(candidate)) for candidate in item.candidates])
     if other:
         _note(
             table.places[0].rpartition(":")[0],
             f"{other} of {len(items)} lines spell names otherwise than the data "
             "and were read as the candidates",
         )
-    return found
+    return scores
 
 
 def _no_ranking(names: Sequence[str], item: Item, items: Sequence[Item], place: str) -> VwsdError:
-    what = f"not a ranking of the ten candidates of {item.phrase!r}"
     meant = [find_candidate(name, item.candidates) for name in names]
-    only = names[0] if len(names) == 1 else ""
-    if only and meant[0]:
-        return VwsdError(
-            f"{what}: one name a line",
-            place,
+    folded = {name.casefold() for name in item.candidates}
+    twice = [name for name in names if names.count(name) > 1]
+    owners = [i for i, other in enumerate(items) if set(names) == set(other.candidates)]
+    strangers = [name for name, candidate in zip(names, meant) if candidate is None]
+    says, remedy = f": {len(names)} names", RANKING
+    if len(names) == 1 and meant[0]:
+        says, remedy = (
+            ": one name a line",
             "All ten names are needed, best first, with tabs between.",
         )
-    if only and _ranks(only.split(), item):
-        return VwsdError(
-            f"{what}: the names are separated by spaces", place, "Write tabs between the ten names."
+    elif len(names) == 1 and _ranks(names[0].split(), item):
+        says = ": the names are separated by spaces"
+        remedy = "Write tabs between the ten names."
+    elif len(names) == CANDIDATES and all(DECIMAL.fullmatch(name) for name in names):
+        says = ", but ten numbers"
+        remedy = (
+            "Put a first line above them that names the columns: "
+            "score_1 to score_10, tab-separated."
         )
-    if len(names) == CANDIDATES and all(DECIMAL.fullmatch(name) for name in names):
-        return VwsdError(
-            f"{what}, but ten numbers",
-            place,
-            (
-                "Put a first line above them that names the columns: "
-                "score_1 to score_10, tab-separated."
-            ),
-        )
-    if set(map(str.casefold, names)) == set(map(str.casefold, item.candidates)):
-        return VwsdError(
-            f"{what}: names keep their case", place, "Spell them as the data file does."
-        )
-    if twice := [name for name in names if names.count(name) > 1]:
-        return VwsdError(f"{what}: {twice[0]} stands twice", place, RANKING)
-    owner = next((i for i, other in enumerate(items) if set(names) == set(other.candidates)), None)
-    if owner is not None:
-        return VwsdError(
-            f"{what}, but of those of item {owner}",
-            place,
-            "The lines are in another order than the data file's.",
-        )
-    if stranger := [name for name, its in zip(names, meant) if its is None]:
-        return VwsdError(f"{what}: {stranger[0]!r} is none of them", place, RANKING)
-    return VwsdError(f"{what}: {len(names)} names", place, RANKING)
+    elif {name.casefold() for name in names} == folded:
+        says, remedy = ": names keep their case", "Spell them as the data file does."
+    elif twice:
+        says = f": {twice[0]} stands twice"
+    elif owners:
+        says = f", but of those of item {owners[0]}"
+        remedy = "The lines are in another order than the data file's."
+    elif strangers:
+        says = f": {strangers[0]!r} is none of them"
+    what = f"not a ranking of the ten candidates of {item.phrase!r}{says}"
+    return VwsdError(what, place, remedy)
 
 
 def _note_copies(table: Table, scores: np.ndarray, where: str) -> None:
@@ -610,11 +545,9 @@ def refuse_constant(scores: np.ndarray, where: str) -> None:
     """
     if (scores != scores[:, :1]).any():
         return
-    what = (
-        "no candidate of any item has a score (all are -inf)"
-        if np.isneginf(scores).all()
-        else "all ten scores are equal, in every item"
-    )
+    what = "all ten scores are equal, in every item"
+    if np.isneginf(scores).all():
+        what = "no candidate of any item has a score (all are -inf)"
     raise VwsdError(
         f"{what}: ties alone would decide",
         where,

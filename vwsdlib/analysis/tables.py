@@ -63,22 +63,18 @@ def parse_table(text: str, where: str, is_column: Callable[[str], bool], most_li
             where,
             "Give predictions of exactly this set, a line an item.",
         )
-    long = [number for number, line in enumerate(lines, start=1) if len(line) > LONGEST_LINE]
-    if long:
-        raise VwsdError(
-            f"a line of more than {LONGEST_LINE} characters",
-            f"{where}:{long[0]}",
-            "Write a line an item.",
-        )
+    places = [f"{where}:{number}" for number in range(1, len(lines) + 1)]
+    for line, place in zip(lines, places):
+        if len(line) > LONGEST_LINE:
+            what = f"a line of more than {LONGEST_LINE} characters"
+            raise VwsdError(what, place, "Write a line an item.")
     if blank := blank_lines(lines):
-        raise VwsdError(
-            "an empty line", f"{where}:{blank[0]}", "Remove it, or put back what belongs there."
-        )
+        remedy = "Remove it, or put back what belongs there."
+        raise VwsdError("an empty line", places[blank[0] - 1], remedy)
     for separator in ("\t", ",", ";"):
         header = _fields_of(lines[0], separator)
         if any(is_column(fold(name)) for name in header):
             return _text_table(lines, separator, where)
-    places = [f"{where}:{number}" for number in range(1, len(lines) + 1)]
     return Table(("ranking",), [[names_of(line)] for line in lines], places, header=False)
 
 
@@ -111,29 +107,28 @@ def unquoted(cell: str) -> str:
 def _text_table(lines: Sequence[str], separator: str, where: str) -> Table:
     rows, places = [], []
     if separator == "\t":
-        rows = [_fields_of(line, separator) for line in lines]
-        places = [f"{where}:{number}" for number in range(1, len(lines) + 1)]
-    else:
-        reader = csv.reader(
-            (line + "\n" for line in lines), delimiter=separator, skipinitialspace=True, strict=True
-        )
-        try:
-            for row in reader:
-                rows.append(row)
-                places.append(f"{where}:{reader.line_num}")
-        except csv.Error as e:
-            raise VwsdError(f"not CSV: {e}", f"{where}:{reader.line_num}", AGAIN) from None
+        for number, line in enumerate(lines, start=1):
+            rows.append(_fields_of(line, separator))
+            places.append(f"{where}:{number}")
+        return _checked(rows[0], rows[1:], places[1:], places[0])
+    ended = (f"{line}\n" for line in lines)
+    reader = csv.reader(ended, delimiter=separator, skipinitialspace=True, strict=True)
+    try:
+        for row in reader:
+            rows.append(row)
+            places.append(f"{where}:{reader.line_num}")
+    except csv.Error as e:
+        raise VwsdError(f"not CSV: {e}", f"{where}:{reader.line_num}", AGAIN) from None
     return _checked(rows[0], rows[1:], places[1:], f"{where}:1")
 
 
 def _checked(header: Sequence[Any], rows: list[list[Any]], places: list[str], where: str) -> Table:
     columns = tuple(fold(name) for name in header)
-    if twice := sorted({name for name in columns if columns.count(name) > 1}):
-        raise VwsdError(
-            f"two columns are named {twice[0]!r}", where, "Give each column a name of its own."
-        )
-    width = len(columns)
-    checked = []
+    twice = sorted({name for name in columns if columns.count(name) > 1})
+    if twice:
+        what = f"two columns are named {twice[0]!r}"
+        raise VwsdError(what, where, "Give each column a name of its own.")
+    width, checked = len(columns), []
     for row, place in zip(rows, places):
         if len(row) == width + 1 and row[-1] in ("", None):  # a separator at the end of the line
             row = row[:-1]
@@ -167,22 +162,23 @@ def list_in(cell: Any) -> list | None:
         return cell
     if not isinstance(cell, str) or len(cell) > LONGEST_LINE or not cell.strip().startswith("["):
         return None
+    numbers = dict.fromkeys(("parse_float", "parse_int", "parse_constant"), Number)
     try:
-        found = json.loads(cell, parse_float=Number, parse_int=Number, parse_constant=Number)
+        value = json.loads(cell, **numbers)
     except (ValueError, RecursionError):
-        found = _python_list(cell)
-    return found if isinstance(found, list) else None
+        return _python_list(cell)
+    return value if isinstance(value, list) else None
 
 
 def _python_list(cell: str) -> list[str] | None:
     """Names in single quotes; numbers in such a list would lose their spelling and are not read."""
     try:
-        found = ast.literal_eval(cell.strip())
+        value = ast.literal_eval(cell.strip())
     except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
         return None
-    return (
-        found if isinstance(found, list) and all(isinstance(name, str) for name in found) else None
-    )
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        return None
+    return value
 
 
 # ---------------------------------------------------------------- JSON
@@ -199,14 +195,11 @@ def _json_table(text: str, where: str, is_column: Callable[[str], bool]) -> Tabl
     lines = split_lines(text)
     file = PurePath(where)
     refuse_large_json(text, where)
-    by_line = file.suffix.lower() in (".jsonl", ".ndjson") or (
-        len(lines) > 1 and _whole(lines[0]) and not _whole(text)
-    )
-    if by_line:
+    by_line = file.suffix.lower() in (".jsonl", ".ndjson")
+    if by_line or len(lines) > 1 and _whole(lines[0]) and not _whole(text):
         places = [f"{where}:{number}" for number in range(1, len(lines) + 1)]
-        return _from_rows(
-            [parse_json(line, place, Number) for line, place in zip(lines, places)], places, where
-        )
+        rows = [parse_json(line, place, Number) for line, place in zip(lines, places)]
+        return _from_rows(rows, places, where)
     if not _whole(text):
         if file.suffix.lower() == ".json":
             parse_json(text, where, Number)
@@ -227,8 +220,16 @@ def _from_json(value: Any, where: str, is_column: Callable[[str], bool]) -> Tabl
         value = _rows_of(value, where, is_column)
         if isinstance(value, Table):
             return value
-    places = [f"{where}: row {number}" for number in range(1, len(value) + 1)]
-    return _from_rows(value, places, where)
+    return _from_rows(value, _places(value, where), where)
+
+
+def _places(rows: Sequence[Any], where: str) -> list[str]:
+    return [f"{where}: row {number}" for number in range(1, len(rows) + 1)]
+
+
+def _all(values: Sequence[Any], kind: type | tuple[type, ...]) -> bool:
+    """Are there values, and all of them of a kind?"""
+    return bool(values) and all(isinstance(value, kind) for value in values)
 
 
 def _rows_of(value: dict, where: str, is_column: Callable[[str], bool]) -> list | Table:
@@ -241,53 +242,44 @@ def _rows_of(value: dict, where: str, is_column: Callable[[str], bool]) -> list 
     if isinstance(value.get("data"), list) and "schema" in value:
         return value["data"]
     named = any(is_column(fold(name)) for name in value)
-    if (
-        len(value) == 1
-        and isinstance(inner[0], list)
-        and not (named and all(not isinstance(cell, (list, dict)) for cell in inner[0]))
-    ):
-        return inner[0]
-    if inner and all(isinstance(column, list) for column in inner) and named:
-        return _from_columns(
-            {name: dict(enumerate(column)) for name, column in value.items()},
-            where,
-            with_index=False,
-        )
-    if inner and all(isinstance(column, dict) for column in inner) and named:
+    if len(value) == 1 and isinstance(inner[0], list):
+        nested = any(isinstance(cell, (list, dict)) for cell in inner[0])
+        if nested or not named:
+            return inner[0]
+    if named and _all(inner, list):
+        columns = {name: dict(enumerate(column)) for name, column in value.items()}
+        return _from_columns(columns, where, with_index=False)
+    if named and _all(inner, dict):
         return _from_columns(value, where, with_index=True)
-    if inner and all(isinstance(row, dict) for row in inner):
+    if _all(inner, dict):
         return [{"id": key, **row} if "id" not in row else row for key, row in value.items()]
-    if inner and all(isinstance(row, list) for row in inner):
+    if _all(inner, list):
         return [{"id": key, _kind(row): row} for key, row in value.items()]
     return [value]
 
 
 def _from_split(value: dict, where: str) -> Table:
-    rows = value["data"]
+    rows, columns = value["data"], value["columns"]
     index = value.get("index", [None] * len(rows))
-    if (
-        not all(isinstance(row, list) for row in rows)
-        or not isinstance(index, list)
-        or len(index) != len(rows)
-    ):
-        raise VwsdError("the rows are no lists, or their index has another length", where, LAYOUT)
-    places = [f"{where}: row {number}" for number in range(1, len(rows) + 1)]
-    if "index" not in value:
-        return _checked(value["columns"], rows, places, where)
-    return _checked(
-        ["", *value["columns"]], [[key, *row] for key, row in zip(index, rows)], places, where
-    )
+    listed = all(isinstance(row, list) for row in rows)
+    if not listed or not isinstance(index, list) or len(index) != len(rows):
+        what = "the rows are no lists, or their index has another length"
+        raise VwsdError(what, where, LAYOUT)
+    if "index" in value:
+        columns, rows = ["", *columns], [[key, *row] for key, row in zip(index, rows)]
+    return _checked(columns, rows, _places(rows, where), where)
 
 
 def _from_columns(columns: dict[str, dict], where: str, with_index: bool) -> Table:
     keys = list(next(iter(columns.values())))
     if any(list(column) != keys for column in columns.values()):
         raise VwsdError("the columns have not the same rows", where, LAYOUT)
-    rows = [[column[key] for column in columns.values()] for key in keys]
-    places = [f"{where}: row {number}" for number in range(1, len(rows) + 1)]
-    if not with_index:
-        return _checked(list(columns), rows, places, where)
-    return _checked(["", *columns], [[key, *row] for key, row in zip(keys, rows)], places, where)
+    header, rows = list(columns), []
+    for key in keys:
+        rows.append([column[key] for column in columns.values()])
+    if with_index:
+        header, rows = ["", *header], [[key, *row] for key, row in zip(keys, rows)]
+    return _checked(header, rows, _places(rows, where), where)
 
 
 def _kind(row: list) -> str:
@@ -307,4 +299,7 @@ def _from_rows(rows: list, places: list[str], where: str) -> Table:
         if set(row) != set(header):
             other = sorted(set(row) ^ set(header))[0]
             raise VwsdError(f"the key {other!r} stands in some rows only", place, AGAIN)
-    return _checked(header, [[row[name] for name in header] for row in rows], places, where)
+    cells = []
+    for row in rows:
+        cells.append([row[name] for name in header])
+    return _checked(header, cells, places, where)
