@@ -30,6 +30,21 @@ def finite(
     return scores
 
 
+def all_numbers(scores: np.ndarray, what: str) -> np.ndarray:
+    """The scores [...] themselves; VwsdError where one is NaN, which an argmax or a sort would take
+    for an answer. -inf is a missing picture's.
+    """
+    wrong = int(np.isnan(scores).sum())
+    if wrong:
+        raise VwsdError(
+            f"{wrong} of {scores.size} scores are no numbers (NaN)",
+            what,
+            "Nothing is ranked by them; look for a division by zero or an overflow in what made"
+            " them.",
+        )
+    return scores
+
+
 def best(
     scores: np.ndarray,
     what: str = "the model's scores",

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from vwsdlib.analysis import metrics
 from vwsdlib.analysis.audit import audit
+from vwsdlib.analysis.reading import read_submission
 from vwsdlib.analysis.scoring import (
     against_baseline,
     compare,
     mean_over_sets,
     ranking,
-    read_predictions,
-    summarise,
+    score_line,
     write_scores,
 )
 from vwsdlib.data.items import Item, read_items
@@ -299,7 +299,7 @@ PUBLISHED = [
 )
 def test_published_scores_give_published_figures(shared, language, name, k, n, hit1, mrr):
     data, gold, scores = paths(shared, language, name)
-    found = compare([("x", read_predictions(scores, its := read_items(data, gold)))], its)[
+    found = compare([("x", read_submission(scores, its := read_items(data, gold)))], its)[
         "systems"
     ][0]
     assert (found["k"], found["n"]) == (k, n)
@@ -312,7 +312,7 @@ def test_ties_to_the_later_candidate_would_miss_the_published_farsi_mrr(shared):
     data, gold, scores = paths(shared, "fa", "clip_vitb32_multilingual.context")
     its = read_items(data, gold)
     backwards = metrics.gold_ranks(
-        read_predictions(scores, its)[:, ::-1], [9 - i.gold_index for i in its]
+        read_submission(scores, its)[:, ::-1], [9 - i.gold_index for i in its]
     )
     assert metrics.mrr(backwards) != pytest.approx(46.6974, abs=5e-5)
 
@@ -349,9 +349,9 @@ def test_submission_format_and_score_table_agree(official, tmp_path):
     (tmp_path / "s.txt").write_text(
         "".join("\t".join(i.candidates[c] for c in row) + "\r\n" for i, row in zip(its, order))
     )
-    assert np.array_equal(read_predictions(tmp_path / "s.tsv", its), scores)
+    assert np.array_equal(read_submission(tmp_path / "s.tsv", its), scores)
     table, ranking = (
-        compare([("x", read_predictions(tmp_path / f, its))], its)["systems"][0]
+        compare([("x", read_submission(tmp_path / f, its))], its)["systems"][0]
         for f in ("s.tsv", "s.txt")
     )
     assert table == ranking
@@ -369,7 +369,7 @@ def test_bad_submissions_are_refused(official, tmp_path, change, words):
     its = read_items(*official[:2])
     (tmp_path / "s.txt").write_text(change("".join("\t".join(i.candidates) + "\n" for i in its)))
     with pytest.raises(VwsdError, match=words):
-        read_predictions(tmp_path / "s.txt", its)
+        read_submission(tmp_path / "s.txt", its)
 
 
 @pytest.mark.parametrize(
@@ -387,7 +387,7 @@ def test_bad_score_tables_are_refused_with_their_line(official, tmp_path, change
     write_scores(tmp_path / "s.tsv", its, np.full((6, 10), 0.5))
     (tmp_path / "s.tsv").write_text(change((tmp_path / "s.tsv").read_text()))
     with pytest.raises(VwsdError, match=words):
-        read_predictions(tmp_path / "s.tsv", its)
+        read_submission(tmp_path / "s.tsv", its)
 
 
 def test_wilson_holds_its_own_value_at_both_ends():
@@ -407,7 +407,7 @@ def test_wilson_holds_its_own_value_at_both_ends():
 
 def test_no_item_is_a_clear_error_and_no_number_has_no_place():
     for work in (
-        lambda: summarise("x", [], np.zeros((0, 10))),
+        lambda: score_line("x", [], np.zeros((0, 10))),
         lambda: compare([("x", np.zeros((0, 10)))], []),
         lambda: audit([]),
     ):
@@ -457,7 +457,7 @@ def test_the_mean_over_sets_is_unweighted():
 
 
 def test_ties_are_counted_beside_k():
-    line = summarise(
+    line = score_line(
         "x",
         items(["i0", "i1", "i2"]),
         np.array([[1.0, 1.0] + [0.0] * 8, [1.0, 1.0] + [0.0] * 8, [0.0] * 2 + [1.0] + [0.0] * 7]),

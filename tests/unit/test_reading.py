@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vwsdlib.analysis import answer_files
-from vwsdlib.analysis.reading import number, read_predictions
+from vwsdlib.analysis.reading import number, read_submission
 from vwsdlib.analysis.scoring import write_scores
 from vwsdlib.data import textfile
 from vwsdlib.data.items import Item, read_items
@@ -144,7 +144,7 @@ def read(tmp_path, name, text, **more):
     (tmp_path / name).write_bytes(text.encode() if isinstance(text, str) else text)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        scores = read_predictions(tmp_path / name, ITEMS, **more)
+        scores = read_submission(tmp_path / name, ITEMS, **more)
     return scores, [str(w.message) for w in caught]
 
 
@@ -173,12 +173,12 @@ def test_pandas_own_files_are_read(tmp_path):
         "z.tsv": lambda p: frame.to_csv(p, sep="\t"),
     }.items():
         write(tmp_path / name)
-        assert np.array_equal(read_predictions(tmp_path / name, ITEMS), SCORES), name
+        assert np.array_equal(read_submission(tmp_path / name, ITEMS), SCORES), name
     finite = frame.replace(-math.inf, -5.0)
     for orient in ("records", "columns", "index", "split", "table"):
         finite.to_json(tmp_path / "x.json", orient=orient)
         assert np.array_equal(
-            read_predictions(tmp_path / "x.json", ITEMS), np.where(np.isinf(SCORES), -5.0, SCORES)
+            read_submission(tmp_path / "x.json", ITEMS), np.where(np.isinf(SCORES), -5.0, SCORES)
         ), orient
 
 
@@ -514,28 +514,28 @@ def test_a_folder_gives_the_file_of_the_language(tmp_path):
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "prediction.it.txt").write_text(ranked())
     (tmp_path / "own" / "prediction.en.txt").write_text("x")
-    assert np.array_equal(read_predictions(tmp_path / "own", ITEMS, several=True), RANKS)
+    assert np.array_equal(read_submission(tmp_path / "own", ITEMS, several=True), RANKS)
     with pytest.raises(VwsdError, match="none of its files"):
-        read_predictions(tmp_path / "own", make_items(language="fa"), several=True)
+        read_submission(tmp_path / "own", make_items(language="fa"), several=True)
 
 
 def test_files_that_are_none(tmp_path, monkeypatch):
     with pytest.raises(VwsdError, match="no such file"):
-        read_predictions(tmp_path / "none", ITEMS)
+        read_submission(tmp_path / "none", ITEMS)
     with pytest.raises(VwsdError, match="a device"):
-        read_predictions("/dev/zero", ITEMS)
+        read_submission("/dev/zero", ITEMS)
     os.symlink("loop", tmp_path / "loop")
     with pytest.raises(VwsdError, match="cannot be read"):
-        read_predictions(tmp_path / "loop", ITEMS)
+        read_submission(tmp_path / "loop", ITEMS)
     with pytest.raises(VwsdError, match="cannot be read"):
-        read_predictions(tmp_path / ("x" * 300), ITEMS)
+        read_submission(tmp_path / ("x" * 300), ITEMS)
     monkeypatch.setattr(answer_files, "MOST_TABLE", 5 << 20)
     with open(tmp_path / "huge.txt", "wb") as f:
         f.truncate(6 << 20)
     with pytest.raises(VwsdError, match="more than 5 MB"):
-        read_predictions(tmp_path / "huge.txt", ITEMS)
+        read_submission(tmp_path / "huge.txt", ITEMS)
     with pytest.raises(VwsdError, match="no items"):
-        read_predictions(tmp_path / "huge.txt", [])
+        read_submission(tmp_path / "huge.txt", [])
 
 
 def test_far_too_many_lines_and_endless_lines_are_refused_before_they_are_taken_apart(tmp_path):
@@ -626,7 +626,7 @@ def test_written_scores_read_back_the_same(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("scores") / "x.tsv"
     write_scores(path, ITEMS[: len(rows)], np.array(rows))
     assert np.array_equal(
-        read_predictions(path, ITEMS[: len(rows)], allow_ties=True), np.array(rows)
+        read_submission(path, ITEMS[: len(rows)], allow_ties=True), np.array(rows)
     )
 
 
@@ -643,7 +643,7 @@ def test_any_text_of_an_item_survives_its_table(tmp_path_factory, target, phrase
     path = tmp_path_factory.mktemp("text") / "x.tsv"
     items = [Item("x.0", "en", target, phrase, ITEMS[0].candidates, ITEMS[0].gold), ITEMS[1]]
     write_scores(path, items, SCORES[:2])
-    assert np.array_equal(read_predictions(path, items), SCORES[:2])
+    assert np.array_equal(read_submission(path, items), SCORES[:2])
 
 
 @pytest.mark.parametrize("which", [0, 1])
@@ -697,7 +697,7 @@ def test_a_column_of_any_name_that_numbers_the_rows_out_of_order_is_refused(tmp_
     path = tmp_path / "run.csv"
     path.write_text(table(rows=rows))
     with pytest.raises(VwsdError, match="does not run in order"):
-        read_predictions(path, ITEMS)
+        read_submission(path, ITEMS)
 
 
 @pytest.mark.parametrize("field", ["target", "phrase", "gold", "id"])
@@ -712,4 +712,4 @@ def test_a_column_of_any_name_with_the_items_own_texts_in_another_order_is_refus
     path = tmp_path / "run.csv"
     path.write_text(table(rows=rows))
     with pytest.raises(VwsdError, match="in another order"):
-        read_predictions(path, ITEMS)
+        read_submission(path, ITEMS)

@@ -329,12 +329,12 @@ def test_place_puts_a_cropped_window_where_it_was():
     seen = np.stack(
         [np.full((4, 4), 3.0), np.pad(np.full((4, 3), 5.0), ((0, 0), (1, 0)), constant_values=-1.0)]
     )
-    placed = saliency.place(seen, (10.0, 0.0, 50.0, 40.0), (60, 40))
+    placed = saliency.in_picture(seen, (10.0, 0.0, 50.0, 40.0), (60, 40))
     assert placed.shape == (2, 40, 60) and placed.dtype == np.float32
     assert (placed[0] == 3).all()  # outside: the map's own minimum
     assert (placed[1, :, :10] == -1).all() and (placed[1, :, 50:] == -1).all()
     assert (placed[1, :, 26:50] == 5).all() and (placed[1, :, 10:15] == -1).all()
-    fraction = saliency.place(
+    fraction = saliency.in_picture(
         np.array([[[0.0, 1.0]]]), (0.5, 0.0, 8.5, 4.0), (9, 4)
     )  # pixels 0 and 8 are half seen
     assert (fraction[:, :, [0, 8]] == 0).all() and np.allclose(
@@ -344,7 +344,7 @@ def test_place_puts_a_cropped_window_where_it_was():
 
 def test_a_ramp_keeps_its_place():
     ramp = np.arange(12, dtype=np.float32)[None, None].repeat(12, 1)
-    placed = saliency.place(ramp, (20.0, 5.0, 80.0, 65.0), (100, 70))
+    placed = saliency.in_picture(ramp, (20.0, 5.0, 80.0, 65.0), (100, 70))
     inner = np.arange(25, 75)
     assert np.allclose(placed[0, 30, inner], (inner + 0.5 - 20) / 5 - 0.5, atol=1e-4)
 
@@ -597,22 +597,22 @@ def test_steps_take_equal_numbers_of_cells_in_order():
 
 
 def test_summaries():
-    hits = faithfulness.summarise([1, 0, 0.5, 1], "pointing")
+    hits = faithfulness.summary([1, 0, 0.5, 1], "pointing")
     assert (hits["value"], hits["k"], hits["n"]) == (62.5, 2.5, 4) and hits["ci_low"] < 62.5 < hits[
         "ci_high"
     ]
     values = np.random.default_rng(0).normal(0.3, 0.1, 400)
-    mean = faithfulness.summarise(values, "mean")
+    mean = faithfulness.summary(values, "mean")
     assert (
         mean["value"] == values.mean()
         and mean["k"] is None
         and mean["n"] == 400
-        and mean == faithfulness.summarise(values, "mean")
+        and mean == faithfulness.summary(values, "mean")
     )
     half = 1.96 * values.std() / 20
     assert mean["ci_low"] == pytest.approx(mean["value"] - half, abs=half / 10)
     assert mean["ci_high"] == pytest.approx(mean["value"] + half, abs=half / 10)
     with pytest.raises(VwsdError, match="no mean"):
-        faithfulness.summarise([], "mean")
+        faithfulness.summary([], "mean")
     with pytest.raises(VwsdError, match="no mean"):
-        faithfulness.summarise([np.nan], "pointing")
+        faithfulness.summary([np.nan], "pointing")

@@ -381,8 +381,8 @@ def _rankings(
     """For each text the pictures, best first: name and cosine."""
     import numpy as np
 
-    from vwsdlib.analysis.scorers import all_numbers
     from vwsdlib.analysis.scoring import ranking
+    from vwsdlib.finite import all_numbers
 
     vectors = store.images([place for _, place in pictures]).astype(np.float64)  # [n, d]
     found = []

@@ -145,12 +145,13 @@ def _scored(
     one: argparse.Namespace, paths: Sequence[Path], o: argparse.Namespace, several: bool
 ) -> dict:
     """What is found of the systems on one set."""
-    from vwsdlib.analysis.scoring import against_baseline, compare, read_predictions
+    from vwsdlib.analysis.reading import read_submission
+    from vwsdlib.analysis.scoring import against_baseline, compare
 
     items = read_set(one)
     with notes():
         systems = [
-            (str(path), read_predictions(path, items, allow_ties=o.allow_ties, several=several))
+            (str(path), read_submission(path, items, allow_ties=o.allow_ties, several=several))
             for path in paths
         ]
     found = compare(systems, items)

@@ -12,7 +12,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable
 
-from vwsdlib.analysis.faithfulness import summarise
+from vwsdlib.analysis.faithfulness import summary
 from vwsdlib.analysis.metrics import bootstrap_mrr, hits, mrr, percent, wilson
 from vwsdlib.analysis.wsd_scoring import score_groups
 from vwsdlib.data.wsd import SETS, WsdItem
@@ -171,7 +171,7 @@ def truth_rows(m: Measurement) -> list[dict]:
             "seed": m.meta["seed"],
         }
         for metric, (kind, scale) in TRUTH.items():
-            found = summarise([r[metric] for r in records], kind)
+            found = summary([r[metric] for r in records], kind)
             low, value, high = (scale * found[key] for key in ("ci_low", "value", "ci_high"))
             rows.append(
                 check(

@@ -38,9 +38,10 @@ RULES = {"rarest": lambda count: -count, "most_frequent": lambda count: count}
 def rule_hits(items: Sequence[Item], rule: str) -> np.ndarray:
     """Expected hit of a no-text rule for each item: [n] floats in 0 to 1."""
     counts, value = slot_counts(items), RULES[rule]
-    return np.array(
-        [expected_hits(item, [value(counts[c]) for c in item.candidates]) for item in items]
-    )
+    expected = []
+    for item in items:
+        expected.append(expected_hits(item, [value(counts[c]) for c in item.candidates]))
+    return np.array(expected)
 
 
 def gold_as_distractor(items: Sequence[Item]) -> int:
@@ -60,9 +61,9 @@ def audit(items: Sequence[Item]) -> dict:
     """
     if not items:
         raise VwsdError("there are no items to audit", remedy="Give a set with at least one item.")
-    n = len(items)
+    n, counts = len(items), slot_counts(items)
     hits = {rule: float(rule_hits(items, rule).sum()) for rule in RULES}
-    counts = slot_counts(items)
+    times = np.array([counts[name] for item in items for name in item.candidates])
     return {
         "n": n,
         "chance": 100 / CANDIDATES,
@@ -71,10 +72,8 @@ def audit(items: Sequence[Item]) -> dict:
         "position_counts": [sum(item.gold_index == p for item in items) for p in range(CANDIDATES)],
         "images": len(counts),
         "targets": len({item.target for item in items}),
-        "p_gold_once": _share_of_gold(items, [counts[c] == 1 for i in items for c in i.candidates]),
-        "p_gold_repeated": _share_of_gold(
-            items, [counts[c] > 1 for i in items for c in i.candidates]
-        ),
+        "p_gold_once": _share_of_gold(items, times == 1),
+        "p_gold_repeated": _share_of_gold(items, times > 1),
         "intervals": {
             "chance": chance_interval(n, CANDIDATES),
             **{rule: wilson(k, n) for rule, k in hits.items()},
@@ -82,7 +81,7 @@ def audit(items: Sequence[Item]) -> dict:
     }
 
 
-def _share_of_gold(items: Sequence[Item], chosen: Sequence[bool]) -> float | None:
-    is_gold = np.array([c == i.gold for i in items for c in i.candidates])
-    chosen = np.array(chosen)
+def _share_of_gold(items: Sequence[Item], chosen: np.ndarray) -> float | None:
+    """Share of golds in percent among the chosen slots [10 n]; None where there is none."""
+    is_gold = np.array([name == item.gold for item in items for name in item.candidates])
     return float(100 * is_gold[chosen].mean()) if chosen.any() else None

@@ -19,46 +19,46 @@ from .metrics import BOOTSTRAP, percent, wilson
 BLUR = 1 / 16  # radius of the blur that stands for "nothing there", in shorter sides of the picture
 
 
-def _checked(found: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    found, mask = np.asarray(found, np.float64), np.asarray(mask, bool)
-    if found.shape != mask.shape or not mask.any() or not np.isfinite(found).all():
+def _checked(values: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    values, mask = np.asarray(values, np.float64), np.asarray(mask, bool)
+    if values.shape != mask.shape or not mask.any() or not np.isfinite(values).all():
         raise VwsdError(
-            f"a map of shape {found.shape} and a mask of shape {mask.shape} with {mask.sum()}"
+            f"a map of shape {values.shape} and a mask of shape {mask.shape} with {mask.sum()}"
             " pixels cannot be compared",
             remedy="Both must have one shape, the mask a pixel at least, and the map numbers only.",
         )
-    return found, mask
+    return values, mask
 
 
-def pointing(found: np.ndarray, mask: np.ndarray) -> float:
+def pointing(saliency: np.ndarray, mask: np.ndarray) -> float:
     """Pointing game: 1 where the map's maximum lies in the mask, else 0 (Zhang et al. 2018, here
     without their margin of 15 pixels).
 
     Of several equal maxima the share inside counts.
     """
-    found, mask = _checked(found, mask)
-    return float(mask[found == found.max()].mean())
+    saliency, mask = _checked(saliency, mask)
+    return float(mask[saliency == saliency.max()].mean())
 
 
-def energy(found: np.ndarray, mask: np.ndarray) -> float:
+def energy(saliency: np.ndarray, mask: np.ndarray) -> float:
     """Share of the map's positive part inside the mask (Wang et al. 2020, energy-based pointing
     game).
     """
-    found, mask = _checked(found, mask)
-    positive = found.clip(0)
+    saliency, mask = _checked(saliency, mask)
+    positive = saliency.clip(0)
     return float(positive[mask].sum() / positive.sum()) if positive.any() else float(mask.mean())
 
 
-def iou(found: np.ndarray, mask: np.ndarray) -> float:
+def iou(saliency: np.ndarray, mask: np.ndarray) -> float:
     """Intersection over union at the threshold where the map marks as many pixels as the mask has:
     nothing is tuned.
 
     Pixels that tie at the threshold count by the share of them that is needed.
     """
-    found, mask = _checked(found, mask)
+    saliency, mask = _checked(saliency, mask)
     k = int(mask.sum())
-    threshold = np.partition(found, -k, axis=None)[-k]
-    above, tied = found > threshold, found == threshold
+    threshold = np.partition(saliency, -k, axis=None)[-k]
+    above, tied = saliency > threshold, saliency == threshold
     inside = mask[above].sum() + (k - above.sum()) * mask[tied].mean()
     return float(inside / (2 * k - inside))
 
@@ -74,7 +74,7 @@ def chance(mask: np.ndarray) -> dict[str, float]:
 def deletion_insertion(
     embed_scores: Callable[[list[Image.Image]], np.ndarray],
     picture: Image.Image,
-    found: np.ndarray,
+    saliency: np.ndarray,
     steps: int = 8,
     grid: int = 14,
 ) -> tuple[float, float, dict[str, np.ndarray]]:
@@ -88,45 +88,37 @@ def deletion_insertion(
     `share` of cells, `deletion`, `insertion`, each [steps + 1]. VwsdError where the map or a cosine
     is no number.
     """
-    sharp, found = np.asarray(picture), np.asarray(found, np.float64)
-    if not np.isfinite(found).all():
+    sharp, saliency = np.asarray(picture), np.asarray(saliency, np.float64)
+    if not np.isfinite(saliency).all():
         raise VwsdError(
             "a map that is not all numbers has no order of places",
             remedy="Look for an overflow in what made it.",
         )
-    blurred = np.asarray(
-        picture.filter(ImageFilter.GaussianBlur(BLUR * min(picture.size)))
-    )  # [h, w, 3]
-    rank = _cell_ranks(found, min(grid, *picture.size))
+    blur = ImageFilter.GaussianBlur(BLUR * min(picture.size))
+    blurred = np.asarray(picture.filter(blur))  # [h, w, 3]
+    rank = _cell_ranks(saliency, min(grid, *picture.size))
     share = np.linspace(0, 1, steps + 1)
     taken = [rank < round(s * (rank.max() + 1)) for s in share]  # each [h, w]
-    made = [
-        np.where(t[..., None], inner, outer)
-        for inner, outer in ((blurred, sharp), (sharp, blurred))
-        for t in taken
-    ]
-    scores = np.asarray(embed_scores([Image.fromarray(m) for m in made]), np.float64).reshape(
-        2, steps + 1
-    )
+    deleted = [np.where(t[..., None], blurred, sharp) for t in taken]
+    inserted = [np.where(t[..., None], sharp, blurred) for t in taken]
+    altered = [Image.fromarray(pixels) for pixels in deleted + inserted]
+    scores = np.asarray(embed_scores(altered), np.float64).reshape(2, steps + 1)
     if not np.isfinite(scores).all():
         raise VwsdError(
             "a cosine of a picture with parts blurred is no number",
             remedy="Look for an overflow in the encoder.",
         )
-    return (
-        float(scores[0].mean()),
-        float(scores[1].mean()),
-        {"share": share, "deletion": scores[0], "insertion": scores[1]},
-    )
+    curves = {"share": share, "deletion": scores[0], "insertion": scores[1]}
+    return float(scores[0].mean()), float(scores[1].mean()), curves
 
 
-def _cell_ranks(found: np.ndarray, grid: int) -> np.ndarray:
+def _cell_ranks(saliency: np.ndarray, grid: int) -> np.ndarray:
     """[h, w] ints: the rank of each pixel's cell, 0 for the cell of the highest mean; ties go to
     the earlier cell.
     """
-    rows, columns = (np.arange(side) * grid // side for side in found.shape)
+    rows, columns = (np.arange(side) * grid // side for side in saliency.shape)
     cell = rows[:, None] * grid + columns  # [h, w]
-    means = np.bincount(cell.ravel(), found.ravel()) / np.bincount(cell.ravel())
+    means = np.bincount(cell.ravel(), saliency.ravel()) / np.bincount(cell.ravel())
     return np.argsort(np.argsort(-means, kind="stable"))[cell]
 
 
@@ -136,14 +128,10 @@ def _hits(values: np.ndarray, seed: int) -> dict:
 
 
 def _mean(values: np.ndarray, seed: int) -> dict:
-    draws = (
-        np.random.default_rng(seed).multinomial(
-            len(values), np.full(len(values), 1 / len(values)), size=BOOTSTRAP
-        )
-        @ values
-        / len(values)
-    )
-    return {"value": float(values.mean()), "k": None, "interval": np.percentile(draws, [2.5, 97.5])}
+    n = len(values)
+    times = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=BOOTSTRAP)  # [b, n]
+    interval = np.percentile(times @ values / n, [2.5, 97.5])
+    return {"value": float(values.mean()), "k": None, "interval": interval}
 
 
 KINDS: dict[str, Callable[[np.ndarray, int], dict]] = {
@@ -152,7 +140,7 @@ KINDS: dict[str, Callable[[np.ndarray, int], dict]] = {
 }
 
 
-def summarise(values: Sequence[float], kind: str, seed: int = 0) -> dict:
+def summary(values: Sequence[float], kind: str, seed: int = 0) -> dict:
     """Values [n] of many pictures -> {value, n, k, ci_low, ci_high}, 95 % intervals; kind: a key of
     KINDS, which has the unit.
 

@@ -7,6 +7,7 @@ whether the decoder helps is measured here.
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,9 +20,9 @@ from ..data.sets import VwsdSet, key
 from ..encoders.registry import Segmenter
 from ..encoders.store import Batch, VectorStore, row_key
 from ..encoders.streams import side_by_side
+from ..finite import all_numbers
 from ..paths import sha256_bytes
 from .metrics import gold_ranks, mrr
-from .scorers import all_numbers
 
 TOP = 0.05  # share of a mask's places that count as its top
 WEIGHTS = tuple(round(0.1 * i, 1) for i in range(11))  # of the mask in a mixture
@@ -45,17 +46,15 @@ def mask_statistics(logits: np.ndarray) -> list[float]:
     count = max(1, round(TOP * logits.size))
     top = np.partition(logits, -count, axis=None)[-count:]
     p = sigmoid(logits)
-    return [
-        float(x)
-        for x in (
-            p.mean(dtype=np.float64),
-            p.max(),
-            sigmoid(top).mean(dtype=np.float64),
-            (logits > 0).mean(),
-            logits.mean(dtype=np.float64),
-            top.mean(dtype=np.float64),
-        )
-    ]
+    statistics = (
+        p.mean(dtype=np.float64),
+        p.max(),
+        sigmoid(top).mean(dtype=np.float64),
+        (logits > 0).mean(),
+        logits.mean(dtype=np.float64),
+        top.mean(dtype=np.float64),
+    )
+    return [float(x) for x in statistics]
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -78,26 +77,23 @@ class MaskStore(VectorStore):
         """(picture file, text) pairs -> [n, len(STATISTICS)] float32; each picture goes through the
         network once a call.
         """
-        hashes = self.digests([path for path, _ in pairs])
-        keys = [
-            row_key("mask", f"{digest}:{sha256_bytes(text.encode())}")
-            for digest, (_, text) in zip(hashes, pairs)
-        ]
+        keys = []
+        for digest, (_, text) in zip(self.digests([path for path, _ in pairs]), pairs):
+            keys.append(row_key("mask", f"{digest}:{sha256_bytes(text.encode())}"))
         return self._filled(keys, dict(zip(keys, pairs)), self._measured, "masks")
 
     def _measured(self, missing: dict[bytes, tuple[Path, str]]) -> Iterator[Batch]:
         """Pictures side by side, each with all its texts; the texts are read first, together."""
-        its = defaultdict(dict)
-        for key, (path, text) in missing.items():
-            its[path][text] = key
+        texts_of: dict[Path, dict[str, bytes]] = defaultdict(dict)  # picture -> text -> key
+        for row, (path, text) in missing.items():
+            texts_of[path][text] = row
         if hasattr(self.segmenter, "read"):
             self.segmenter.read([text for _, text in missing.values()])
-        yield from side_by_side(
-            self._measure_picture, its.items(), getattr(self.segmenter, "workers", 1)
-        )
+        workers = getattr(self.segmenter, "workers", 1)
+        yield from side_by_side(self._measure_picture, texts_of.items(), workers)
 
-    def _measure_picture(self, its: tuple[Path, dict[str, bytes]]) -> Batch:
-        path, texts = its
+    def _measure_picture(self, picture: tuple[Path, dict[str, bytes]]) -> Batch:
+        path, texts = picture
         masks = self.segmenter.masks(load_picture(path).image, list(texts))
         return list(texts.values()), np.array([mask_statistics(mask) for mask in masks], np.float32)
 
@@ -120,13 +116,12 @@ def mask_scores(
     """STATISTICS name -> scores [n, 10] of each item's text over its ten pictures; `further` pairs
     are stored while their pictures are looked at.
     """
-    pairs = [(data.path(c), text) for item, text in zip(data.items, texts) for c in item.candidates]
-    found = (
-        store.statistics([*pairs, *further])[: len(pairs)]
-        .astype(np.float64)
-        .reshape(len(data.items), -1, len(STATISTICS))
-    )  # [n, 10, s]
-    return {name: found[..., i] for i, name in enumerate(STATISTICS)}
+    pairs = []
+    for item, text in zip(data.items, texts):
+        pairs += [(data.path(name), text) for name in item.candidates]
+    rows = store.statistics([*pairs, *further])[: len(pairs)].astype(np.float64)
+    scores = rows.reshape(len(data.items), -1, len(STATISTICS))  # [n, 10, s]
+    return {name: scores[..., i] for i, name in enumerate(STATISTICS)}
 
 
 def standardise(scores: np.ndarray) -> np.ndarray:
@@ -149,8 +144,8 @@ def choose_weight(cosine: np.ndarray, mask: np.ndarray, gold: Sequence[int]) -> 
     """(weight of WEIGHTS with the best MRR on these items, that MRR in percent); the smaller of
     equals. For dev items only. cosine, mask: [n, 10].
     """
-    found = [(mrr(gold_ranks(mix(cosine, mask, w), gold)), -w) for w in WEIGHTS]
-    best, negative = max(found)
+    reached = [(mrr(gold_ranks(mix(cosine, mask, w), gold)), -w) for w in WEIGHTS]
+    best, negative = max(reached)
     return -negative, best
 
 
@@ -165,13 +160,12 @@ def shared_target_pairs(data: VwsdSet) -> list[tuple[Item, Item]]:
     by_target = defaultdict(list)
     for item in data.items:
         by_target[normalise(item.target)].append(item)
-    return [
-        (a, b)
-        for group in by_target.values()
-        for a in group
-        for b in group
-        if meaning[a.id] != meaning[b.id] and normalise(a.phrase) != normalise(b.phrase)
-    ]
+    pairs = []
+    for group in by_target.values():
+        for a, b in itertools.product(group, group):
+            if meaning[a.id] != meaning[b.id] and normalise(a.phrase) != normalise(b.phrase):
+                pairs.append((a, b))
+    return pairs
 
 
 def foreign_pairs(data: VwsdSet) -> list[tuple[Path, str]]:
@@ -190,23 +184,23 @@ def mask_contrasts(data: VwsdSet, store: MaskStore, vectors: VectorStore) -> lis
     if not pairs:
         return []
     golds = vectors.images([data.path(a.gold) for a, _ in pairs]).astype(np.float64)  # [p, d]
-    cosines = [
-        (golds * vectors.texts([pair[i].phrase for pair in pairs])).sum(1) for i in (0, 1)
-    ]  # [p] each
+    own_cosines = (golds * vectors.texts([a.phrase for a, _ in pairs])).sum(1)  # [p]
+    other_cosines = (golds * vectors.texts([b.phrase for _, b in pairs])).sum(1)
     own = store.statistics([(data.path(a.gold), a.phrase) for a, _ in pairs])
     other = store.statistics(foreign_pairs(data))
-    return [
-        {
+    records = []
+    for i, (a, b) in enumerate(pairs):
+        record = {
             "id": a.id,
             "other": b.id,
             "target": normalise(a.target),
-            "own": float(x[0]),
-            "foreign": float(y[0]),
-            "own_cosine": float(u),
-            "foreign_cosine": float(v),
+            "own": float(own[i][0]),
+            "foreign": float(other[i][0]),
+            "own_cosine": float(own_cosines[i]),
+            "foreign_cosine": float(other_cosines[i]),
         }
-        for (a, b), x, y, u, v in zip(pairs, own, other, *cosines)
-    ]
+        records.append(record)
+    return records
 
 
 def association(
@@ -218,29 +212,21 @@ def association(
     95 % intervals by bootstrap over groups (targets), because items of a target share pairs; p by
     2,000 permutations of `right`. VwsdError where a value is no number.
     """
-    values, right, rng = (
-        all_numbers(np.asarray(values, np.float64), "association with being right"),
-        np.asarray(right, bool),
-        np.random.default_rng(seed),
-    )
+    values = all_numbers(np.asarray(values, np.float64), "association with being right")
+    right, rng = np.asarray(right, bool), np.random.default_rng(seed)
     number = {group: i for i, group in enumerate(dict.fromkeys(groups))}
     drawn = rng.integers(0, len(number), (BOOTSTRAP, len(number)))
-    times = np.stack([np.bincount(some, minlength=len(number)) for some in drawn])[
-        :, [number[g] for g in groups]
-    ]  # [b, n]: how often an item is drawn
-    times = times[
-        (0 < times @ right) & (times @ right < times.sum(1))
-    ]  # draws that hold both kinds
-    (auc,), (r,) = (
-        found(values, right, np.ones((1, len(values)))) for found in (_auc, _correlation)
-    )
-    (auc_low, auc_high), (r_low, r_high) = (
-        np.nanpercentile(found(values, right, times), [2.5, 97.5]) for found in (_auc, _correlation)
-    )
+    of_groups = np.stack([np.bincount(some, minlength=len(number)) for some in drawn])
+    times = of_groups[:, [number[g] for g in groups]]  # [b, n]: how often an item is drawn
+    right_drawn = times @ right
+    times = times[(0 < right_drawn) & (right_drawn < times.sum(1))]  # draws that hold both kinds
+    once = np.ones((1, len(values)))
+    (auc,), (r,) = _auc(values, right, once), _correlation(values, right, once)
+    auc_low, auc_high = np.nanpercentile(_auc(values, right, times), [2.5, 97.5])
+    r_low, r_high = np.nanpercentile(_correlation(values, right, times), [2.5, 97.5])
     shuffled = np.stack([rng.permutation(right) for _ in range(BOOTSTRAP)])  # [b, n]
-    further = (
-        np.abs(_auc(values, shuffled, np.ones(shuffled.shape)) - 0.5) >= abs(auc - 0.5) - 1e-12
-    )
+    by_chance = _auc(values, shuffled, np.ones(shuffled.shape))
+    further = np.abs(by_chance - 0.5) >= abs(auc - 0.5) - 1e-12
     return {
         "n": len(values),
         "k": int(right.sum()),
@@ -261,9 +247,8 @@ def _auc(values: np.ndarray, right: np.ndarray, times: np.ndarray) -> np.ndarray
     """
     order = values.argsort()
     levels = np.flatnonzero(np.diff(values[order], prepend=np.nan))  # where another value begins
-    above, below = (
-        np.add.reduceat((times * some)[:, order], levels, axis=1) for some in (right, ~right)
-    )  # [b, levels]
+    above = np.add.reduceat((times * right)[:, order], levels, axis=1)  # [b, levels]
+    below = np.add.reduceat((times * ~right)[:, order], levels, axis=1)
     with np.errstate(invalid="ignore"):  # one kind alone: no number
         return (above * (below.cumsum(1) - below / 2)).sum(1) / (above.sum(1) * below.sum(1))
 

@@ -15,8 +15,7 @@ import numpy as np
 
 Z95 = 1.959963984540054  # 97.5 % point of the standard normal
 BOOTSTRAP = 10_000  # resamples
-# of a term of the exact test, at least: each rounding costs 2^-512 of it, so that a double never
-# notices
+# of a term of the exact test, at least: each rounding costs 2^-512 of it, which no double notices
 KEPT_BITS = 512
 
 
@@ -85,9 +84,9 @@ def wilson(k: float, n: int) -> tuple[float, float]:
     p, z2 = k / n, Z95**2
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = Z95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return 100 * min(p, max(0.0, centre - half)), 100 * max(
-        p, min(1.0, centre + half)
-    )  # the last bits must not put k/n outside at 0 or n
+    # the last bits must not put k/n outside at 0 or n
+    low, high = min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half))
+    return 100 * low, 100 * high
 
 
 def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> tuple[int, int, float]:
@@ -150,9 +149,8 @@ def bootstrap_mrr(ranks: np.ndarray, seed: int = 0) -> tuple[float, float]:
     """
     values, counts = np.unique(np.asarray(ranks), return_counts=True)
     n = int(counts.sum())
-    draws = np.random.default_rng(seed).multinomial(
-        n, counts / n, size=BOOTSTRAP
-    )  # [BOOTSTRAP, distinct ranks]
+    rng = np.random.default_rng(seed)
+    draws = rng.multinomial(n, counts / n, size=BOOTSTRAP)  # [BOOTSTRAP, distinct ranks]
     low, high = np.percentile(draws @ (1 / values) / n, [2.5, 97.5])
     return 100 * float(low), 100 * float(high)
 

@@ -50,7 +50,7 @@ RANKING = (
 )
 
 
-def read_predictions(
+def read_submission(
     path: str | Path,
     items: Sequence[Item],
     *,

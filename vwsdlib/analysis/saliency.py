@@ -22,25 +22,27 @@ from ..encoders.streams import OnDemand
 from ..errors import VwsdError
 from ..paths import quiet, sha256_bytes
 
-CROPS, SMALLEST = (
-    2000,
-    50,
-)  # crops a picture and their smallest side in pixels, as the CLIPSeg study has them
+# crops a picture and their smallest side in pixels, as the CLIPSeg study has them
+CROPS, SMALLEST = 2000, 50
 BATCH = 1024  # crops encoded in one call; each is cut when the encoder takes it
 # altered pictures in one pass of the network, where the encoder does not say how many it likes
 EVALS = 16
 CENTRE_WIDTH = 1 / 4  # the centre control's standard deviation, in sides of the picture
 RANDOM_WIDTH = 1 / 16  # the random control's smoothing, in sides of the picture
-BASELINES: dict[
-    str, Callable[[torch.Tensor], torch.Tensor]
-] = {  # what stands for "nothing there", in the network's pixels [1, 3, h, w]
-    "mean": (
-        lambda pixels: pixels.mean((2, 3), keepdim=True).expand_as(pixels).clone()
-    ),  # the picture's own mean colour
-    "zero": torch.zeros_like,  # the mean colour of the network's training
-}
 Size = tuple[int, int]  # width, height in pixels
 VectorsOf = Callable[[Sequence[Image.Image]], np.ndarray]
+
+
+def _mean_colour(pixels: torch.Tensor) -> torch.Tensor:
+    return pixels.mean((2, 3), keepdim=True).expand_as(pixels).clone()
+
+
+# what stands for "nothing there", in the network's pixels [1, 3, h, w]: the picture's own mean
+# colour, or that of the network's training
+BASELINES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "mean": _mean_colour,
+    "zero": torch.zeros_like,
+}
 
 
 def draw_crops(size: Size, n: int = CROPS, smallest: int = SMALLEST, seed: int = 0) -> np.ndarray:
@@ -54,10 +56,8 @@ def draw_crops(size: Size, n: int = CROPS, smallest: int = SMALLEST, seed: int =
         raise VwsdError(
             f"a picture of {size[0]} x {size[1]} pixels has no room for crops of {smallest} pixels"
             " and more",
-            remedy=(
-                f"Take a picture whose shorter side is above {smallest} pixels, or set `smallest`"
-                " lower."
-            ),
+            remedy=f"Take a picture whose shorter side is above {smallest} pixels, or set"
+            " `smallest` lower.",
         )
     rng = np.random.default_rng(seed)
     side = rng.integers(smallest, min(size), n)  # numpy leaves the upper end out
@@ -73,15 +73,12 @@ def spread(crops: np.ndarray, values: np.ndarray, size: Size) -> np.ndarray:
     summed-area tables, backwards).
     """
     (w, h), (left, top, side) = size, crops.T
-    rows, columns = (
-        np.concatenate([top, top, top + side, top + side]),
-        np.concatenate([left, left + side, left, left + side]),
-    )
-    corners = rows * (w + 1) + columns  # [4n]
-    changes = [
-        np.bincount(corners, np.concatenate([v, -v, -v, v]), (h + 1) * (w + 1))
-        for v in np.asarray(values, np.float64).T
-    ]
+    rows = np.concatenate([top, top, top + side, top + side])
+    columns = np.concatenate([left, left + side, left, left + side])
+    corners, changes = rows * (w + 1) + columns, []  # [4n]
+    for v in np.asarray(values, np.float64).T:
+        signed = np.concatenate([v, -v, -v, v])
+        changes.append(np.bincount(corners, signed, (h + 1) * (w + 1)))
     return np.stack(changes).reshape(-1, h + 1, w + 1).cumsum(1).cumsum(2)[:, :h, :w]
 
 
@@ -126,23 +123,15 @@ def random_crop(
     """
     crops, texts = draw_crops(picture.size, n, smallest, seed), _unit(text_vectors)
     whole = _unit(vectors_of([picture])) @ texts.T  # [1, t]
-    cosines = []
-    for start in tqdm(
-        range(0, n, BATCH), desc="random crops", unit="batch", leave=False, disable=quiet()
-    ):
-        some = crops[start : start + BATCH].tolist()
-        cut = OnDemand(
-            lambda i: picture.crop(
-                (some[i][0], some[i][1], some[i][0] + some[i][2], some[i][1] + some[i][2])
-            ),
-            len(some),
-        )
+    cosines, starts = [], range(0, n, BATCH)
+    for start in tqdm(starts, desc="random crops", unit="batch", leave=False, disable=quiet()):
+        boxes = [(x, y, x + side, y + side) for x, y, side in crops[start : start + BATCH].tolist()]
+        cut = OnDemand(lambda i: picture.crop(boxes[i]), len(boxes))
         cosines.append(_unit(vectors_of(cut)) @ texts.T)
     visits = np.rint(spread(crops, np.ones((n, 1)), picture.size)[0]).astype(np.int64)
     total = spread(crops, np.concatenate(cosines) - whole, picture.size)
-    return RandomCrop(
-        np.where(visits > 0, total, 0.0), visits, crops
-    )  # running sums leave 1e-17 where nothing was added
+    # running sums leave 1e-17 where nothing was added
+    return RandomCrop(np.where(visits > 0, total, 0.0), visits, crops)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
@@ -157,16 +146,16 @@ def seed_interval(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     if len(maps) < 2:
         raise VwsdError("one seed has no interval", remedy="Make the map with two seeds or more.")
     low, high = np.percentile(maps, [2.5, 97.5], axis=0)
-    return tuple(m.astype(np.float32) for m in (np.mean(maps, axis=0, dtype=np.float64), low, high))
+    mean = np.mean(maps, axis=0, dtype=np.float64)
+    return mean.astype(np.float32), low.astype(np.float32), high.astype(np.float32)
 
 
 def expected_visits(size: Size, n: int = CROPS, smallest: int = SMALLEST) -> np.ndarray:
     """[h, w]: how many of `n` random crops hold each pixel, in closed form."""
     sides = np.arange(smallest, min(size))[:, None]  # [c, 1]
 
-    def cover(
-        length: int,
-    ) -> np.ndarray:  # [c, length]: share of the places of a side that hold the pixel
+    # [c, length]: share of the places of a side that hold the pixel
+    def cover(length: int) -> np.ndarray:
         at, last = np.arange(length), length - sides
         return (np.minimum(at, last) - np.maximum(0, at - sides + 1) + 1) / (last + 1)
 
@@ -181,54 +170,48 @@ def centre_bias(size: Size, n: int = CROPS, smallest: int = SMALLEST) -> dict[st
     has this same shape.
     """
     visits = expected_visits(size, n, smallest)
-    centre, top, corner = (
-        float(visits[y, x]) for y, x in ((size[1] // 2, size[0] // 2), (0, size[0] // 2), (0, 0))
-    )
+    x, y = size[0] // 2, size[1] // 2
+    centre, top = float(visits[y, x]), float(visits[0, x])
+    corner = float(visits[0, 0])
     return {"centre": centre, "top": top, "corner": corner, "ratio": centre / top}
 
 
-def place(maps: np.ndarray, window: tuple[float, float, float, float], size: Size) -> np.ndarray:
+def in_picture(
+    maps: np.ndarray, window: tuple[float, float, float, float], size: Size
+) -> np.ndarray:
     """Maps of what the network saw -> the picture's frame: [t, a, b] -> [t, h, w] float32, resized
     (bilinear, Pillow).
 
     window: (left, top, right, bottom) in picture pixels, as `encoder.window` says. A pixel that is
     not wholly inside was not seen: it gets the map's minimum.
     """
-    (rows, columns), frame, start, end = (
-        maps.shape[1:],
-        np.array(size),
-        np.array(window[:2]),
-        np.array(window[2:]),
-    )
-    inner = np.clip(
-        [np.ceil(start - 1e-6), np.floor(end + 1e-6)], 0, frame
-    )  # whole pixels: [[x0, y0], [x1, y1]]
-    box = np.clip(
-        (inner - start) * (columns, rows) / (end - start), 0, (columns, rows)
-    )  # the same corners in the map
+    rows, columns = maps.shape[1:]
+    frame, start, end = np.array(size), np.array(window[:2]), np.array(window[2:])
+    # whole pixels: [[x0, y0], [x1, y1]]
+    inner = np.clip([np.ceil(start - 1e-6), np.floor(end + 1e-6)], 0, frame)
+    # the same corners in the map
+    box = np.clip((inner - start) * (columns, rows) / (end - start), 0, (columns, rows))
+    corners = tuple(box.ravel().tolist())
     (x0, y0), (x1, y1) = inner.astype(int).tolist()
     placed = np.empty((len(maps), size[1], size[0]), np.float32)
     for target, seen in zip(placed, np.asarray(maps, np.float32)):
         target[:] = seen.min()
-        target[y0:y1, x0:x1] = Image.fromarray(seen).resize(
-            (x1 - x0, y1 - y0), Image.Resampling.BILINEAR, tuple(box.ravel().tolist())
-        )
+        part = Image.fromarray(seen)
+        target[y0:y1, x0:x1] = part.resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR, corners)
     return placed
 
 
 def _cosines(
     encoder, text_vectors: np.ndarray, pixels: torch.Tensor
 ) -> Callable[[torch.Tensor], torch.Tensor]:
-    texts = torch.as_tensor(
-        np.asarray(text_vectors), dtype=pixels.dtype, device=pixels.device
-    )  # [t, d]
+    vectors = np.asarray(text_vectors)  # [t, d]
+    texts = torch.as_tensor(vectors, dtype=pixels.dtype, device=pixels.device)
     return lambda some: encoder.embed(some) @ texts.T  # [k, 3, h, w] -> [k, t]
 
 
 def _evals(encoder) -> int:
-    return getattr(
-        encoder, "image_batch", EVALS
-    )  # what fits its caches: the lite network's gradients take half as long again at 16
+    """What fits its caches: the lite network's gradients take half as long again at 16."""
+    return getattr(encoder, "image_batch", EVALS)
 
 
 def occlusion(
@@ -246,18 +229,15 @@ def occlusion(
     network runs once a window.
     """
     pixels = encoder.pixels([picture])  # [1, 3, a, b]
-    shape, step = (
-        (3, *(max(1, round(share * side)) for side in pixels.shape[2:]))
-        for share in (window, stride)
-    )
-    found = Occlusion(_cosines(encoder, text_vectors, pixels)).attribute(
+    a, b = pixels.shape[2:]
+    attribution = Occlusion(_cosines(encoder, text_vectors, pixels)).attribute(
         pixels,
-        shape,
-        step,
+        (3, max(1, round(window * a)), max(1, round(window * b))),
+        (3, max(1, round(stride * a)), max(1, round(stride * b))),
         baselines=BASELINES[baseline](pixels),
         perturbations_per_eval=_evals(encoder),
     )  # [t, 3, a, b], alike over channels
-    return place(found[:, 0].cpu().numpy(), encoder.window(picture.size), picture.size)
+    return in_picture(attribution[:, 0].cpu().numpy(), encoder.window(picture.size), picture.size)
 
 
 def path_attribution(
@@ -269,9 +249,8 @@ def path_attribution(
     The sum of the map is the cosine's rise from the baseline to the picture but for the gap, which
     more steps make smaller.
     """
-    found, gap = IntegratedGradients(
-        _cosines(encoder, np.asarray(text_vector)[None], pixels)
-    ).attribute(
+    forward = _cosines(encoder, np.asarray(text_vector)[None], pixels)
+    attribution, gap = IntegratedGradients(forward).attribute(
         pixels,
         BASELINES[baseline](pixels),
         target=0,
@@ -279,43 +258,40 @@ def path_attribution(
         internal_batch_size=_evals(encoder),
         return_convergence_delta=True,
     )
-    return found.detach().sum(1)[0].cpu().numpy(), float(gap)
+    return attribution.detach().sum(1)[0].cpu().numpy(), float(gap)
 
 
 def integrated_gradients(
     encoder, picture: Image.Image, text_vector: np.ndarray, steps: int = 16, baseline: str = "mean"
 ) -> np.ndarray:
     """Positive part of `path_attribution` in the picture's pixels: [h, w]."""
-    found, _ = path_attribution(encoder, encoder.pixels([picture]), text_vector, steps, baseline)
-    return place(found.clip(0)[None], encoder.window(picture.size), picture.size)[0]
+    signed, _ = path_attribution(encoder, encoder.pixels([picture]), text_vector, steps, baseline)
+    return in_picture(signed.clip(0)[None], encoder.window(picture.size), picture.size)[0]
 
 
 def relevance(encoder, picture: Image.Image, text_vectors: np.ndarray) -> np.ndarray:
     """The encoder's own gradient-weighted map (Chefer et al. 2021; Grad-CAM, Selvaraju et al.
     2017), resized: [t, h, w].
     """
-    return place(
-        encoder.relevance(encoder.pixels([picture]), text_vectors),
-        encoder.window(picture.size),
-        picture.size,
-    )
+    seen = encoder.relevance(encoder.pixels([picture]), text_vectors)
+    return in_picture(seen, encoder.window(picture.size), picture.size)
 
 
 def mask(segmenter, picture: Image.Image, texts: Sequence[str]) -> np.ndarray:
     """The segmenter's masks as probabilities, resized: [t, h, w] in 0..1."""
     logits = segmenter.masks(picture, list(texts))  # [t, S, S]
-    return place(np.exp(-np.logaddexp(0, -logits)), (0, 0, *picture.size), picture.size)
+    return in_picture(np.exp(-np.logaddexp(0, -logits)), (0, 0, *picture.size), picture.size)
 
 
 def centre(size: Size) -> np.ndarray:
     """Control: a Gaussian at the centre, what knowing nothing but where objects tend to be gives:
     [h, w].
     """
-    x, y = (
-        np.exp(-0.5 * ((np.arange(side) + 0.5) / side - 0.5) ** 2 / CENTRE_WIDTH**2)
-        for side in size
-    )
-    return np.outer(y, x).astype(np.float32)
+
+    def bell(side: int) -> np.ndarray:
+        return np.exp(-0.5 * ((np.arange(side) + 0.5) / side - 0.5) ** 2 / CENTRE_WIDTH**2)
+
+    return np.outer(bell(size[1]), bell(size[0])).astype(np.float32)
 
 
 def random_map(picture: Image.Image, seed: int = 0) -> np.ndarray:
@@ -323,13 +299,14 @@ def random_map(picture: Image.Image, seed: int = 0) -> np.ndarray:
     edges: [h, w].
     """
     w, h = picture.size
-    noise = np.random.default_rng(
-        [seed, int(sha256_bytes(picture.tobytes())[:8], 16)]
-    ).standard_normal((h, w))
-    x, y = (
-        np.exp(-2 * (np.pi * RANDOM_WIDTH * side * np.fft.fftfreq(side)) ** 2) for side in (w, h)
-    )  # a Gaussian, wrapped round
-    return np.fft.ifft2(np.fft.fft2(noise) * np.outer(y, x)).real.astype(np.float32)
+    rng = np.random.default_rng([seed, int(sha256_bytes(picture.tobytes())[:8], 16)])
+    noise = rng.standard_normal((h, w))
+
+    def bell(side: int) -> np.ndarray:  # a Gaussian, wrapped round
+        return np.exp(-2 * (np.pi * RANDOM_WIDTH * side * np.fft.fftfreq(side)) ** 2)
+
+    smooth = np.fft.ifft2(np.fft.fft2(noise) * np.outer(bell(h), bell(w)))
+    return smooth.real.astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -349,9 +326,9 @@ class Subject:
         """The texts' vectors, [t, d] float32 unit rows."""
         return self.encoder.encode_texts(list(self.texts))
 
-    def repeated(self, found: np.ndarray) -> np.ndarray:
+    def repeated(self, control: np.ndarray) -> np.ndarray:
         """[h, w] -> [t, h, w]: the controls know no text."""
-        return np.repeat(found[None], len(self.texts), axis=0)
+        return np.repeat(control[None], len(self.texts), axis=0)
 
 
 def _crops(s: Subject, **settings) -> RandomCrop:
@@ -359,54 +336,64 @@ def _crops(s: Subject, **settings) -> RandomCrop:
 
 
 def _gradients(s: Subject, **settings) -> np.ndarray:
-    return np.stack(
-        [integrated_gradients(s.encoder, s.picture, vector, **settings) for vector in s.vectors]
-    )
+    drawn = [integrated_gradients(s.encoder, s.picture, v, **settings) for v in s.vectors]
+    return np.stack(drawn)
+
+
+def _occlusion(s: Subject, **settings) -> np.ndarray:
+    return occlusion(s.encoder, s.picture, s.vectors, **settings)
+
+
+def _relevance(s: Subject) -> np.ndarray:
+    return relevance(s.encoder, s.picture, s.vectors)
+
+
+def _mask(s: Subject) -> np.ndarray:
+    return mask(s.segmenter, s.picture, s.texts)
+
+
+def _centre(s: Subject) -> np.ndarray:
+    return s.repeated(centre(s.picture.size))
+
+
+def _random(s: Subject, **settings) -> np.ndarray:
+    return s.repeated(random_map(s.picture, **settings))
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way to make maps: `run(subject, **settings)`, shared by the methods of one `family`, then
-    `read` -> [t, h, w].
+    """A way to make maps: `run(subject, **settings)`, shared by the methods of one `family`, gives
+    maps [t, h, w], or what has them under `attribute`.
     """
 
     family: str  # the name its settings go by
-    needs: str  # a key of NEEDS
+    needs: str  # crops, gradients, masks or ""
     run: Callable[..., object]
-    read: Callable[[object], np.ndarray] = lambda found: found
+    attribute: str = ""
 
 
-NEEDS: dict[str, Callable[[object, object], bool]] = {
-    "": lambda encoder, segmenter: True,
-    "crops": lambda encoder, segmenter: encoder is not None,
-    "gradients": lambda encoder, segmenter: all(
-        hasattr(encoder, its) for its in ("pixels", "embed", "relevance", "window")
-    ),
-    "masks": lambda encoder, segmenter: segmenter is not None,
-}
 METHODS: dict[str, Method] = {
-    "crops_sum": Method("crops", "crops", _crops, lambda found: found.published),
-    "crops_by_visits": Method("crops", "crops", _crops, lambda found: found.by_visits),
-    "occlusion": Method(
-        "occlusion",
-        "gradients",
-        lambda s, **settings: occlusion(s.encoder, s.picture, s.vectors, **settings),
-    ),
+    "crops_sum": Method("crops", "crops", _crops, "published"),
+    "crops_by_visits": Method("crops", "crops", _crops, "by_visits"),
+    "occlusion": Method("occlusion", "gradients", _occlusion),
     "integrated_gradients": Method("integrated_gradients", "gradients", _gradients),
-    "relevance": Method(
-        "relevance", "gradients", lambda s: relevance(s.encoder, s.picture, s.vectors)
-    ),
-    "mask": Method("mask", "masks", lambda s: mask(s.segmenter, s.picture, s.texts)),
-    "centre": Method("centre", "", lambda s: s.repeated(centre(s.picture.size))),
-    "random": Method(
-        "random", "", lambda s, **settings: s.repeated(random_map(s.picture, **settings))
-    ),
+    "relevance": Method("relevance", "gradients", _relevance),
+    "mask": Method("mask", "masks", _mask),
+    "centre": Method("centre", "", _centre),
+    "random": Method("random", "", _random),
 }
+DIFFERENTIABLE = ("pixels", "embed", "relevance", "window")  # what gradients need of an encoder
 
 
 def available(encoder, segmenter) -> list[str]:
     """Names of the methods that this encoder and this segmenter (None: there is none) can serve."""
-    return [name for name, method in METHODS.items() if NEEDS[method.needs](encoder, segmenter)]
+    served = {
+        "": True,
+        "crops": encoder is not None,
+        "gradients": all(hasattr(encoder, name) for name in DIFFERENTIABLE),
+        "masks": segmenter is not None,
+    }
+    return [name for name, method in METHODS.items() if served[method.needs]]
 
 
 def maps(
@@ -426,22 +413,25 @@ def maps(
     all numbers.
     """
     at_hand, settings = available(encoder, segmenter), settings or {}
-    if wrong := (set(methods) - set(at_hand)) | (
-        set(settings) - {method.family for method in METHODS.values()}
-    ):
+    families = {method.family for method in METHODS.values()}
+    wrong = (set(methods) - set(at_hand)) | (set(settings) - families)
+    if wrong:
         raise VwsdError(
             f"no saliency method {', '.join(sorted(wrong))} for this encoder and segmenter",
             remedy=f"At hand: {', '.join(at_hand)}.",
         )
     subject, made = Subject(encoder, segmenter, picture, tuple(texts), vectors_of), {}
-    for method in map(METHODS.get, methods):
+    drawn: dict[str, np.ndarray] = {}
+    for name in methods:
+        method = METHODS[name]
         if method.family not in made:
             made[method.family] = method.run(subject, **settings.get(method.family, {}))
-    found = {name: METHODS[name].read(made[METHODS[name].family]) for name in methods}
-    for name, drawn in found.items():
-        if not np.isfinite(drawn).all():
+        of_family = made[method.family]
+        drawn[name] = getattr(of_family, method.attribute) if method.attribute else of_family
+    for name, values in drawn.items():
+        if not np.isfinite(values).all():
             raise VwsdError(
                 f"the saliency map {name} is not all numbers",
                 remedy="Look for an overflow in the encoder; half precision may be the cause.",
             )
-    return found
+    return drawn

@@ -44,25 +44,18 @@ def read_scenes(folder: Path, split: str, count: int) -> list[Scene]:
 
     Raises VwsdError where there are none.
     """
-    records = [
-        r
-        for r in map(
-            json.loads,
-            (Path(folder) / "scenes" / "scenes.jsonl").read_text(encoding="utf-8").splitlines(),
-        )
-        if r["split"] == split
-    ]
+    path = Path(folder) / "scenes" / "scenes.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    records = [record for record in map(json.loads, lines) if record["split"] == split]
     if not records:
         raise VwsdError(
             f"no scenes of the split {split!r}",
             folder,
             "Splits are dev and test; `vwsd fetch demo` builds the scenes.",
         )
-    chosen = [
-        records[i * len(records) // min(count, len(records))]
-        for i in range(min(count, len(records)))
-    ]
-    return [_scene(Path(folder) / "scenes", r) for r in chosen]
+    n = min(count, len(records))
+    chosen = [records[i * len(records) // n] for i in range(n)]
+    return [_scene(path.parent, record) for record in chosen]
 
 
 def _scene(folder: Path, record: dict) -> Scene:
@@ -86,48 +79,37 @@ def scene_maps(
     """Each scene with its maps, method -> [h, w]; vectors of crops come from the store. Scenes are
     looked at side by side, one thread each.
     """
-    its, one_at_a_time = store.encoder if store else segmenter, Lock()
+    if store:
+        encoder, network, streams = store.encoder, store.encoder, "streams"
+    else:
+        encoder, network, streams = None, segmenter, "workers"
+    one_at_a_time = Lock()
 
     def stored(crops):  # itself side by side
         with one_at_a_time:
             return store.pictures(crops)
 
     def of(scene: Scene) -> tuple[Scene, dict[str, np.ndarray]]:
-        found = maps(
-            store and its,
-            segmenter,
-            scene.picture,
-            [scene.phrase],
-            methods,
-            settings,
-            store and stored,
-        )
-        return scene, {method: made[0] for method, made in found.items()}
+        vectors_of, texts = stored if store else None, [scene.phrase]
+        drawn = maps(encoder, segmenter, scene.picture, texts, methods, settings, vectors_of)
+        return scene, {method: made[0] for method, made in drawn.items()}
 
-    made = side_by_side(
-        of, scenes, getattr(its, "streams", 0) if store else getattr(its, "workers", 1)
-    )
-    yield from tqdm(
-        made,
-        total=len(scenes),
-        desc=f"{its.name}: scenes",
-        unit="scene",
-        leave=False,
-        disable=quiet(),
-    )
+    made = side_by_side(of, scenes, getattr(network, streams, 0 if store else 1))
+    shown = {"total": len(scenes), "unit": "scene", "leave": False, "disable": quiet()}
+    yield from tqdm(made, desc=f"{network.name}: scenes", **shown)
 
 
 def scene_record(
     scene: Scene,
     model: str,
     method: str,
-    found: np.ndarray,
+    saliency: np.ndarray,
     store: VectorStore | None = None,
     steps: int = 8,
 ) -> dict:
     """One line of the measurement: pointing, rival (maximum on another drawing), energy, iou, area,
-    all shares from 0 to 1; with a store deletion and insertion, mean cosines. found: the map [h, w]
-    of the whole canvas.
+    all shares from 0 to 1; with a store deletion and insertion, mean cosines. saliency: the map
+    [h, w] of the whole canvas.
     """
     record = {
         "scene": scene.name,
@@ -135,25 +117,24 @@ def scene_record(
         "model": model,
         "method": method,
         "area": float(scene.truth.mean()),
-        "pointing": faithfulness.pointing(found, scene.truth),
-        "rival": faithfulness.pointing(found, scene.others),
-        "energy": faithfulness.energy(found, scene.truth),
-        "iou": faithfulness.iou(found, scene.truth),
+        "pointing": faithfulness.pointing(saliency, scene.truth),
+        "rival": faithfulness.pointing(saliency, scene.others),
+        "energy": faithfulness.energy(saliency, scene.truth),
+        "iou": faithfulness.iou(saliency, scene.truth),
         "deletion": None,
         "insertion": None,
     }
     if store:
         text = store.texts([scene.phrase])[0].astype(np.float64)
         record["deletion"], record["insertion"], _ = faithfulness.deletion_insertion(
-            lambda some: store.pictures(some) @ text, scene.picture, found, steps
+            lambda some: store.pictures(some) @ text, scene.picture, saliency, steps
         )
     return record
 
 
-def small(found: np.ndarray, longest: int = 96) -> np.ndarray:
+def small(saliency: np.ndarray, longest: int = 96) -> np.ndarray:
     """A map [h, w] for keeping: its longer side at most `longest` pixels."""
-    picture = Image.fromarray(np.asarray(found, np.float32))
+    picture = Image.fromarray(np.asarray(saliency, np.float32))
     scale = min(1.0, longest / max(picture.size))
-    return np.asarray(
-        picture.resize([max(1, round(scale * side)) for side in picture.size], Image.Resampling.BOX)
-    )
+    size = [max(1, round(scale * side)) for side in picture.size]
+    return np.asarray(picture.resize(size, Image.Resampling.BOX))

@@ -15,6 +15,7 @@ from ..data.sets import VwsdSet
 from ..data.sources import Place
 from ..encoders.store import VectorStore
 from ..errors import VwsdError
+from ..finite import all_numbers
 
 PART = 256  # items whose vectors are in memory at once
 TEXTS: dict[str, Callable[[Item], str]] = {
@@ -109,22 +110,6 @@ def _no_word(item_id: str) -> VwsdError:
 def _translated(item: Item, translations: Mapping[str, Mapping[str, str]]) -> Item:
     its = translations[item.id]
     return replace(item, phrase=its["phrase_en"], target=its.get("target_en", ""))
-
-
-def all_numbers(scores: np.ndarray, what: str) -> np.ndarray:
-    """The scores [...] themselves; VwsdError where one is NaN, which an argmax or a sort would take
-    for an answer.
-    """
-    if np.isnan(scores).any():
-        raise VwsdError(
-            f"{int(np.isnan(scores).sum())} of {scores.size} scores are no numbers (NaN)",
-            where=what,
-            remedy=(
-                "Nothing is ranked by them; look for a division by zero or an overflow in what made"
-                " them."
-            ),
-        )
-    return scores
 
 
 def cosine_scores(

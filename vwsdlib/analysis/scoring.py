@@ -25,18 +25,15 @@ from .metrics import (
     tie_range,
     wilson,
 )
-from .reading import SCORE_COLUMNS, read_predictions  # noqa: F401  (readers of predictions look for it here)
+from .reading import SCORE_COLUMNS
 
 
 def write_scores(path: str | Path, items: Sequence[Item], scores: np.ndarray) -> None:
-    """Write scores [n, 10] as a TSV (full precision) that `read_predictions` takes."""
+    """Write scores [n, 10] as a TSV (full precision) that `read_submission` takes."""
     lines = ["\t".join(["index", "target", "context", "gold", *SCORE_COLUMNS])]
     for i, (item, row) in enumerate(zip(items, scores)):
-        lines.append(
-            "\t".join(
-                [str(i), item.target, item.phrase, item.gold or "", *(repr(float(s)) for s in row)]
-            )
-        )
+        spelled = [repr(float(score)) for score in row]
+        lines.append("\t".join([str(i), item.target, item.phrase, item.gold or "", *spelled]))
     write_text(path, "\n".join(lines) + "\n")
 
 
@@ -49,7 +46,7 @@ def ranking(candidates: Sequence[str], scores: Sequence[float]) -> list[str]:
     return [candidates[i] for i in sorted(range(len(candidates)), key=lambda i: -scores[i])]
 
 
-def summarise(name: str, items: Sequence[Item], scores: np.ndarray) -> dict:
+def score_line(name: str, items: Sequence[Item], scores: np.ndarray) -> dict:
     """One system's line: file, n, k, hit1, mrr and their 95 % intervals (Wilson; bootstrap), all in
     percent. scores: [n, 10].
 
@@ -89,7 +86,10 @@ def compare(systems: Sequence[tuple[str, np.ndarray]], items: Sequence[Item]) ->
     for (a, right_a), (b, right_b) in itertools.combinations(right, 2):
         only_a, only_b, p = mcnemar(right_a, right_b)
         pairs.append({"a": a, "b": b, "only_a": only_a, "only_b": only_b, "p": p})
-    return {"systems": [summarise(name, items, scores) for name, scores in systems], "pairs": pairs}
+    return {
+        "systems": [score_line(name, items, scores) for name, scores in systems],
+        "pairs": pairs,
+    }
 
 
 def against_baseline(
@@ -105,22 +105,21 @@ def against_baseline(
     """
     gold = [item.gold_index for item in items]
     right = gold_ranks(baseline[1], gold) == 1
-    found = []
+    tests = []
     for name, scores in systems:
         only_baseline, only_system, p = mcnemar(right, gold_ranks(scores, gold) == 1)
         low, high = paired_interval(only_baseline, only_system, len(items))
-        found.append(
-            {
-                "file": name,
-                "difference": percent(only_system - only_baseline, len(items)),
-                "ci_low": low,
-                "ci_high": high,
-                "only_baseline": only_baseline,
-                "only_system": only_system,
-                "p": p,
-            }
-        )
-    return adjusted(found)
+        test = {
+            "file": name,
+            "difference": percent(only_system - only_baseline, len(items)),
+            "ci_low": low,
+            "ci_high": high,
+            "only_baseline": only_baseline,
+            "only_system": only_system,
+            "p": p,
+        }
+        tests.append(test)
+    return adjusted(tests)
 
 
 def adjusted(tests: Sequence[dict]) -> list[dict]:
@@ -130,18 +129,12 @@ def adjusted(tests: Sequence[dict]) -> list[dict]:
 
 def mean_over_sets(lines: Sequence[dict]) -> list[dict]:
     """Unweighted mean of hit@1 and MRR, in percent, of each `file` over the sets that its lines
-    (`summarise`) are of, as on the task's board.
+    (`score_line`) are of, as on the task's board.
     """
-    files = list(dict.fromkeys(line["file"] for line in lines))
-    found = []
-    for file in files:
+    means = []
+    for file in dict.fromkeys(line["file"] for line in lines):
         own = [line for line in lines if line["file"] == file]
-        found.append(
-            {
-                "file": file,
-                "sets": len(own),
-                "hit1": float(np.mean([line["hit1"] for line in own])),
-                "mrr": float(np.mean([line["mrr"] for line in own])),
-            }
-        )
-    return found
+        hit1 = float(np.mean([line["hit1"] for line in own]))
+        mean_rank = float(np.mean([line["mrr"] for line in own]))
+        means.append({"file": file, "sets": len(own), "hit1": hit1, "mrr": mean_rank})
+    return means

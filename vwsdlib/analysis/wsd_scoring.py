@@ -20,13 +20,8 @@ from ..errors import VwsdError
 from .metrics import BOOTSTRAP, mcnemar
 
 Key = Mapping[str, Collection[str]]  # item id -> senses
-ALL = (
-    "SE2",
-    "SE3",
-    "SE07",
-    "SE13",
-    "SE15",
-)  # the five sets whose concatenation is ALL (Raganato et al. 2017)
+# the five sets whose concatenation is ALL (Raganato et al. 2017)
+ALL = ("SE2", "SE3", "SE07", "SE13", "SE15")
 POS = ("NOUN", "VERB", "ADJ", "ADV")
 
 
@@ -107,7 +102,7 @@ def alike_answers(gold: Key, answers: Key) -> list[Alike]:
     """For each of SPELLINGS, the wrong answers that are right in it, where there are any; gold must
     not be empty.
     """
-    found = []
+    alike = []
     for difference, spelled in SPELLINGS.items():
         count, given, first = 0, 0, ""
         for item_id, golds in gold.items():
@@ -117,27 +112,24 @@ def alike_answers(gold: Key, answers: Key) -> list[Alike]:
                 if sense not in golds and spelled(sense) in right:
                     count, first = count + 1, first or item_id
         if count:
-            respelled = {
-                item_id: [spelled(sense) for sense in senses] for item_id, senses in answers.items()
-            }
-            respelled_gold = {
-                item_id: [spelled(sense) for sense in senses] for item_id, senses in gold.items()
-            }
-            found.append(
-                Alike(difference, count, given, first, score_answers(respelled_gold, respelled).f1)
-            )
-    return found
+            score = score_answers(_respelled(gold, spelled), _respelled(answers, spelled))
+            alike.append(Alike(difference, count, given, first, score.f1))
+    return alike
+
+
+def _respelled(key: Key, spelled: Callable[[str], str]) -> Key:
+    return {item_id: list(map(spelled, senses)) for item_id, senses in key.items()}
 
 
 def f1_without_blanks(gold: Key, answers: Key) -> float:
     """F1 in percent where the empty senses of a key with two spaces in a row are left out, of the
     gold and of the answers.
     """
-    whole = [
-        {item_id: [sense for sense in senses if sense] for item_id, senses in key.items()}
-        for key in (gold, answers)
-    ]
-    return score_answers(*whole).f1
+    return score_answers(_without_blanks(gold), _without_blanks(answers)).f1
+
+
+def _without_blanks(key: Key) -> Key:
+    return {item_id: list(filter(None, senses)) for item_id, senses in key.items()}
 
 
 def _resampled(rows: np.ndarray, seed: int) -> np.ndarray:
@@ -145,10 +137,8 @@ def _resampled(rows: np.ndarray, seed: int) -> np.ndarray:
     drawn, which is the same.
     """
     kinds, counts = np.unique(rows, axis=0, return_counts=True)
-    return (
-        np.random.default_rng(seed).multinomial(len(rows), counts / len(rows), size=BOOTSTRAP)
-        @ kinds
-    )
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(len(rows), counts / len(rows), size=BOOTSTRAP) @ kinds
 
 
 def f1_interval(gold: Key, answers: Key, seed: int = 0) -> tuple[float, float]:
@@ -167,15 +157,13 @@ def compare_answers(gold: Key, a: Key, b: Key, seed: int = 0) -> dict:
     two systems' answers to an item are swapped at random, 10,000 times.
     """
     of_a, of_b = credits(gold, a), credits(gold, b)
+    n = len(gold)
     sums = _resampled(np.hstack([of_a, of_b]), seed)  # [BOOTSTRAP, 4]
-    low, high = np.percentile(
-        _f1(sums[:, 2:], len(gold)) - _f1(sums[:, :2], len(gold)), [2.5, 97.5]
-    )
-    single = all(len(set(key.get(item_id, ()))) <= 1 for key in (a, b) for item_id in gold)
+    low, high = np.percentile(_f1(sums[:, 2:], n) - _f1(sums[:, :2], n), [2.5, 97.5])
+    single = _single(gold, a) and _single(gold, b)
     p = mcnemar(of_a[:, 0] == 1, of_b[:, 0] == 1)[2] if single else _randomised(of_a, of_b, seed)
-    difference = float(_f1(of_b.sum(0), len(gold)) - _f1(of_a.sum(0), len(gold)))
     return {
-        "difference": difference,
+        "difference": float(_f1(of_b.sum(0), n) - _f1(of_a.sum(0), n)),
         "ci_low": float(low),
         "ci_high": float(high),
         "p": p,
@@ -183,16 +171,19 @@ def compare_answers(gold: Key, a: Key, b: Key, seed: int = 0) -> dict:
     }
 
 
+def _single(gold: Key, answers: Key) -> bool:
+    """Does no item have more than one answer?"""
+    return all(len(set(answers.get(item_id, ()))) <= 1 for item_id in gold)
+
+
 def _randomised(of_a: np.ndarray, of_b: np.ndarray, seed: int) -> float:
-    kinds, counts = np.unique(
-        of_b - of_a, axis=0, return_counts=True
-    )  # what a swap moves from b to a
-    moved = (
-        np.random.default_rng(seed).binomial(counts, 0.5, size=(BOOTSTRAP, len(counts))) @ kinds
-    )  # [BOOTSTRAP, 2]
+    # what a swap moves from b to a
+    kinds, counts = np.unique(of_b - of_a, axis=0, return_counts=True)
+    rng = np.random.default_rng(seed)
+    moved = rng.binomial(counts, 0.5, size=(BOOTSTRAP, len(counts))) @ kinds  # [BOOTSTRAP, 2]
     n, a, b = len(of_a), of_a.sum(0), of_b.sum(0)
-    found, drawn = abs(_f1(b, n) - _f1(a, n)), np.abs(_f1(b - moved, n) - _f1(a + moved, n))
-    return float((1 + (drawn >= found - 1e-9).sum()) / (1 + BOOTSTRAP))
+    observed, drawn = abs(_f1(b, n) - _f1(a, n)), np.abs(_f1(b - moved, n) - _f1(a + moved, n))
+    return float((1 + (drawn >= observed - 1e-9).sum()) / (1 + BOOTSTRAP))
 
 
 def groups(items: Sequence[WsdItem]) -> dict[str, list[WsdItem]]:
@@ -202,20 +193,14 @@ def groups(items: Sequence[WsdItem]) -> dict[str, list[WsdItem]]:
     ALL6, SemEval-2010 included, is what PolCLIP's released code calls ALL; its figures and those of
     ALL must not be compared.
     """
-    found = {name: [item for item in items if item.set == name] for name in SETS.values()}
-    whole = {
-        name: members
-        for name, members in (("ALL", ALL), ("ALL6", tuple(SETS.values())))
-        if all(found[m] for m in members)
-    }
-    found |= {
-        name: [item for item in items if item.set in (ALL if name == "ALL" else SETS.values())]
-        for name in whole
-    }
-    found |= {
-        pos: [item for item in items if POS_NAMES.get(find_pos(item.pos)) == pos] for pos in POS
-    }
-    return {name: members for name, members in (*found.items(), ("items", list(items))) if members}
+    members = {name: [item for item in items if item.set == name] for name in SETS.values()}
+    for whole, parts in (("ALL", ALL), ("ALL6", tuple(SETS.values()))):
+        if all(members[part] for part in parts):
+            members[whole] = [item for item in items if item.set in parts]
+    for pos in POS:
+        members[pos] = [item for item in items if POS_NAMES.get(find_pos(item.pos)) == pos]
+    members["items"] = list(items)
+    return {name: some for name, some in members.items() if some}
 
 
 def score_groups(items: Sequence[WsdItem], answers: Key) -> list[dict]:
@@ -225,22 +210,17 @@ def score_groups(items: Sequence[WsdItem], answers: Key) -> list[dict]:
     VwsdError where an item has no gold (it would count as wrong) or an id stands twice (one answer
     would count for both).
     """
-    if blind := [item.id for item in items if not item.golds]:
-        raise VwsdError(
-            f"{len(blind)} items have no gold", blind[0], "Read the data together with their key."
-        )
+    blind = [item.id for item in items if not item.golds]
+    if blind:
+        remedy = "Read the data together with their key."
+        raise VwsdError(f"{len(blind)} items have no gold", blind[0], remedy)
     if len({item.id for item in items}) < len(items):
-        raise VwsdError(
-            "an id stands twice",
-            remedy=(
-                "Score the sets one by one, or read the file ALL, whose ids tell the sets apart."
-            ),
-        )
+        remedy = "Score the sets one by one, or read the file ALL, whose ids tell the sets apart."
+        raise VwsdError("an id stands twice", remedy=remedy)
     lines = []
     for name, members in groups(items).items():
         gold = {item.id: item.golds for item in members}
         low, high = f1_interval(gold, answers)
-        lines.append(
-            {"group": name, **asdict(score_answers(gold, answers)), "ci_low": low, "ci_high": high}
-        )
+        score = asdict(score_answers(gold, answers))
+        lines.append({"group": name, **score, "ci_low": low, "ci_high": high})
     return lines

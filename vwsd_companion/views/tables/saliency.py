@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from vwsdlib.analysis.faithfulness import summarise
+from vwsdlib.analysis.faithfulness import summary
 
 from ...facts.collect import Collection
 from ...facts.numbers import TRUTH
@@ -95,10 +95,10 @@ def deletion_insertion(c: Collection) -> Table | None:
         some = [r for r in records if r["deletion"] is not None]
         if some:
             made = {
-                name: summarise([r[name] for r in some], "mean")
+                name: summary([r[name] for r in some], "mean")
                 for name in ("deletion", "insertion")
             }
-            gap = summarise([r["insertion"] - r["deletion"] for r in some], "mean")
+            gap = summary([r["insertion"] - r["deletion"] for r in some], "mean")
             rows.append(
                 {
                     "method": METHOD_NAMES[method],
