@@ -42,7 +42,8 @@ def read_bytes(path: str | Path, what: str = "file", remedy: str = AGAIN) -> byt
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise VwsdError(f"the {what} is no file but a folder, a pipe or a device", path, remedy)
+            what = f"the {what} is no file but a folder, a pipe or a device"
+            raise VwsdError(what, path, remedy)
         if status.st_size > MOST_BYTES:
             raise VwsdError(f"the {what} has more than {MOST_BYTES >> 30} GB", path, remedy)
         return path.read_bytes()
@@ -56,15 +57,19 @@ def parse(
 ) -> Shape:
     """JSON bytes as `shape`; VwsdError names `where` and the key that does not fit."""
     try:
-        found = _adapter(shape).validate_json(data)
+        value = _adapter(shape).validate_json(data)
     except ValidationError as e:
-        raise VwsdError(f"the {what} does not have its form: {_first(e)}", where, remedy) from None
+        raise _unfit(what, _first(e), where, remedy) from None
     if UNBOUNDED.search(data):
         try:
             json.loads(data, parse_constant=_refuse, parse_float=_finite)
         except ValueError as e:
-            raise VwsdError(f"the {what} does not have its form: {e}", where, remedy) from None
-    return found
+            raise _unfit(what, e, where, remedy) from None
+    return value
+
+
+def _unfit(what: str, why: object, where: object, remedy: str) -> VwsdError:
+    return VwsdError(f"the {what} does not have its form: {why}", where, remedy)
 
 
 def validate(
@@ -74,7 +79,7 @@ def validate(
     try:
         return _adapter(shape).validate_python(value)
     except ValidationError as e:
-        raise VwsdError(f"the {what} does not have its form: {_first(e)}", where, remedy) from None
+        raise _unfit(what, _first(e), where, remedy) from None
 
 
 def _refuse(word: str) -> NoReturn:
@@ -110,10 +115,8 @@ def parse_lines(
 ) -> list[Shape]:
     """The bytes of a file of a JSON value a line as a list of `shape`; VwsdError as of
     `read_jsonl`."""
-    found = []
-    for number, line in enumerate(lines_of(data), start=1):
-        found.append(parse(line, shape, f"{where}:{number}", what, remedy))
-    return found
+    lines = enumerate(lines_of(data), start=1)
+    return [parse(line, shape, f"{where}:{number}", what, remedy) for number, line in lines]
 
 
 def lines_of(data: bytes) -> list[bytes]:

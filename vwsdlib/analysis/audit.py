@@ -13,14 +13,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..data.items import CANDIDATES, Item
+from ..data.items import CANDIDATES, Item, slots
 from ..errors import VwsdError
 from .metrics import chance_interval, wilson
 
 
 def slot_counts(items: Sequence[Item]) -> Counter[str]:
     """How many candidate slots each image name fills."""
-    return Counter(name for item in items for name in item.candidates)
+    return Counter(slots(items))
 
 
 def expected_hits(item: Item, values: Sequence[float]) -> float:
@@ -47,7 +47,7 @@ def rule_hits(items: Sequence[Item], rule: str) -> np.ndarray:
 def gold_as_distractor(items: Sequence[Item]) -> int:
     """Number of non-gold slots filled by an image that is some item's gold."""
     golds = {item.gold for item in items}
-    return sum(name in golds for item in items for name in item.candidates if name != item.gold)
+    return sum(name in golds and not gold for name, gold in zip(slots(items), _is_gold(items)))
 
 
 def audit(items: Sequence[Item]) -> dict:
@@ -63,13 +63,14 @@ def audit(items: Sequence[Item]) -> dict:
         raise VwsdError("there are no items to audit", remedy="Give a set with at least one item.")
     n, counts = len(items), slot_counts(items)
     hits = {rule: float(rule_hits(items, rule).sum()) for rule in RULES}
-    times = np.array([counts[name] for item in items for name in item.candidates])
+    times = np.array([counts[name] for name in slots(items)])  # [10 n]
+    places = Counter(item.gold_index for item in items)
     return {
         "n": n,
         "chance": 100 / CANDIDATES,
         **{rule: 100 * k / n for rule, k in hits.items()},
         "gold_as_distractor": gold_as_distractor(items),
-        "position_counts": [sum(item.gold_index == p for item in items) for p in range(CANDIDATES)],
+        "position_counts": [places[place] for place in range(CANDIDATES)],
         "images": len(counts),
         "targets": len({item.target for item in items}),
         "p_gold_once": _share_of_gold(items, times == 1),
@@ -83,5 +84,12 @@ def audit(items: Sequence[Item]) -> dict:
 
 def _share_of_gold(items: Sequence[Item], chosen: np.ndarray) -> float | None:
     """Share of golds in percent among the chosen slots [10 n]; None where there is none."""
-    is_gold = np.array([name == item.gold for item in items for name in item.candidates])
-    return float(100 * is_gold[chosen].mean()) if chosen.any() else None
+    return float(100 * _is_gold(items)[chosen].mean()) if chosen.any() else None
+
+
+def _is_gold(items: Sequence[Item]) -> np.ndarray:
+    """Of each candidate slot, whether the gold stands there: bool [10 n]."""
+    golds: list[bool] = []
+    for item in items:
+        golds += [name == item.gold for name in item.candidates]
+    return np.array(golds, bool)

@@ -26,6 +26,7 @@ from ..data.items import (
     Item,
     find_candidate,
     language_code,
+    slots,
 )
 from ..data.letters import first_difference, normalise
 from ..errors import VwsdError
@@ -71,7 +72,7 @@ def read_submission(
     text, where = read_answers(path, language, several)
     if where != str(path):
         _note(str(path), f"{PurePath(where).name} is read; the language of the set is {language!r}")
-    names = {name.casefold() for item in items for name in item.candidates}
+    names = {name.casefold() for name in slots(items)}
     most_lines = CANDIDATES * len(items) + SPARE_LINES
     table = parse_table(text, where, lambda name: _is_known(name) and name not in names, most_lines)
     _check_length(table, items, where)

@@ -124,7 +124,8 @@ def against_baseline(
 
 def adjusted(tests: Sequence[dict]) -> list[dict]:
     """The tests with `p_holm`, their `p` (0 to 1) adjusted for the number of all of them."""
-    return [test | {"p_holm": p} for test, p in zip(tests, holm([test["p"] for test in tests]))]
+    adjusted_ps = holm([test["p"] for test in tests])
+    return [test | {"p_holm": p} for test, p in zip(tests, adjusted_ps)]
 
 
 def mean_over_sets(lines: Sequence[dict]) -> list[dict]:

@@ -51,10 +51,9 @@ def read_texts(
         records, meta = _records(path, kind)
     else:
         records, meta = _plain(path, items, kind), {}
-    by_id = {
-        record["id"]: {name: record[name] for name in KEYS[kind] if name in record}
-        for record in records
-    }
+    by_id = {}
+    for record in records:
+        by_id[record["id"]] = {name: record[name] for name in KEYS[kind] if name in record}
     lost = [item.id for item in items if item.id not in by_id]
     if lost:
         raise VwsdError(
@@ -159,8 +158,8 @@ def definitions_of(path: str | Path, data: VwsdSet) -> dict[str, str]:
     """Item id -> definition of a file (`read_texts`), after `guard`: where the gold senses' glosses
     are known, none may be repeated.
     """
-    found, meta = read_texts(path, data.items, "definitions")
-    texts = {item_id: each["definition"] for item_id, each in found.items()}
+    records, meta = read_texts(path, data.items, "definitions")
+    texts = {item_id: each["definition"] for item_id, each in records.items()}
     if meta.get("kind") != "chosen":  # a chosen gloss that is the gold's is a right choice
         guard(
             Definitions(tuple(texts), tuple(texts.values()), meta, "generated"), _gold_glosses(data)
@@ -179,12 +178,12 @@ def translations_of(path: str | Path, items: Sequence[Item]) -> dict[str, dict[s
     """Item id -> its translation, `phrase_en` and perhaps `target_en` (`read_texts`); VwsdError for
     an empty phrase.
     """
-    found, _ = read_texts(path, items, "translations")
-    empty = [item_id for item_id, each in found.items() if not each["phrase_en"].strip()]
+    records, _ = read_texts(path, items, "translations")
+    empty = [item_id for item_id, each in records.items() if not each["phrase_en"].strip()]
     if empty:
         raise VwsdError(
             f"{len(empty)} of {len(items)} translations are empty, that of {empty[0]!r} the first",
             where=path,
             remedy="Translate each phrase.",
         )
-    return found
+    return records

@@ -42,7 +42,8 @@ def credits(gold: Key, answers: Key) -> np.ndarray:
     """
     rows = np.zeros((len(gold), 2))
     for row, (item_id, golds) in zip(rows, gold.items()):
-        if given := set(answers.get(item_id, ())):
+        given = set(answers.get(item_id, ()))
+        if given:
             row[:] = len(given & set(golds)) / len(given), 1
     return rows
 
@@ -193,7 +194,10 @@ def groups(items: Sequence[WsdItem]) -> dict[str, list[WsdItem]]:
     ALL6, SemEval-2010 included, is what PolCLIP's released code calls ALL; its figures and those of
     ALL must not be compared.
     """
-    members = {name: [item for item in items if item.set == name] for name in SETS.values()}
+    members: dict[str, list[WsdItem]] = {name: [] for name in SETS.values()}
+    for item in items:
+        if item.set:
+            members[item.set].append(item)
     for whole, parts in (("ALL", ALL), ("ALL6", tuple(SETS.values()))):
         if all(members[part] for part in parts):
             members[whole] = [item for item in items if item.set in parts]

@@ -13,9 +13,8 @@ import json
 import re
 import unicodedata
 import warnings
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -451,7 +450,13 @@ def items_sha256(items: Iterable[Item]) -> str:
 
 def image_names(items: Iterable[Item]) -> list[str]:
     """Distinct image names in order of first use."""
-    return list(dict.fromkeys(chain.from_iterable(item.candidates for item in items)))
+    return list(dict.fromkeys(slots(items)))
+
+
+def slots(items: Iterable[Item]) -> Iterator[str]:
+    """The image name of each candidate slot, item by item."""
+    for item in items:
+        yield from item.candidates
 
 
 def missing_pictures(items: Iterable[Item], images: str | Path | Pictures) -> dict[str, list[str]]:
@@ -462,6 +467,7 @@ def missing_pictures(items: Iterable[Item], images: str | Path | Pictures) -> di
     """
     at, missing = pictures_at(images), {}
     for item in items:
-        if names := [name for name in item.candidates if at.find(name) is None]:
+        names = [name for name in item.candidates if at.find(name) is None]
+        if names:
             missing[item.id] = names
     return missing

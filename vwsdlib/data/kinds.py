@@ -63,7 +63,8 @@ def kind_of(head: bytes) -> Kind:
     """What a file is that begins with `head` (HEAD bytes of it, or all)."""
     if not head:
         return other_kind("nothing")
-    if kind := _first("kinds", head):
+    kind = _first("kinds", head)
+    if kind:
         return kind
     if head[4:8] == b"ftyp":
         return _of_brand(head)

@@ -172,7 +172,8 @@ def refuse_large_json(text: str, where: object) -> None:
 
 
 def _unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    if len(value := dict(pairs)) == len(pairs):
+    value = dict(pairs)
+    if len(value) == len(pairs):
         return value
     keys = [key for key, _ in pairs]
     twice = next(key for key in keys if keys.count(key) > 1)

@@ -77,12 +77,11 @@ def find_pos(pos: str) -> str:
 
 def pos_letter(pos: str) -> str:
     """`find_pos`; VwsdError for a part of speech that WordNet does not have."""
-    if letter := find_pos(pos):
-        return letter
-    raise VwsdError(
-        f"no part of speech {pos!r} in WordNet",
-        remedy="NOUN, VERB, ADJ and ADV are known, and n, v, a, s, r.",
-    )
+    letter = find_pos(pos)
+    if not letter:
+        remedy = "NOUN, VERB, ADJ and ADV are known, and n, v, a, s, r."
+        raise VwsdError(f"no part of speech {pos!r} in WordNet", remedy=remedy)
+    return letter
 
 
 def lemma_form(lemma: str) -> str:

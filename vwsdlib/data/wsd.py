@@ -104,32 +104,26 @@ def read_key(path: str | Path) -> dict[str, tuple[str, ...]]:
     nobody sees stands in it: to the authors' scorer such a line would be no answer at all.
     """
     senses: dict[str, dict[str, None]] = {}
-    doubled, begun, alone, repeated = [], [], [], {}
+    odd: dict[str, list[int]] = {"alone": [], "doubled": [], "begun": []}
+    repeated: dict[str, int] = {}
     for number, line in enumerate(read_lines(path), start=1):
         _only_spaces(line, f"{path}:{number}")
         item_id, *answers = line.rstrip(" ").split(" ")
         if not answers:
             if item_id:
-                alone.append(number)
+                odd["alone"].append(number)
             continue
         if "" in answers:
-            doubled.append(number)
+            odd["doubled"].append(number)
         if not item_id:
-            begun.append(number)
+            odd["begun"].append(number)
         if item_id in senses:
             repeated.setdefault(item_id, number)
         senses.setdefault(item_id, {}).update(dict.fromkeys(answers))
     name = Path(path).name
-    for numbers, one, more, said in (
-        (alone, "has", "have", "an id and nothing behind it, which is no answer"),
-        (doubled, "has", "have", f"two spaces in a row, which {SCORER} reads as an empty answer"),
-        (begun, "begins", "begin", f"with a space, which {SCORER} reads as an empty id"),
-    ):
-        if len(numbers) == 1:
-            warnings.warn(f"line {numbers[0]} of {name} {one} {said}", stacklevel=2)
-        elif numbers:
-            lines = f"{len(numbers)} lines (the first is {numbers[0]})"
-            warnings.warn(f"{lines} of {name} {more} {said}", stacklevel=2)
+    for how, numbers in odd.items():
+        if numbers:
+            warnings.warn(_odd_lines(how, numbers, name), stacklevel=2)
     if repeated:
         item_id, number = next(iter(repeated.items()))
         warnings.warn(
@@ -138,6 +132,18 @@ def read_key(path: str | Path) -> dict[str, tuple[str, ...]]:
             stacklevel=2,
         )
     return {item_id: tuple(given) for item_id, given in senses.items()}
+
+
+def _odd_lines(how: str, numbers: Sequence[int], name: str) -> str:
+    """What is said of lines that the scorer reads in a way that few mean."""
+    one, more, said = {
+        "alone": ("has", "have", "an id and nothing behind it, which is no answer"),
+        "doubled": ("has", "have", f"two spaces in a row, which {SCORER} reads as an empty answer"),
+        "begun": ("begins", "begin", f"with a space, which {SCORER} reads as an empty id"),
+    }[how]
+    if len(numbers) == 1:
+        return f"line {numbers[0]} of {name} {one} {said}"
+    return f"{len(numbers)} lines (the first is {numbers[0]}) of {name} {more} {said}"
 
 
 def _only_spaces(line: str, where: str) -> None:
@@ -198,7 +204,8 @@ def read_uef(
     @cache
     def inventory(lemma: str, pos: str, code: str):
         senses = wordnet.candidates(lemma, pos) if code == "en" and find_pos(pos) else ()
-        return tuple(s.key for s in senses), tuple(s.gloss for s in senses)
+        glosses = tuple(sense.gloss for sense in senses)
+        return tuple(sense.key for sense in senses), glosses
 
     return _items(data, key, inventory, language, only="en")
 
@@ -284,19 +291,27 @@ def _items(
             senses, glosses = inventory(lemma, pos, code)
             spanned = (item_id, code, lemma, pos, tokens, (at, at))
             yield WsdItem(*spanned, senses, glosses, own, source)
+    _check_key(golds, counted, key, data)
+    if counted.ids:
+        counted.warn(key, code)
+
+
+def _check_key(
+    left: Mapping | None, counted: _Counted, key: str | Path | None, data: str | Path
+) -> None:
+    """VwsdError for a key that has no answer for the data, or more of them; left: its ids that the
+    data lack."""
     n, blind = len(counted.ids), counted.without_gold
-    if golds is not None and n and len(blind) == n:
+    if left is not None and n and len(blind) == n:
         what = f"the key has no answer for any of the {n} instances, {blind[0]!r} the first"
         raise VwsdError(what, key, f"Give the key of these very data: {data}.")
-    if golds:
+    if left:
         raise VwsdError(
-            f"{len(golds)} ids of the key are not in the data, as {next(iter(golds))!r}",
+            f"{len(left)} ids of the key are not in the data, as {next(iter(left))!r}",
             key,
             f"Give the key of these very data ({data}), or write answers (--out) and score them"
             " with vwsd wsd-score.",
         )
-    if counted.ids:
-        counted.warn(key, code)
 
 
 class _Counted:
