@@ -12,7 +12,7 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 
 from ..data.archives import DAMAGE
-from ..data.textfile import MOST_TABLE, decode, read_bounded, read_text
+from ..data.textfile import MOST_TABLE, decode_text, read_bounded, read_text
 from ..errors import VwsdError
 
 MOST_MEMBERS = 1000  # of a zip; the task asks for three
@@ -38,7 +38,7 @@ def read_answers(path: str | Path, language: str, several: bool = False) -> tupl
                 path,
                 "Put prediction.en.txt, prediction.it.txt ... into it.",
             )
-        return decode(data, path), str(path)
+        return decode_text(data, path), str(path)
     return _from_zip(data, path, language, several)
 
 
@@ -71,7 +71,7 @@ def _from_zip(data: bytes, path: Path, language: str, several: bool) -> tuple[st
     if len(unpacked) > MOST_TABLE:
         raise VwsdError(f"{name} unpacks to more than {most}", path, ALONE)
     where = f"{path}: {name}"
-    return decode(unpacked, where), where
+    return decode_text(unpacked, where), where
 
 
 def _visible(name: str) -> bool:

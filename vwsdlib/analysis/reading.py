@@ -32,7 +32,7 @@ from ..data.letters import first_difference, normalise
 from ..errors import VwsdError
 from ..paths import packaged
 from .answer_files import read_answers
-from .tables import Table, list_in, parse_table, unquoted
+from .tables import AnswerRows, list_in, parse_table, unquoted
 
 WORDS = packaged("analysis/columns.yml")
 SCORE_COLUMNS = [f"score_{i + 1}" for i in range(CANDIDATES)]
@@ -103,7 +103,7 @@ def _is_known(name: str) -> bool:
     return name in KNOWN or bool(SCORE_COLUMN.fullmatch(name) or NUMBERED_COLUMN.fullmatch(name))
 
 
-def _check_length(table: Table, items: Sequence[Item], where: str) -> None:
+def _check_length(table: AnswerRows, items: Sequence[Item], where: str) -> None:
     rows, n = len(table.rows), len(items)
     if rows == n:
         return
@@ -120,7 +120,7 @@ def _check_length(table: Table, items: Sequence[Item], where: str) -> None:
     raise VwsdError(f"{rows} predictions for {n} items", where, remedy)
 
 
-def _begins_late(table: Table, first: Item) -> bool:
+def _begins_late(table: AnswerRows, first: Item) -> bool:
     """Is the first item's ranking that of the second line?"""
     return _ranks(table.rows[1][0], first) and not _ranks(table.rows[0][0], first)
 
@@ -136,7 +136,7 @@ def _ranks(names: Any, item: Item) -> bool:
 # ---------------------------------------------------------------- which row is which item
 
 
-def _checked_order(table: Table, items: Sequence[Item], where: str) -> Table:
+def _checked_order(table: AnswerRows, items: Sequence[Item], where: str) -> AnswerRows:
     """The table in the data's order: by the items' own ids where it has them; every other number
     of rows must run in order.
     """
@@ -168,7 +168,7 @@ def _words(cells: Sequence[Any]) -> list[str]:
     return [re.sub(r"(?<=\d)\.0+$", "", str(cell).strip()) for cell in cells]
 
 
-def _check_ids(ids: Sequence[str], own: Sequence[str], table: Table, name: str) -> None:
+def _check_ids(ids: Sequence[str], own: Sequence[str], table: AnswerRows, name: str) -> None:
     known, seen = set(own), set()
     for item_id, place in zip(ids, table.places):
         if item_id not in known:
@@ -198,7 +198,7 @@ def _counts_rows(numbers: Sequence[int] | None) -> bool:
     return list(numbers) in (list(range(n)), list(range(1, n + 1)))
 
 
-def _refuse_order(ids: Sequence[str], table: Table, name: str) -> None:
+def _refuse_order(ids: Sequence[str], table: AnswerRows, name: str) -> None:
     """VwsdError for numbers out of order and ids that stand twice; ids of another kind say nothing
     of the order and pass.
     """
@@ -225,7 +225,7 @@ def _refuse_order(ids: Sequence[str], table: Table, name: str) -> None:
 # ---------------------------------------------------------------- what stands beside the scores
 
 
-def _checked_beside(table: Table, items: Sequence[Item]) -> list[str]:
+def _checked_beside(table: AnswerRows, items: Sequence[Item]) -> list[str]:
     """Hold the columns that are known against the items; returns the names of those that are not
     known or say nothing.
     """
@@ -248,7 +248,7 @@ def _checked_beside(table: Table, items: Sequence[Item]) -> list[str]:
     return unknown
 
 
-def _check_unknown(table: Table, name: str, items: Sequence[Item]) -> None:
+def _check_unknown(table: AnswerRows, name: str, items: Sequence[Item]) -> None:
     """A column of any name that numbers the rows, or repeats the items' own texts, out of order is
     refused: nobody has such a column but for the order.
     """
@@ -272,7 +272,7 @@ def _given(cell: Any) -> bool:
     return cell is not None and cell != ""
 
 
-def _check_texts(table: Table, name: str, field: str, items: Sequence[Item]) -> None:
+def _check_texts(table: AnswerRows, name: str, field: str, items: Sequence[Item]) -> None:
     for cell, item, place in zip(table.column(name), items, table.places):
         expected = getattr(item, field)
         # a raw table has the quotes, a quoted one has not
@@ -283,7 +283,7 @@ def _check_texts(table: Table, name: str, field: str, items: Sequence[Item]) -> 
             raise VwsdError(f"{what} ({points})" if points else what, place, THIS_SET)
 
 
-def _check_gold(table: Table, name: str, items: Sequence[Item]) -> None:
+def _check_gold(table: AnswerRows, name: str, items: Sequence[Item]) -> None:
     """Golds by name, or by the place of the candidate, counted from 0 or from 1 throughout."""
     bases = {0, 1}
     for cell, item, place in zip(table.column(name), items, table.places):
@@ -300,7 +300,7 @@ def _check_gold(table: Table, name: str, items: Sequence[Item]) -> None:
         raise VwsdError(what, place, THIS_SET)
 
 
-def _check_language(table: Table, name: str, items: Sequence[Item]) -> None:
+def _check_language(table: AnswerRows, name: str, items: Sequence[Item]) -> None:
     for cell, item, place in zip(table.column(name), items, table.places):
         if _given(cell) and language_code(str(cell)) != item.language:
             raise VwsdError(
@@ -311,7 +311,7 @@ def _check_language(table: Table, name: str, items: Sequence[Item]) -> None:
             )
 
 
-def _name_columns(table: Table) -> list[str]:
+def _name_columns(table: AnswerRows) -> list[str]:
     """The ten numbered columns of names (candidate_1, image_0 ...) in the order of their numbers;
     empty where there are not ten.
     """
@@ -320,7 +320,7 @@ def _name_columns(table: Table) -> list[str]:
     return ordered if len(ordered) == CANDIDATES else []
 
 
-def _list_column(table: Table, words: Sequence[str] | frozenset[str]) -> str:
+def _list_column(table: AnswerRows, words: Sequence[str] | frozenset[str]) -> str:
     """The first column of lists among these names; "" where there is none."""
     for name in table.columns:
         if name in words and table.rows and list_in(table.column(name)[0]) is not None:
@@ -328,7 +328,7 @@ def _list_column(table: Table, words: Sequence[str] | frozenset[str]) -> str:
     return ""
 
 
-def _score_source(table: Table) -> str:
+def _score_source(table: AnswerRows) -> str:
     """Where the scores stand: "columns", the name of a column of lists, or "" where there are
     none."""
     if any(SCORE_COLUMN.fullmatch(name) for name in table.columns):
@@ -336,7 +336,7 @@ def _score_source(table: Table) -> str:
     return _list_column(table, WORDS["scores"])
 
 
-def _columns_used(table: Table) -> set[str]:
+def _columns_used(table: AnswerRows) -> set[str]:
     source = _score_source(table)
     used = {source or _list_column(table, WORDS["ranking"])}
     if source == "columns":
@@ -347,7 +347,7 @@ def _columns_used(table: Table) -> set[str]:
 # ---------------------------------------------------------------- the scores
 
 
-def _scores(table: Table, items: Sequence[Item], where: str) -> list[list[float]]:
+def _scores(table: AnswerRows, items: Sequence[Item], where: str) -> list[list[float]]:
     source = _score_source(table)
     ranking = "" if source else _list_column(table, WORDS["ranking"])
     if ranking:
@@ -362,7 +362,7 @@ def _scores(table: Table, items: Sequence[Item], where: str) -> list[list[float]
     return rows if listed is None else _by_name(rows, listed, items, table, where)
 
 
-def _no_scores(table: Table, where: str) -> VwsdError:
+def _no_scores(table: AnswerRows, where: str) -> VwsdError:
     if _name_columns(table):
         what = "the first line is a header, a submission has none"
         return VwsdError(what, f"{where}:1", "Remove that line.")
@@ -374,7 +374,7 @@ def _no_scores(table: Table, where: str) -> VwsdError:
     )
 
 
-def _of_columns(table: Table, where: str) -> list[list[float]]:
+def _of_columns(table: AnswerRows, where: str) -> list[list[float]]:
     numbers = sorted(int(name[6:]) for name in table.columns if SCORE_COLUMN.fullmatch(name))
     if numbers[-1] > CANDIDATES:
         what = f"{len(numbers)} scores an item"
@@ -391,7 +391,7 @@ def _of_columns(table: Table, where: str) -> list[list[float]]:
     return rows
 
 
-def _of_lists(cells: Sequence[Any], table: Table) -> list[list[float]]:
+def _of_lists(cells: Sequence[Any], table: AnswerRows) -> list[list[float]]:
     rows = []
     for cell, place in zip(cells, table.places):
         listed = list_in(cell)
@@ -429,7 +429,7 @@ def number(cell: Any, where: str) -> float:
     return value
 
 
-def _listed_names(table: Table) -> list[list[str]] | None:
+def _listed_names(table: AnswerRows) -> list[list[str]] | None:
     """The names that a row's scores belong to, as the row itself lists them; None where it lists
     none.
     """
@@ -448,7 +448,7 @@ def _by_name(
     rows: Sequence[Sequence[float]],
     listed: Sequence[Sequence[str]],
     items: Sequence[Item],
-    table: Table,
+    table: AnswerRows,
     where: str,
 ) -> list[list[float]]:
     """Each row's scores in the data's order of candidates, by the names beside them."""
@@ -474,7 +474,7 @@ def _by_name(
     return ordered
 
 
-def _ranked(cells: Sequence[Any], items: Sequence[Item], table: Table) -> list[list[float]]:
+def _ranked(cells: Sequence[Any], items: Sequence[Item], table: AnswerRows) -> list[list[float]]:
     """Scores from rankings: 0 for the first name, -1 for the second ..."""
     scores, other = [], 0
     for cell, item, place in zip(cells, items, table.places):
@@ -527,7 +527,7 @@ def _no_ranking(names: Sequence[str], item: Item, items: Sequence[Item], place: 
     return VwsdError(what, place, remedy)
 
 
-def _note_copies(table: Table, scores: np.ndarray, where: str) -> None:
+def _note_copies(table: AnswerRows, scores: np.ndarray, where: str) -> None:
     """Equal rows in a table that says of no row which item it is."""
     beside = {*INDEX_WORDS, *TEXT_COLUMNS, *GOLD_WORDS} & set(table.columns)
     varied = scores[(scores != scores[:, :1]).any(1)]

@@ -1,7 +1,7 @@
 """Tables that people write: TSV, CSV with commas or semicolons, JSON in pandas' forms, JSON lines;
 and rankings, a line an item.
 
-All of them become one `Table`. Numbers stay as they are spelled; what a column means is
+All of them become one `AnswerRows`. Numbers stay as they are spelled; what a column means is
 `scoring`'s business.
 """
 
@@ -27,7 +27,7 @@ class Number(str):
 
 
 @dataclass(frozen=True)
-class Table:
+class AnswerRows:
     """Rows of cells under columns (names folded: stripped, lower case); `places` says for a
     message where each row stands.
     """
@@ -43,7 +43,9 @@ class Table:
         return [row[place] for row in self.rows]
 
 
-def parse_table(text: str, where: str, is_column: Callable[[str], bool], most_lines: int) -> Table:
+def parse_table(
+    text: str, where: str, is_column: Callable[[str], bool], most_lines: int
+) -> AnswerRows:
     """The table in a text; `is_column` knows the (folded) names of columns, by which a header is
     told from a ranking.
 
@@ -75,7 +77,7 @@ def parse_table(text: str, where: str, is_column: Callable[[str], bool], most_li
         header = _fields_of(lines[0], separator)
         if any(is_column(fold(name)) for name in header):
             return _text_table(lines, separator, where)
-    return Table(("ranking",), [[names_of(line)] for line in lines], places, header=False)
+    return AnswerRows(("ranking",), [[names_of(line)] for line in lines], places, header=False)
 
 
 def fold(name: Any) -> str:
@@ -104,7 +106,7 @@ def unquoted(cell: str) -> str:
     return cell
 
 
-def _text_table(lines: Sequence[str], separator: str, where: str) -> Table:
+def _text_table(lines: Sequence[str], separator: str, where: str) -> AnswerRows:
     rows, places = [], []
     if separator == "\t":
         for number, line in enumerate(lines, start=1):
@@ -122,7 +124,9 @@ def _text_table(lines: Sequence[str], separator: str, where: str) -> Table:
     return _checked(rows[0], rows[1:], places[1:], f"{where}:1")
 
 
-def _checked(header: Sequence[Any], rows: list[list[Any]], places: list[str], where: str) -> Table:
+def _checked(
+    header: Sequence[Any], rows: list[list[Any]], places: list[str], where: str
+) -> AnswerRows:
     columns = tuple(fold(name) for name in header)
     twice = sorted({name for name in columns if columns.count(name) > 1})
     if twice:
@@ -135,7 +139,7 @@ def _checked(header: Sequence[Any], rows: list[list[Any]], places: list[str], wh
         if len(row) != width:
             raise VwsdError(f"{len(row)} fields, the header has {width}", place, AGAIN)
         checked.append(row)
-    return Table(columns, checked, places)
+    return AnswerRows(columns, checked, places)
 
 
 def names_of(line: str) -> list[str]:
@@ -188,7 +192,7 @@ LAYOUT = (
 )
 
 
-def _json_table(text: str, where: str, is_column: Callable[[str], bool]) -> Table | None:
+def _json_table(text: str, where: str, is_column: Callable[[str], bool]) -> AnswerRows | None:
     """The table of a JSON text; None where it is no JSON at all (a ranking may begin with a
     bracket).
     """
@@ -215,10 +219,10 @@ def _whole(text: str) -> bool:
     return True
 
 
-def _from_json(value: Any, where: str, is_column: Callable[[str], bool]) -> Table:
+def _from_json(value: Any, where: str, is_column: Callable[[str], bool]) -> AnswerRows:
     if isinstance(value, dict):
         value = _rows_of(value, where, is_column)
-        if isinstance(value, Table):
+        if isinstance(value, AnswerRows):
             return value
     return _from_rows(value, _places(value, where), where)
 
@@ -232,7 +236,7 @@ def _all(values: Sequence[Any], kind: type | tuple[type, ...]) -> bool:
     return bool(values) and all(isinstance(value, kind) for value in values)
 
 
-def _rows_of(value: dict, where: str, is_column: Callable[[str], bool]) -> list | Table:
+def _rows_of(value: dict, where: str, is_column: Callable[[str], bool]) -> list | AnswerRows:
     """Rows of a JSON object: pandas' orients split, table, columns and index; id -> row; one row;
     or one key around them all.
     """
@@ -258,7 +262,7 @@ def _rows_of(value: dict, where: str, is_column: Callable[[str], bool]) -> list 
     return [value]
 
 
-def _from_split(value: dict, where: str) -> Table:
+def _from_split(value: dict, where: str) -> AnswerRows:
     rows, columns = value["data"], value["columns"]
     index = value.get("index", [None] * len(rows))
     listed = all(isinstance(row, list) for row in rows)
@@ -270,7 +274,7 @@ def _from_split(value: dict, where: str) -> Table:
     return _checked(columns, rows, _places(rows, where), where)
 
 
-def _from_columns(columns: dict[str, dict], where: str, with_index: bool) -> Table:
+def _from_columns(columns: dict[str, dict], where: str, with_index: bool) -> AnswerRows:
     keys = list(next(iter(columns.values())))
     if any(list(column) != keys for column in columns.values()):
         raise VwsdError("the columns have not the same rows", where, LAYOUT)
@@ -287,11 +291,11 @@ def _kind(row: list) -> str:
     return "scores" if all(isinstance(cell, Number) or cell is None for cell in row) else "ranking"
 
 
-def _from_rows(rows: list, places: list[str], where: str) -> Table:
+def _from_rows(rows: list, places: list[str], where: str) -> AnswerRows:
     if not rows:
         raise VwsdError("the prediction file is empty", where, "Run the system again.")
     if all(isinstance(row, list) for row in rows):
-        return Table((_kind(rows[0]),), [[row] for row in rows], places, header=False)
+        return AnswerRows((_kind(rows[0]),), [[row] for row in rows], places, header=False)
     if not all(isinstance(row, dict) for row in rows):
         raise VwsdError("the JSON is no table", where, LAYOUT)
     header = list(rows[0])

@@ -25,12 +25,12 @@ from .places import (
     FileEntry,
     Member,
     Place,
-    ask,
     read_file,
     read_url,
     refuse_large,
     remote,
     stamp,
+    with_fsspec,
 )
 
 MOST_READ = 1 << 26  # bytes that a tar's header may ask for at once
@@ -59,7 +59,7 @@ def _opened(archive: str) -> BinaryIO:
             return fs.open(path, "rb", cache_type="readahead")
         return fsspec.open(archive).open()
 
-    return ask(archive, opened)
+    return with_fsspec(archive, opened)
 
 
 def _unpacked(raw: BinaryIO) -> tuple[BinaryIO, str]:
@@ -214,7 +214,7 @@ def _from_archive(member: Member, wanted: int) -> bytes:
             archive.seek(start)
             return archive.read(wanted)
     if remote(member.archive):
-        return ask(member.archive, lambda fs, path: fs.cat_file(path, start=start, end=end))
+        return with_fsspec(member.archive, lambda fs, path: fs.cat_file(path, start=start, end=end))
     with open(member.archive, "rb") as f:
         f.seek(start)
         return f.read(wanted)

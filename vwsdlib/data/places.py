@@ -73,7 +73,7 @@ def on_disk(place: Place) -> Place:
     return Path(text.partition("://")[2]) if text.startswith(("file://", "local://")) else place
 
 
-def ask(place: object, action: Callable[[Any, str], Any]) -> Any:
+def with_fsspec(place: object, action: Callable[[Any, str], Any]) -> Any:
     """`action(file system, path there)` of fsspec's; VwsdError names the place where it fails or a
     package is missing.
     """
@@ -111,7 +111,7 @@ def read_url(place: Place) -> bytes:
         refuse_large(fs.info(path).get("size") or 0, path)
         return fs.cat_file(path)
 
-    return ask(place, whole)
+    return with_fsspec(place, whole)
 
 
 def read_file(path: str | Path) -> bytes:
@@ -157,7 +157,7 @@ def stamp(place: Place) -> str:
         return stamp(url)
     place = on_disk(place)
     if remote(place):
-        return ask(place, lambda fs, path: str(fs.ukey(path)))
+        return with_fsspec(place, lambda fs, path: str(fs.ukey(path)))
     status = os.stat(place)
     now, changed = time.time_ns(), max(status.st_mtime_ns, status.st_ctime_ns)
     look = f"{JUST_NOW}{now}" if now - changed < SETTLED else ""

@@ -35,7 +35,6 @@ from .places import (  # noqa: F401  (the vector store knows those of one place 
     FileEntry,
     Member,
     Place,
-    ask,
     head_of,
     lasting,
     odd_file,
@@ -43,6 +42,7 @@ from .places import (  # noqa: F401  (the vector store knows those of one place 
     reading_order,
     remote,
     stamp,
+    with_fsspec,
 )
 
 MACOS = "what macOS keeps beside files"
@@ -277,7 +277,7 @@ def _remote_sources(url: str) -> list[str]:
     def matching(fs, path: str) -> list[str]:
         return [url] if fs.exists(path) else [fs.unstrip_protocol(p) for p in fs.glob(path)]
 
-    urls = ask(url, matching)
+    urls = with_fsspec(url, matching)
     if not urls:
         raise VwsdError("no shard fits the pattern", url, f"{QUOTE} 's3://bucket/train-*.tar'.")
     return sorted(urls)
@@ -322,7 +322,7 @@ def _one_picture(given: Place) -> bool:
         return False
     if text.startswith(("http://", "https://")):
         return True
-    return not ask(text, lambda fs, path: fs.isdir(path))
+    return not with_fsspec(text, lambda fs, path: fs.isdir(path))
 
 
 def picture_names(place: str | Path | Pictures) -> set[str]:
@@ -394,7 +394,9 @@ def _kind(place: Place) -> Kind:
         if isinstance(place, Member):
             return kind_of(read_member(place, HEAD))
         if remote(place):
-            return kind_of(ask(place, lambda fs, path: fs.cat_file(path, start=0, end=HEAD)))
+            return kind_of(
+                with_fsspec(place, lambda fs, path: fs.cat_file(path, start=0, end=HEAD))
+            )
         return kind_of(head_of(place))
     except OSError as e:
         return Kind(f"unreadable ({e.strerror or e})")
@@ -488,5 +490,5 @@ def _remote_folder(url: str) -> Iterator[tuple[str, FileEntry]]:
             entries.append(FileEntry(inner, fs.unstrip_protocol(name)))
         return entries
 
-    for entry in ask(url, below):
+    for entry in with_fsspec(url, below):
         yield entry.path, entry

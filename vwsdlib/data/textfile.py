@@ -76,7 +76,7 @@ def _nearby(path: Path) -> str:
     return f"In that folder are: {', '.join(others[:6])}." if others else "Check the path."
 
 
-def decode(data: bytes, where: str | Path) -> str:
+def decode_text(data: bytes, where: str | Path) -> str:
     """Bytes of a text file as text, without a byte order mark; VwsdError says what else it is, and
     names the line where one byte is wrong.
     """
@@ -129,9 +129,9 @@ def blank_lines(lines: Sequence[str]) -> list[int]:
 
 def read_text(path: str | Path, most: int = MOST_BYTES) -> str:
     """Text of a UTF-8 file without its byte order mark; VwsdError as of `read_bounded` and
-    `decode`.
+    `decode_text`.
     """
-    return decode(read_bounded(path, most), path)
+    return decode_text(read_bounded(path, most), path)
 
 
 def read_lines(path: str | Path) -> list[str]:
