@@ -106,11 +106,8 @@ def safe_name(name: str, where: object = "") -> str:
         complaint = f"is longer than {LONGEST_NAME} bytes"
     else:
         return name
-    raise VwsdError(
-        f"the name {name!r} {complaint}, so no file is named after it",
-        where,
-        "Give a plain name: no separators, no leading dot.",
-    )
+    what = f"the name {name!r} {complaint}, so no file is named after it"
+    raise VwsdError(what, where, "Give a plain name: no separators, no leading dot.")
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -33,11 +33,8 @@ def read_answers(path: str | Path, language: str, several: bool = False) -> tupl
     data = read_bounded(path, MOST_TABLE)
     if not data.startswith(b"PK"):
         if several:
-            raise VwsdError(
-                "several sets want a zip or a folder with a file a language",
-                path,
-                "Put prediction.en.txt, prediction.it.txt ... into it.",
-            )
+            what = "several sets want a zip or a folder with a file a language"
+            raise VwsdError(what, path, "Put prediction.en.txt, prediction.it.txt ... into it.")
         return decode_text(data, path), str(path)
     return _from_zip(data, path, language, several)
 

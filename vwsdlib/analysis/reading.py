@@ -258,11 +258,8 @@ def _check_unknown(table: AnswerRows, name: str, items: Sequence[Item]) -> None:
         here = [normalise(word) for word in words]
         if len(set(own)) > 1 and sorted(here) == sorted(own) and here != own:
             wrong = next(i for i, word in enumerate(here) if word != own[i])
-            raise VwsdError(
-                f"the column {name!r} has the data's {field}s in another order",
-                table.places[wrong],
-                THIS_SET,
-            )
+            what = f"the column {name!r} has the data's {field}s in another order"
+            raise VwsdError(what, table.places[wrong], THIS_SET)
     numbers = _numbers(words)
     if len(items) > 2 and numbers and _counts_rows(sorted(numbers)) and not _in_order(words):
         _refuse_order(words, table, name)
@@ -549,8 +546,5 @@ def refuse_constant(scores: np.ndarray, where: str) -> None:
     what = "all ten scores are equal, in every item"
     if np.isneginf(scores).all():
         what = "no candidate of any item has a score (all are -inf)"
-    raise VwsdError(
-        f"{what}: ties alone would decide",
-        where,
-        "Run the system again, or give --allow-ties to score it nevertheless.",
-    )
+    remedy = "Run the system again, or give --allow-ties to score it nevertheless."
+    raise VwsdError(f"{what}: ties alone would decide", where, remedy)

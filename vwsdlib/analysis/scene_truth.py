@@ -48,11 +48,8 @@ def read_scenes(folder: Path, split: str, count: int) -> list[Scene]:
     lines = path.read_text(encoding="utf-8").splitlines()
     records = [record for record in map(json.loads, lines) if record["split"] == split]
     if not records:
-        raise VwsdError(
-            f"no scenes of the split {split!r}",
-            folder,
-            "Splits are dev and test; `vwsd fetch demo` builds the scenes.",
-        )
+        remedy = "Splits are dev and test; `vwsd fetch demo` builds the scenes."
+        raise VwsdError(f"no scenes of the split {split!r}", folder, remedy)
     n = min(count, len(records))
     chosen = [records[i * len(records) // n] for i in range(n)]
     return [_scene(path.parent, record) for record in chosen]

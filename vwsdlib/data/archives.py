@@ -86,11 +86,8 @@ def members(archive: str) -> Iterator[Listed]:
         raise
     except DAMAGE as e:
         if not kind.packing and kind != other_kind("unknown"):
-            raise VwsdError(
-                f"no archive: the file is {kind.name}",
-                archive,
-                "Give a tar or a zip, or the folder of the pictures.",
-            ) from e
+            remedy = "Give a tar or a zip, or the folder of the pictures."
+            raise VwsdError(f"no archive: the file is {kind.name}", archive, remedy) from e
         what = f"the archive is cut short or damaged: {first_line(e)}"
         raise VwsdError(what, archive, AGAIN) from e
 

@@ -80,11 +80,8 @@ def fetch_vwsd(
     """
     variants = list(FOLDERS[split].values())
     if source is not None and not Path(source).exists():
-        raise VwsdError(
-            "no such folder or archive",
-            source,
-            "Give the folder that holds the official files, unpacked or not.",
-        )
+        remedy = "Give the folder that holds the official files, unpacked or not."
+        raise VwsdError("no such folder or archive", source, remedy)
     if images and images not in variants:
         raise VwsdError(
             f"the {split} pictures were never published as {images}",

@@ -306,11 +306,8 @@ def _gold_names(path: str | Path) -> list[str]:
         names = [_first_of(row, GOLD_WORDS) if isinstance(row, dict) else row for row in rows]
         if all(isinstance(name, str) for name in names):
             return [name.strip() for name in names]
-    raise VwsdError(
-        "the gold file is JSON, but neither a list of names nor of objects with a label",
-        path,
-        "Give one image name a line, in the data file's order.",
-    )
+    what = "the gold file is JSON, but neither a list of names nor of objects with a label"
+    raise VwsdError(what, path, "Give one image name a line, in the data file's order.")
 
 
 def _checked_golds(items: Sequence[Item], golds: Sequence[str], path: str | Path) -> list[str]:

@@ -180,11 +180,8 @@ def from_bytes(data: bytes, where: object, truncated: str = "error", enough: int
     """`load_picture` of bytes that are at hand, with its VwsdErrors; `where` names them."""
     image, decisions = decode(data, where, enough)
     if "truncated" in decisions and truncated == "error":
-        raise VwsdError(
-            "the picture is truncated: its file is cut short or damaged",
-            where,
-            "Fetch it again, or take what decodes with --truncated keep.",
-        )
+        what = "the picture is truncated: its file is cut short or damaged"
+        raise VwsdError(what, where, "Fetch it again, or take what decodes with --truncated keep.")
     return Picture(image, sha256_bytes(data), decisions)
 
 

@@ -82,19 +82,13 @@ def with_fsspec(place: object, action: Callable[[Any, str], Any]) -> Any:
     try:
         return action(*fsspec.core.url_to_fs(str(place)))
     except ImportError as e:
-        raise VwsdError(
-            f"this kind of place needs another package: {e}",
-            place,
-            "Install it (s3fs for s3://, gcsfs for gs://, aiohttp for https://).",
-        ) from e
+        remedy = "Install it (s3fs for s3://, gcsfs for gs://, aiohttp for https://)."
+        raise VwsdError(f"this kind of place needs another package: {e}", place, remedy) from e
     except VwsdError:
         raise
     except Exception as e:  # each kind of place brings its own (aiohttp's, botocore's, tarfile's)
-        raise VwsdError(
-            f"cannot be read: {first_line(e)}",
-            place,
-            "Check the address, the connection and your credentials.",
-        ) from e
+        remedy = "Check the address, the connection and your credentials."
+        raise VwsdError(f"cannot be read: {first_line(e)}", place, remedy) from e
 
 
 def refuse_large(size: int, where: object) -> None:

@@ -250,11 +250,8 @@ def _refuse_missing(place: Place, text: str) -> None:
         raise VwsdError(what, place, "Give the folder or archive that it should lead to.")
     if named_as_archive(text):
         raise VwsdError("no such archive of pictures", place, "Check the path.")
-    raise VwsdError(
-        "no such folder of pictures",
-        place,
-        "Give the folder or the archive that holds the image files of this set.",
-    )
+    remedy = "Give the folder or the archive that holds the image files of this set."
+    raise VwsdError("no such folder of pictures", place, remedy)
 
 
 def _pattern(text: str) -> str:
@@ -416,11 +413,8 @@ def _below(source: str) -> Iterator[Listed]:
     elif kind.readable:
         yield os.path.basename(source), FileEntry(os.path.basename(source), Path(source), kind)
     else:
-        raise VwsdError(
-            f"neither a folder nor an archive of pictures: the file is {kind.name}",
-            source,
-            "Give a folder of image files, a tar or a zip.",
-        )
+        what = f"neither a folder nor an archive of pictures: the file is {kind.name}"
+        raise VwsdError(what, source, "Give a folder of image files, a tar or a zip.")
 
 
 def _kind_of_source(source: str) -> Kind:
@@ -428,11 +422,8 @@ def _kind_of_source(source: str) -> Kind:
         mode = os.stat(source).st_mode
         if not stat.S_ISREG(mode):
             what = "neither a folder nor an archive of pictures but"
-            raise VwsdError(
-                f"{what} {odd_file(mode)}, which is not opened",
-                source,
-                "Give a folder, a tar or a zip.",
-            )
+            remedy = "Give a folder, a tar or a zip."
+            raise VwsdError(f"{what} {odd_file(mode)}, which is not opened", source, remedy)
         return kind_of(head_of(source))
     except OSError as e:
         what = f"cannot be read: {e.strerror or e}"

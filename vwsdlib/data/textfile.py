@@ -94,11 +94,8 @@ def decode_text(data: bytes, where: str | Path) -> str:
         ) from None
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
-        raise VwsdError(
-            "a zero byte (U+0000), so this is no text file",
-            f"{where}:{line}",
-            remedy_for(where, "Write the file again."),
-        )
+        what = "a zero byte (U+0000), so this is no text file"
+        raise VwsdError(what, f"{where}:{line}", remedy_for(where, "Write the file again."))
     return text
 
 
@@ -164,11 +161,8 @@ def parse_json(text: str, where: object, number: Callable[[str], Any] | None = N
 def refuse_large_json(text: str, where: object) -> None:
     """VwsdError for a JSON text of more than MOST_JSON characters."""
     if len(text) > MOST_JSON:
-        raise VwsdError(
-            f"the JSON has more than {MOST_JSON >> 20} MB",
-            where,
-            "Give the file of one set, or write it as TSV.",
-        )
+        what = f"the JSON has more than {MOST_JSON >> 20} MB"
+        raise VwsdError(what, where, "Give the file of one set, or write it as TSV.")
 
 
 def _unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -101,11 +101,8 @@ class WordNet:
         self.folder = Path(folder)
         self._data: dict[str, bytes] = {}
         if b"WordNet 3.0 " not in self._read("data.noun")[:2000]:
-            raise VwsdError(
-                "these dict files are not WordNet 3.0",
-                self.folder,
-                f"Sense keys differ between versions. {REMEDY}",
-            )
+            what = "these dict files are not WordNet 3.0"
+            raise VwsdError(what, self.folder, f"Sense keys differ between versions. {REMEDY}")
 
     def candidates(self, lemma: str, pos: str) -> tuple[Sense, ...]:
         """The senses of a lemma under a part of speech, the first sense first; none where WordNet
@@ -153,11 +150,8 @@ class WordNet:
         lemma, pos = key.partition("%")[0], _letter(key)
         fields, _, text = line.partition(" | ")
         if not fields.startswith(f"{offset} "):
-            raise VwsdError(
-                f"no synset at offset {offset}",
-                self.folder / FILES[pos],
-                f"The dict files do not belong together. {REMEDY}",
-            )
+            remedy = f"The dict files do not belong together. {REMEDY}"
+            raise VwsdError(f"no synset at offset {offset}", self.folder / FILES[pos], remedy)
         words = fields.split()[4 : 4 + 2 * int(fields.split()[3], 16) : 2]
         lemmas = tuple(re.sub(r"\((a|p|ip)\)$", "", word) for word in words)
         gloss, *rest = EXAMPLES.split(text.strip(), maxsplit=1)

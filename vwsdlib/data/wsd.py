@@ -170,11 +170,8 @@ def write_key(path: str | Path, answers: Mapping[str, Iterable[str]]) -> Path:
     lines = []
     for item_id, senses in answers.items():
         if broken := _spaced((item_id, *senses)):
-            raise VwsdError(
-                f"{broken[0]!r} cannot stand in a key file, whose parts are separated by spaces",
-                item_id,
-                "Give ids and senses without white space.",
-            )
+            what = f"{broken[0]!r} cannot stand in a key file, whose parts are separated by spaces"
+            raise VwsdError(what, item_id, "Give ids and senses without white space.")
         if senses:
             lines.append(" ".join((item_id, *senses)) + "\n")
     return write_text(path, "".join(lines))
@@ -335,11 +332,8 @@ class _Counted:
                 "Each <instance> needs an id of its own without white space.",
             )
         if item_id in self.ids:
-            raise VwsdError(
-                f"an id stands twice: {item_id!r}",
-                data,
-                "Give the sets one by one, or the file ALL, whose ids tell the sets apart.",
-            )
+            remedy = "Give the sets one by one, or the file ALL, whose ids tell the sets apart."
+            raise VwsdError(f"an id stands twice: {item_id!r}", data, remedy)
         self.ids.add(item_id)
         if not find_pos(pos):
             self.unread.setdefault(pos, []).append(item_id)
@@ -426,11 +420,8 @@ def _sentences(path: str | Path) -> Iterator[tuple[tuple[str, str], list[Element
 def _corpus(root: Element, path: str | Path) -> tuple[str, str]:
     """(language, source) of the root element; VwsdError where it is none of this layout."""
     if root.tag != "corpus":
-        raise VwsdError(
-            f"the XML holds <{root.tag}>, not the <corpus> of the Unified Evaluation Framework",
-            path,
-            DATA_FILE,
-        )
+        what = f"the XML holds <{root.tag}>, not the <corpus> of the Unified Evaluation Framework"
+        raise VwsdError(what, path, DATA_FILE)
     return language_code(root.get("lang", "en")), root.get("source", "")
 
 
