@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from ..data.textfile import blank_lines, parse_json, refuse_large_json, split_lines
+from ..data.textfile import blank_lines, number_hooks, parse_json, refuse_large_json, split_lines
 from ..errors import VwsdError
 
 AGAIN = "Write the table again, with a name for each column and as many fields in each row."
@@ -166,9 +166,8 @@ def list_in(cell: Any) -> list | None:
         return cell
     if not isinstance(cell, str) or len(cell) > LONGEST_LINE or not cell.strip().startswith("["):
         return None
-    numbers = dict.fromkeys(("parse_float", "parse_int", "parse_constant"), Number)
     try:
-        value = json.loads(cell, **numbers)
+        value = json.loads(cell, **number_hooks(Number))
     except (ValueError, RecursionError):
         return _python_list(cell)
     return value if isinstance(value, list) else None

@@ -146,16 +146,20 @@ def parse_json(text: str, where: object, number: Callable[[str], Any] | None = N
     way.
     """
     refuse_large_json(text, where)
-    numbers = dict.fromkeys(("parse_float", "parse_int", "parse_constant"), number)
     again = "Write the file again."
     try:
-        return json.loads(text, object_pairs_hook=_unique_keys, **numbers)
+        return json.loads(text, object_pairs_hook=_unique_keys, **number_hooks(number))
     except json.JSONDecodeError as e:
         raise VwsdError(f"not whole JSON: {e.msg}", f"{where}:{e.lineno}", again) from None
     except RecursionError:
         raise VwsdError("not JSON that can be read: nested too deeply", where, again) from None
     except ValueError as e:
         raise VwsdError(f"not JSON that can be read: {e}", where, again) from None
+
+
+def number_hooks(number: Callable[[str], Any] | None) -> dict[str, Callable[[str], Any] | None]:
+    """What `json.loads` is told so that `number` makes the value of every number's spelling."""
+    return dict.fromkeys(("parse_float", "parse_int", "parse_constant"), number)
 
 
 def refuse_large_json(text: str, where: object) -> None:
