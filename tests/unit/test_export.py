@@ -10,7 +10,7 @@ from vwsd_companion import cli
 from vwsd_companion.facts import export
 from vwsd_companion.facts.predictions import read_predictions, write_predictions
 from vwsdlib.analysis.metrics import gold_ranks
-from vwsdlib.analysis.scoring import read_predictions as read_system
+from vwsdlib.analysis.reading import read_submission as read_system
 from vwsdlib.data.sets import user_set
 from vwsdlib.errors import VwsdError
 

@@ -95,8 +95,7 @@ def deletion_insertion(c: Collection) -> Table | None:
         some = [r for r in records if r["deletion"] is not None]
         if some:
             made = {
-                name: summary([r[name] for r in some], "mean")
-                for name in ("deletion", "insertion")
+                name: summary([r[name] for r in some], "mean") for name in ("deletion", "insertion")
             }
             gap = summary([r["insertion"] - r["deletion"] for r in some], "mean")
             rows.append(
