@@ -62,7 +62,7 @@ def w2i(c: Tensor, r: Tensor, depicted: Tensor, **how) -> Tensor:
 
 
 def depicted_by(asked: Tensor, depicts: Tensor, same: Tensor) -> Tensor:
-    """Pictures that are right for what asks: asked [Q, G], which senses each query means -> [Q, N]."""
+    """Pictures that are right for each query: asked [Q, G], which senses it means -> [Q, N]."""
     return _through(asked, _through(same, depicts.T))
 
 

@@ -34,7 +34,7 @@ from vwsdlib.processes import end_with
 
 from . import paper
 from .backbone import load_backbone
-from .batches import photo_text, picture_names
+from .batches import photo_text, pictures_of
 from .checkpoints import put, read_checkpoint, tensors_sha256
 from .config import Config
 from .evaluate import look_at, textual_scores, visual_scores
@@ -279,7 +279,7 @@ def _warm(study: Study, config: Config) -> None:
         tested = chain.from_iterable(
             chain.from_iterable(map(paths_of, [*filter(None, [study.dev_set]), *study.test_sets]))
         )
-        names = list(dict.fromkeys([*chain.from_iterable(map(picture_names, packed)), *tested]))
+        names = list(dict.fromkeys([*chain.from_iterable(map(pictures_of, packed)), *tested]))
         for start in range(0, len(names), 256):
             states(names[start : start + 256])
 

@@ -16,7 +16,7 @@ from polclip.config import make_config
 from polclip.evaluate import (
     SCORES,
     look_at,
-    multimodal,
+    rank_together,
     multimodal_record,
     textual_scores,
     visual_scores,
@@ -166,7 +166,7 @@ def test_pictures_looked_at_before_score_the_same_and_are_not_looked_at_again(mo
 @pytest.mark.parametrize("score", SCORES)
 def test_senses_and_pictures_in_one_ranking(model, score):
     its = record(1)
-    ranking = multimodal(model, its, states, score)
+    ranking = rank_together(model, its, states, score)
     u = one_context(model, its)
     single = {
         "plain": lambda v: u @ v[0],
@@ -193,7 +193,7 @@ def test_senses_and_pictures_in_one_ranking(model, score):
 
 def test_one_candidate_and_no_pictures_rank_too(model):
     alone = Record("r", "en", ("bat",), (0, 0), (Candidate("m", "mammal"),), ("m",))
-    assert multimodal(model, alone, states) == [
+    assert rank_together(model, alone, states) == [
         {"kind": "sense", "id": "m", "sense": "m", "score": 0.0}
     ]
 
@@ -204,7 +204,7 @@ def test_a_joint_ranking_is_judged(model, monkeypatch):
         {"kind": "sense", "id": "m1", "sense": "m1", "score": 1.0},
         {"kind": "picture", "id": "a", "sense": "m1", "score": 0.5},
     ]
-    monkeypatch.setattr(evaluate, "multimodal", lambda *args: entries)
+    monkeypatch.setattr(evaluate, "rank_together", lambda *args: entries)
     found = multimodal_record(model, record(1), states)
     assert (found["sense_right"], found["picture_right"], found["first_right"], found["gold"]) == (
         True,
@@ -406,13 +406,13 @@ def test_lite_targets_share_towers_and_what_is_known(on_lite):
 
 def test_there_is_no_dropout_on_the_lite_backbone(on_lite):
     model, found = on_lite(hidden=64), []
-    from polclip.batches import collate, picture_names
+    from polclip.batches import collate, pictures_of
 
     its = lite_data()
     batch = collate(
         its.batches(0)[0],
         Coder(model.backbone, model.config),
-        its.states(picture_names(its.batches(0)[0])),
+        its.states(pictures_of(its.batches(0)[0])),
     )
     for mode in (model.train, model.eval, model.train):
         mode()
