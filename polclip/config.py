@@ -5,11 +5,10 @@ shows it, the released code with its faults, the demo.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 from dataclasses import dataclass
 
-from vwsdlib.errors import VwsdError
+from vwsdlib.errors import VwsdError, did_you_mean
 
 LOSSES = ("sig", "w2s", "isg", "w2i")
 CHOICES = {
@@ -231,11 +230,10 @@ def make_config(preset: str = "paper", **changes: object) -> Config:
     known = {field.name: field for field in dataclasses.fields(Config)}
     for name, valid in [(preset, PRESETS), *((change, known) for change in changes)]:
         if name not in valid:
-            near = difflib.get_close_matches(name, valid, 1)
             raise VwsdError(
                 f"unknown name {name!r}",
                 where="PolCLIP's configuration",
-                remedy=f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(valid)}.",
+                remedy=did_you_mean(name, valid) or f"There are: {', '.join(valid)}.",
             )
     base = PRESETS[preset]
     for name, value in changes.items():

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from vwsdlib.data.sets import picture_names
+from vwsdlib.data.sources import picture_names
 from vwsdlib.errors import VwsdError
 from vwsdlib.paths import cache_dir, quiet, refuse_special, sha256_bytes, write_text
 
