@@ -1,5 +1,5 @@
-"""What PolCLIP stands on: two towers whose last blocks can be borrowed. Any CLIP checkpoint, or
-(lite_backbone.py) the lite encoder.
+"""What PolCLIP stands on: two towers whose last blocks can be borrowed. Any CLIP checkpoint, or a
+backbone that another package adds (the stand-ins: the lite encoder).
 
 A backbone gives tokens, not only vectors, and lets a sequence made elsewhere run through its last
 blocks. Blocks are borrowed by reference: what trains them in the tower trains them in the
@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vwsdlib.errors import VwsdError
+from vwsdlib.registry import Line, Registry
 
 from .blocks import Block, mean
 from .config import Config
@@ -281,14 +282,16 @@ def _taken(theirs: dict[str, Tensor], layer: str) -> dict[str, Tensor]:
     return joined
 
 
-def load_backbone(config: Config) -> nn.Module:
-    """The backbone that a configuration names: "lite", or a CLIP checkpoint by its key (which may
-    be fetched, or lie below VWSD_MODELS); VwsdError for any other.
-    """
-    if config.backbone == "lite":
-        from vwsd_standins.lite_backbone import LiteBackbone
+# further backbones, each made of a configuration
+BACKBONES = Registry(Line, "polclip.backbones", {})
 
-        return LiteBackbone(config)
+
+def load_backbone(config: Config) -> nn.Module:
+    """The backbone that a configuration names: one of BACKBONES, or a CLIP checkpoint by its key
+    (which may be fetched, or lie below VWSD_MODELS); VwsdError for any other.
+    """
+    if config.backbone in BACKBONES:
+        return BACKBONES[config.backbone](config)
     from vwsdlib.encoders.pretrained import RECIPES, load_encoder_parts
 
     able = [
@@ -300,6 +303,6 @@ def load_backbone(config: Config) -> nn.Module:
         raise VwsdError(
             f"{config.backbone!r} is no backbone",
             where="PolCLIP's configuration",
-            remedy=f"Choose lite or a CLIP: {', '.join(able)}.",
+            remedy=f"Choose {', '.join(BACKBONES)} or a CLIP: {', '.join(able)}.",
         )
     return ClipBackbone(*load_encoder_parts(config.backbone), config)

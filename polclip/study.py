@@ -22,15 +22,14 @@ from filelock import FileLock
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from vwsd_standins.emojiwsd.senses import senses
-from vwsdlib.data.sets import VwsdSet, load_set
-from vwsdlib.data.sets import key as picture_key
+from vwsdlib.data.sets import VwsdSet, gold_glosses, load_set
 from vwsdlib.data.wsd import WsdItem
 from vwsdlib.errors import VwsdError, known
 from vwsdlib.finite import best
 from vwsdlib.language.definitions import DEFINERS, Definitions, guard
 from vwsdlib.paths import cache_dir, data_dir, quiet, sha256_bytes
 from vwsdlib.processes import end_with
+from vwsdlib.registry import Line, Registry
 
 from . import paper
 from .backbone import load_backbone
@@ -242,7 +241,7 @@ def check_defined(study: Study, defined: Defined) -> None:
     one that a model wrote is its item's gold gloss.
     """
     for data in study.test_sets:
-        golds = _gold_glosses(data)
+        golds = gold_glosses(data)
         for name, texts in defined.get(data.language, {}).items():
             if len(texts) != len(data.items):
                 raise VwsdError(
@@ -257,19 +256,6 @@ def check_defined(study: Study, defined: Defined) -> None:
                     ),
                     golds,
                 )
-
-
-def _gold_glosses(data: VwsdSet) -> dict[str, tuple[str, ...]]:
-    """Item id -> the gloss of the sense that its gold picture shows, where a set tells (EmojiWSD's
-    key); else nothing.
-    """
-    shown, glosses = picture_key(data.images), {sense.id: sense.gloss for sense in senses()}
-    found = {}
-    for item in data.items:
-        sense = shown.get(item.gold, {}).get("sense")
-        if sense in glosses:
-            found[item.id] = (glosses[sense],)
-    return found
 
 
 def _warm(study: Study, config: Config) -> None:
@@ -428,34 +414,6 @@ def parts_of(model: PolClip) -> dict[str, list[int]]:
 # only the first so many items of each test set
 
 
-def emojiwsd(unambiguous: int = 300, limit: int = 0) -> Study:
-    """The demo: EmojiWSD's dev senses by their sentences, and unambiguous emoji; tested on lemmas
-    that were never seen, nor their drawings.
-    """
-    from vwsd_standins import records as emoji
-
-    kept, back = emoji.demo_records(unambiguous)
-    dev = load_set("emojiwsd", "en", "dev")
-    chosen = tuple(item for item in dev.items if emoji.held_back(item.target))
-    test = [load_set("emojiwsd", language, "test").head(limit) for language in ("en", "it", "fa")]
-    facts = {
-        "study": "emojiwsd",
-        "senses": len({r.golds for r in kept if r.set == "emojiwsd"}),
-        "unambiguous": unambiguous,
-        "records": digest(kept),
-        "dev": dev.sha256,
-    }
-    return Study(
-        "emojiwsd",
-        lambda config: packed(kept, config),
-        back,
-        dataclasses.replace(dev, items=chosen),
-        emoji.sentence_records("test")[: limit or None],
-        test,
-        facts,
-    )
-
-
 def packed(records: Sequence[Record], config: Config) -> Callable[[int], list[list[Record]]]:
     """epoch -> its batches under a configuration's budgets."""
     its = config
@@ -502,21 +460,13 @@ def published(train: str = "all", missing: str = "error", limit: int = 0) -> Stu
     had.
     """
     return dataclasses.replace(
-        _paper("published", data_dir() / "polclip", train, missing, "vwsd", limit),
+        paper_study("published", data_dir() / "polclip", train, missing, "vwsd", limit),
         keep_states=False,
     )
 
 
-def rehearsal(limit: int = 0) -> Study:
-    """The paper's study in small: made-up batches in the published layout, and the rehearsal's
-    sets.
-    """
-    from vwsd_standins.rehearsal.polclip import make_polclip, polclip_folder
-
-    return _paper("rehearsal", make_polclip(polclip_folder()), "all", "error", "rehearsal", limit)
-
-
-def _paper(name: str, folder: Path, train: str, missing: str, sets: str, limit: int) -> Study:
+def paper_study(name: str, folder: Path, train: str, missing: str, sets: str, limit: int) -> Study:
+    """The paper's study of published batches in `folder`, with V-WSD items of the set `sets`."""
     source, test = paper.training(folder, train, missing), paper.textual(folder)
     dev, trial = [record for record in test if record.set == "SE07"], load_set(sets, "en", "trial")
     shown = [load_set(sets, language, "test").head(limit) for language in ("en", "it", "fa")]
@@ -531,11 +481,9 @@ def _paper(name: str, folder: Path, train: str, missing: str, sets: str, limit: 
     )
 
 
-STUDIES: dict[str, Callable[..., Study]] = {
-    "emojiwsd": emojiwsd,
-    "published": published,
-    "rehearsal": rehearsal,
-}
+STUDIES = Registry(
+    Line, "polclip.studies", {"published": Line(published, "the paper's batches and test sets")}
+)
 
 
 @cache
