@@ -85,7 +85,7 @@ def look_through(data: bytes, where: object, pickles: int = 1, size: int = 0) ->
 
 @contextmanager
 def _sound(where: object) -> Iterator[None]:
-    """On damaged bytes pickle, pickletools, zipfile and torch raise nearly anything: a VwsdError."""
+    """VwsdError for whatever pickle, zipfile and torch raise on damaged bytes: nearly anything."""
     try:
         yield
     except VwsdError:

@@ -19,7 +19,8 @@ from vwsdlib.schema import parse
 
 LONGEST_LINE = 64 << 20  # characters; a record has some thousands
 REWRITE = "Write the line as save_records does."
-FORM = ConfigDict(strict=True, extra="forbid")  # of a line of JSON: these fields, of these types
+# of a line of JSON: these fields, of these types; no text is remembered
+FORM = ConfigDict(strict=True, extra="forbid", cache_strings="none")
 
 
 @dataclass(frozen=True, slots=True)

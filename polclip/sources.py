@@ -1,9 +1,12 @@
-"""What is too large to hold: published batches and shards, read one batch at a time."""
+"""What PolCLIP is trained and tested on: a study, and sources that are too large to hold (published
+batches and shards), read one batch at a time.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -11,7 +14,9 @@ from typing import NamedTuple
 from pydantic import PositiveInt
 from tqdm.auto import tqdm
 
+from vwsdlib.data.sets import VwsdSet
 from vwsdlib.data.sources import picture_names
+from vwsdlib.data.wsd import WsdItem
 from vwsdlib.errors import VwsdError
 from vwsdlib.kept import kept
 from vwsdlib.paths import cache_dir, quiet, sha256_bytes
@@ -20,6 +25,7 @@ from vwsdlib.schema import Stored, read_json
 from .config import Config
 from .packing import pack_epoch
 from .published import read_metadata
+from .records import Record, as_item
 from .streaming import records_in_shards, shards_in, stream_shards
 from .train import Batches
 
@@ -32,6 +38,39 @@ class Source(NamedTuple):
     batches: Callable[[Config], Batches]
     per_epoch: Callable[[Config], int]
     facts: dict
+
+
+@dataclass(frozen=True)
+class Study:
+    """Sources of one study. `batches(config)` gives the packed batches of an epoch; epochs are
+    chosen on `dev_records` and `dev_set`.
+    """
+
+    name: str
+    batches: Callable[[Config], Batches]
+    dev_records: list[Record]
+    dev_set: VwsdSet | None
+    test_records: list[Record]
+    test_sets: list[VwsdSet]  # the first is the one that ablations are tested on
+    facts: dict = field(default_factory=dict)
+    # how many batches an epoch, where they are streamed
+    per_epoch: Callable[[Config], int] | None = None
+    keep_states: bool = True  # pictures' frozen states go to disk (0.5 MB each with ViT-L/14)
+
+    def test_items(self) -> list[WsdItem]:
+        """The test contexts for those who know words alone."""
+        return [as_item(record) for record in self.test_records]
+
+    def answer(self, record: Record) -> dict:
+        """What an answer to a record is judged by: id, lemma, pos, set, golds, candidates."""
+        return {
+            "id": record.id,
+            "lemma": record.target.lower(),
+            "pos": record.pos,
+            "set": record.set,
+            "golds": list(record.golds),
+            "candidates": [c.id for c in record.candidates],
+        }
 
 
 def metadata_source(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from polclip.study import Study, digest, packed, paper_study
+from polclip.packing import packed
+from polclip.paper import paper_study
+from polclip.records import records_sha256
+from polclip.sources import Study
 from vwsdlib.data.sets import load_set
 
 from . import records
@@ -23,7 +26,7 @@ def emojiwsd(unambiguous: int = 300, limit: int = 0) -> Study:
         "study": "emojiwsd",
         "senses": len({r.golds for r in kept if r.set == "emojiwsd"}),
         "unambiguous": unambiguous,
-        "records": digest(kept),
+        "records": records_sha256(kept),
         "dev": dev.sha256,
     }
     return Study(

@@ -16,14 +16,15 @@ from polclip.config import make_config
 from polclip.evaluate import (
     SCORES,
     look_at,
-    rank_together,
     multimodal_record,
+    rank_together,
     textual_scores,
     visual_scores,
 )
 from polclip.model import PolClip
 from polclip.records import Candidate, Record
 from polclip.states import PictureStates
+from polclip.streaming import Held
 from polclip.train import read_log, train
 from vwsd_standins import lite, lite_backbone
 from vwsdlib.errors import VwsdError
@@ -268,7 +269,7 @@ def test_states_are_computed_once_and_kept_in_half_precision(tmp_path, pictures)
     )
     exact = look(its.pixels([Image.open(p).convert("RGB") for p in pictures]))
     assert torch.equal(first[:5], exact.half().float()) and not torch.equal(first[:5], exact)
-    held = keeps(pictures[:2], {p: Path(p).read_bytes() for p in pictures})
+    held = keeps([Held.of(Path(p).name, Path(p).read_bytes()) for p in pictures[:2]])
     assert torch.allclose(held, first[:2], atol=5e-3) and keeps([]).shape == (0, 5, 48)
     with pytest.raises(VwsdError):
         keeps([str(tmp_path / "none.png")])
