@@ -123,7 +123,7 @@ def put(model: PolClip, tensors: Mapping[str, Tensor], where: object = "") -> No
     for name, tensor in tensors.items():
         if name.startswith("model/"):
             theirs[name.removeprefix("model/")] = tensor
-    if {k: v.shape for k, v in mine.items()} != {k: v.shape for k, v in theirs.items()}:
+    if _shapes(mine) != _shapes(theirs):
         raise VwsdError(
             "the checkpoint was made for another model",
             where,
@@ -133,6 +133,10 @@ def put(model: PolClip, tensors: Mapping[str, Tensor], where: object = "") -> No
     with torch.no_grad():
         for name, value in theirs.items():
             mine[name].copy_(value)
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def load_polclip(path: str | Path) -> tuple[PolClip, dict]:

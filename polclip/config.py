@@ -1,13 +1,15 @@
-"""One configuration object for model, batches and optimisation; presets: the paper as its figure
-shows it, the released code with its faults, the demo.
+"""One configuration object for model, batches and optimisation; presets (presets.yml): the paper as
+its figure shows it, the released code with its faults, the demo.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any, Literal, get_args
 
+import yaml
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
@@ -138,50 +140,12 @@ def _error(name: str, value: object, complaint: str) -> VwsdError:
     )
 
 
-PRESETS: dict[str, Config] = {
-    "paper": Config(),
-    "code": Config(
-        borrowed=2,
-        roles="code",
-        ema=0.0,
-        strip_target=True,
-        target_first=True,
-        last_occurrence=True,
-        drop_end=True,
-        repack=False,
-        count_pictures=False,
-        drop_last=True,
-        schedule="code",
-        vision_rate=1.0,
-        new_rate=1.0,
-        clip=0.0,
-    ),
-    # small enough to be trained many times in minutes on two cores; padding masked, as the lite
-    # encoder's text tower was trained
-    "demo": Config(
-        backbone="lite",
-        borrowed=1,
-        former_layers=1,
-        fusion_layers=1,
-        mlp=2,
-        hidden=768,
-        mask_pads=True,
-        open_text=1,
-        merge_duplicates=True,
-        temperature=0.07,
-        normalise_targets=True,
-        senses=20,
-        pictures=40,
-        per_sense=2,
-        epochs=1,
-        rate=1e-3,
-        text_rate=0.02,
-        vision_rate=0.02,
-        new_rate=1.0,
-        context="sentence",
-        seed=0,
-    ),
-}
+def settings_in(name: str) -> dict:
+    """A .yml that lies beside the modules."""
+    return yaml.safe_load(Path(__file__).with_name(name).read_text(encoding="utf-8"))
+
+
+PRESETS = {name: Config(**changes) for name, changes in settings_in("presets.yml").items()}
 
 
 def make_config(preset: str = "paper", **changes: object) -> Config:

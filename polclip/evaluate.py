@@ -101,7 +101,7 @@ def textual_scores(model: PolClip, records: Sequence[Record]) -> dict[str, list[
     """
     candidates = candidates_of(records)
     if not candidates:
-        return {name: [np.zeros(0, np.float32) for _ in records] for name in SCORES}
+        return dict.fromkeys(SCORES, [np.zeros(0, np.float32)] * len(records))
     u, (s, m) = context_vectors(model, records), sense_vectors(model, candidates)
     place = {candidate.gloss: g for g, candidate in enumerate(candidates)}
     scores = {name: [] for name in SCORES}
@@ -152,15 +152,16 @@ def multimodal_record(model: PolClip, record: Record, states: States) -> dict:
     whatever stands first of all.
     """
     ranking = rank_together(model, record, states)
-    first = {}
+    first, told = {}, []
     for entry in ranking:
         first.setdefault(entry["kind"], entry["sense"])
+        told.append({key: entry[key] for key in ("kind", "sense", "score")})
     return {
         "id": record.id,
         "lemma": record.target.lower(),
         "sentence": record.sentence,
         "gold": record.golds[0],
-        "ranking": [{key: e[key] for key in ("kind", "sense", "score")} for e in ranking],
+        "ranking": told,
         "sense_right": first.get("sense") in record.golds,
         "picture_right": first.get("picture") in record.golds,
         "first_right": ranking[0]["sense"] in record.golds,

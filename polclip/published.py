@@ -13,7 +13,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from itertools import chain, pairwise
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -99,7 +99,7 @@ def _names_of(root: str | Path) -> dict[str, str]:
     names = [n for n in os.listdir(root) if n.lower().endswith(SUFFIXES)]
     # what comes last wins
     names.sort(key=lambda n: (SUFFIXES.index(Path(n).suffix.lower()), n), reverse=True)
-    return {Path(n).stem: n for n in names} | {n: n for n in names}
+    return {Path(n).stem: n for n in names} | dict(zip(names, names))
 
 
 def _choice(value: str, choices: Mapping[str, T]) -> T:
@@ -338,13 +338,13 @@ def _cover(ranges: list, size: int, name: str, where: str) -> None:
     """VwsdError where ranges, the empty ones left out, do not cover `size` entries one after
     another.
     """
-    whole = [(begin, end) for begin, end in ranges if begin != end]
-    joints = [(0, 0), *whole, (size, size)]
-    if not all(before[1] == after[0] for before, after in pairwise(joints)) or not all(
-        begin < end for begin, end in whole
-    ):
-        what = f"the ranges of {name} do not cover their {size} entries one after another"
-        raise VwsdError(what, where, REFETCH)
+    reached = 0
+    for begin, end in [*ranges, (size, size + 1)]:
+        if begin != end:
+            if begin != reached or begin > end:
+                what = f"the ranges of {name} do not cover their {size} entries one after another"
+                raise VwsdError(what, where, REFETCH)
+            reached = end
 
 
 def convert_json(

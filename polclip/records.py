@@ -113,7 +113,8 @@ def sound(record: Record, where: object) -> Record:
 
 def as_item(record: Record) -> WsdItem:
     """A record for those who know words alone; the target stands for its lemma."""
-    ids, glosses = tuple(c.id for c in record.candidates), tuple(c.gloss for c in record.candidates)
+    ids = tuple(c.id for c in record.candidates)
+    glosses = tuple(c.gloss for c in record.candidates)
     return WsdItem(
         record.id,
         record.language,

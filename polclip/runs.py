@@ -31,7 +31,7 @@ from vwsdlib.processes import end_with
 from .backbone import load_backbone
 from .batches import photo_text, pictures_of
 from .checkpoints import put, read_checkpoint, tensors_sha256
-from .config import Config
+from .config import Config, settings_in
 from .evaluate import look_at, textual_scores, visual_scores
 from .model import PolClip, count_parameters
 from .states import PictureStates
@@ -41,23 +41,8 @@ from .train import read_log, train
 # language -> definer -> a definition for each item of the test set
 Defined = Mapping[str, Mapping[str, Sequence[str]]]
 
-# name -> (what a reader calls it, changes of the configuration); each is compared with the full
-# model of the same seed
-ABLATIONS: dict[str, tuple[str, dict]] = {
-    "no-sig": ("without SIG", {"losses": ("w2s", "isg", "w2i")}),
-    "no-w2s": ("without W2S", {"losses": ("sig", "isg", "w2i")}),
-    "no-isg": ("without ISG", {"losses": ("sig", "w2s", "w2i")}),
-    "no-w2i": ("without W2I", {"losses": ("sig", "w2s", "isg")}),
-    "no-fusion": ("plain vectors in place of fused ones", {"fuse": False}),
-    "borrow-2": ("two borrowed blocks", {"borrowed": 2}),
-    "roles": ("fusion roles as released", {"roles": "code"}),
-    "mean": ("read-out: mean", {"readout": "mean"}),
-    "eot": ("read-out: end token", {"readout": "eot"}),
-    "no-ema": ("targets without EMA", {"ema": 0.0}),
-    "temperature-1": ("temperature 1", {"temperature": 1.0}),
-    "target": ("W2I asked by the target, not a caption", {"w2i_query": "target"}),
-    "span": ("contexts read at the target's tokens", {"context": "span"}),
-}
+# name -> (what a reader calls it, changes of the configuration)
+ABLATIONS: dict[str, tuple[str, dict]] = settings_in("ablations.yml")
 # modules and tensors -> the part of the model that they are counted under
 PARTS = {
     "former": "former",
@@ -160,7 +145,8 @@ def plans(config: Config, seeds: Sequence[int], ablations: Sequence[str] = ()) -
 @cache
 def code() -> str:
     """Hash of this package's sources: a run trained by other code is another run."""
-    sources = sorted(Path(__file__).parent.glob("*.py"))
+    folder = Path(__file__).parent
+    sources = sorted([*folder.glob("*.py"), *folder.glob("*.yml")])
     return sha256_bytes(b"\0".join(path.read_bytes() for path in sources))
 
 

@@ -401,4 +401,5 @@ def read_log(folder: str | Path) -> tuple[list[dict], list[dict]]:
     path = Path(folder) / "log.jsonl"
     whole = read_bytes(path, "log", LOG_AGAIN).split(b"\n")[:-1]  # one that a kill cut off is none
     lines = [_log_line(line, f"{path}:{number}") for number, line in enumerate(whole, start=1)]
-    return [line for line in lines if "dev" not in line], [line for line in lines if "dev" in line]
+    tests = [line for line in lines if "dev" in line]
+    return [line for line in lines if "dev" not in line], tests
