@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,9 +24,9 @@ from .blocks import Block, mean
 from .config import Config
 
 
-class Backbone(Protocol):
-    """Shapes: B texts of L tokens, N pictures of P tokens; text width w, vision width v, joint
-    width d.
+class Backbone(nn.Module):
+    """What a backbone has to give. Shapes: B texts of L tokens, N pictures of P places; text width
+    w, vision width v, joint width d.
     """
 
     width: int
@@ -39,52 +39,65 @@ class Backbone(Protocol):
     places: int  # P
     start: int
     end: int  # ids around a text; padding is 0
+    tokenizer: Any
 
     def words(self, words: Sequence[str]) -> list[list[int]]:
         """The ids of each word, without start and end."""
+        return [self.tokenizer(word, add_special_tokens=False)["input_ids"] for word in words]
 
     def read(self, ids: Tensor, pads: Tensor | None) -> Tensor:
         """ids [B, L], pads [B, L] True where padding -> tokens [B, L, w]."""
+        raise NotImplementedError
 
     def text_vector(self, tokens: Tensor, inside: Tensor) -> Tensor:
         """tokens [B, L, w], inside [B, L] True at the places read out -> [B, d]."""
+        raise NotImplementedError
 
     def whole(self, end: Tensor, length: int) -> Tensor:
         """Places that stand for the whole text: end [B], the end token's place -> [B, L]."""
+        raise NotImplementedError
 
     def pixels(self, images: Sequence[Image.Image]) -> Tensor:
         """RGB pictures -> [N, 3, h, w]."""
+        raise NotImplementedError
 
     def frozen_look(self, pixels: Tensor) -> Tensor:
         """[N, 3, h, w] -> [N, P, v]: through everything that is never trained, so it can be
         kept."""
+        raise NotImplementedError
 
     def look(self, states: Tensor) -> Tensor:
-        """[N, P, v] -> [N, P, v]: through the vision blocks that are trained."""
+        """[N, P, v] -> [N, P, v]: through the vision blocks that are trained, if any."""
+        return states
 
     def picture_vector(self, states: Tensor) -> Tensor:
         """[N, P, v] -> [N, d]."""
+        raise NotImplementedError
 
     def picture_tokens(self, states: Tensor) -> Tensor:
         """[N, P, v] -> [N, P, d]."""
+        raise NotImplementedError
 
     def through_vision(self, x: Tensor, last: int, pads: Tensor | None) -> tuple[Tensor, Tensor]:
         """x [G, L, v] through the last blocks of the vision tower -> vectors [G, d], tokens [G, L,
         d].
         """
+        raise NotImplementedError
 
     def through_text(self, x: Tensor, last: int, causal: bool) -> tuple[Tensor, Tensor]:
         """x [N, L, w] through the last blocks of the text tower -> vectors [N, d], tokens [N, L,
         w].
         """
+        raise NotImplementedError
 
     def identity(self) -> dict:
         """model, revision, weights_sha256, processor, dtype: all that decides the frozen states of
         a picture.
         """
+        raise NotImplementedError
 
 
-class ClipBackbone(nn.Module):
+class ClipBackbone(Backbone):
     """CLIP's two towers, from a transformers `CLIPModel`. Notes on the released code at each line;
     text tokens are not projected, picture tokens are.
 
@@ -152,10 +165,6 @@ class ClipBackbone(nn.Module):
             self.vision_blocks[: self.frozen_blocks],
         ):
             part.requires_grad_(False)
-
-    def words(self, words: Sequence[str]) -> list[list[int]]:
-        """Byte-pair ids of each word by itself."""
-        return [self.tokenizer(word, add_special_tokens=False)["input_ids"] for word in words]
 
     def read(self, ids: Tensor, pads: Tensor | None) -> Tensor:
         """Tokens after the final LN; attention is causal, so padding behind a text changes nothing
@@ -286,7 +295,7 @@ def _taken(theirs: dict[str, Tensor], layer: str) -> dict[str, Tensor]:
 BACKBONES = Registry(Line, "polclip.backbones", {})
 
 
-def load_backbone(config: Config) -> nn.Module:
+def load_backbone(config: Config) -> Backbone:
     """The backbone that a configuration names: one of BACKBONES, or a CLIP checkpoint by its key
     (which may be fetched, or lie below VWSD_MODELS); VwsdError for any other.
     """
@@ -305,4 +314,5 @@ def load_backbone(config: Config) -> nn.Module:
             where="PolCLIP's configuration",
             remedy=f"Choose {', '.join(BACKBONES)} or a CLIP: {', '.join(able)}.",
         )
-    return ClipBackbone(*load_encoder_parts(config.backbone), config)
+    model, tokenizer, processor, identity = load_encoder_parts(config.backbone)
+    return ClipBackbone(model, tokenizer, processor, identity, config)

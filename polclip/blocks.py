@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -56,7 +58,7 @@ class Block(nn.Module):
         causal: bool = False,
         pads: Tensor | None = None,
         weights: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> tuple[Tensor, Tensor]:
         """What attention adds, [b, l, w], and its weights averaged over heads, [b, l, k], where
         they are asked for.
         """
@@ -131,6 +133,7 @@ class Fusion(nn.Module):
         """Attention of the last layer from each query to each key, averaged over heads: [b, l, k],
         rows sum to one.
         """
-        for block in self.blocks[:-1]:
+        *before, last = self.blocks
+        for block in before:
             query = block(query, other, pads=pads)
-        return self.blocks[-1].look(query, other, pads=pads, weights=True)[1]
+        return cast(Block, last).look(query, other, pads=pads, weights=True)[1]

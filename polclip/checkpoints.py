@@ -56,7 +56,7 @@ def own_tensors(model: PolClip) -> dict[str, Tensor]:
     following towers.
     """
     parameters = dict(model.named_parameters())
-    trained = {name: p for name, p in parameters.items() if p.requires_grad}
+    trained: dict[str, Tensor] = {name: p for name, p in parameters.items() if p.requires_grad}
     for name in list(trained):
         follower = name.replace("backbone.", "target.", 1)
         if name.startswith("backbone.") and follower in parameters:

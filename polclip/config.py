@@ -61,7 +61,7 @@ class Config:
     train_text_projection: bool = False  # constant in the released code, which is why
     # the losses
     losses: tuple[Literal["sig", "w2s", "isg", "w2i"], ...] = Field(
-        LOSSES, strict=False, min_length=1
+        default=LOSSES, strict=False, min_length=1
     )
     temperature: float = _within(1.0, 1e-6, 1e6)
     # a sense with five pictures then weighs as much as one with a single picture
@@ -119,9 +119,9 @@ class Config:
         return json.dumps(dataclasses.asdict(self), indent=1)
 
 
-def _error(name: str, value: object, complaint: str) -> VwsdError:
+def _error(name: str, value: Any, complaint: str) -> VwsdError:
     """The sentence for a field's value, by the type of pydantic's complaint."""
-    field = Config.__pydantic_fields__.get(name)
+    field = vars(Config)["__pydantic_fields__"].get(name)
     if field is None:
         return VwsdError(f"unknown name {name!r}", WHERE, "Leave it out.")
     if complaint == "literal_error" and name != "losses":

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from vwsdlib.finite import finite
 from vwsdlib.paths import quiet
 
-from .batches import candidates_of, pictures_of
+from .batches import Texts, candidates_of, pictures_of
 from .model import PolClip
 from .records import Candidate, Record
 
@@ -47,13 +47,8 @@ def _encoded(
 
 def sense_vectors(model: PolClip, candidates: Sequence[Candidate]) -> tuple[Tensor, Tensor]:
     """(s, m) of candidates' glosses: [G, d] each, unit rows."""
-    device = _device(model)
     glosses = [candidate.gloss for candidate in candidates]
-
-    def encode(some: Sequence[str]) -> tuple[Tensor, ...]:
-        return model.senses(model.coder.texts(some).to(device))[::2]
-
-    s, m = _encoded(encode, glosses, "senses")
+    s, m = _encoded(lambda some: model.senses(_texts(model, some))[::2], glosses, "senses")
     return s, m
 
 
@@ -63,32 +58,25 @@ def picture_vectors(model: PolClip, names: Sequence[str], states: States) -> tup
     if not names:
         nothing = torch.zeros(0, model.backbone.dim, device=device)
         return nothing, nothing
-
-    def encode(some: Sequence[str]) -> tuple[Tensor, ...]:
-        return model.pictures(states(some).to(device))[::2]
-
-    x, r = _encoded(encode, names, "pictures")
+    x, r = _encoded(lambda some: model.pictures(states(some).to(device))[::2], names, "pictures")
     return x, r
 
 
 def text_vectors(model: PolClip, texts: Sequence[str]) -> Tensor:
     """Texts as a whole, [n, d] unit rows."""
-    device = _device(model)
-
-    def encode(some: Sequence[str]) -> list[Tensor]:
-        return [model.read(model.coder.texts(some).to(device))]
-
-    return _encoded(encode, texts, "texts")[0]
+    (c,) = _encoded(lambda some: [model.read(_texts(model, some))], texts, "texts")
+    return c
 
 
 def context_vectors(model: PolClip, records: Sequence[Record]) -> Tensor:
     """u of records: targets in their contexts, [I, d] unit rows."""
-    device = _device(model)
+    device, contexts = _device(model), model.coder.contexts
+    (u,) = _encoded(lambda some: [model.context(contexts(some).to(device))], records, "contexts")
+    return u
 
-    def encode(some: Sequence[Record]) -> list[Tensor]:
-        return [model.context(model.coder.contexts(some).to(device))]
 
-    return _encoded(encode, records, "contexts")[0]
+def _texts(model: PolClip, texts: Sequence[str]) -> Texts:
+    return model.coder.texts(texts).to(_device(model))
 
 
 def _device(model: PolClip) -> torch.device:

@@ -52,6 +52,9 @@ class PolClip(nn.Module):
     the vectors that are compared.
     """
 
+    backbone: Backbone
+    target: Backbone | None
+
     def __init__(self, config: Config, backbone: Backbone | None = None):
         super().__init__()
         backbone = load_backbone(config) if backbone is None else backbone
@@ -211,7 +214,7 @@ def _text_vectors(towers: Backbone, texts: Texts) -> Tensor:
     return F.normalize(towers.text_vector(tokens, texts.inside), dim=-1)
 
 
-def _follower(backbone: nn.Module) -> nn.Module:
+def _follower(backbone: Backbone) -> Backbone:
     """A copy whose trained parameters are its own; frozen ones and all that is no weight
     (tokenizer, towers) stay the backbone's.
     """

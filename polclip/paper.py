@@ -112,4 +112,5 @@ def textual_test(folder: Path) -> list[Record]:
     """The textual test: the published file, else the Unified Evaluation Framework."""
     if (folder / TEST).exists():
         return list(read_textual_test(folder / TEST))
-    return list(from_wsd(read_uef(framework(), _key(framework()))))
+    data = framework()
+    return list(from_wsd(read_uef(data, _key(data)))) if data else []

@@ -17,8 +17,10 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch._utils import _rebuild_tensor_v2
 
 from vwsdlib.errors import VwsdError
 from vwsdlib.paths import refuse_special
@@ -200,10 +202,10 @@ class _Tensors(pickle.Unpickler):
         if math.prod(size) > MOST_NUMBERS:
             what = f"a tensor of shape {size}, larger than any picture's"
             raise VwsdError(what, self.where, NO_PICTURE)
-        return torch._utils._rebuild_tensor_v2(storage, offset, size, stride, *rest)
+        return _rebuild_tensor_v2(storage, offset, size, stride, *rest)
 
 
-def _numbers_in(storage: object) -> int:
+def _numbers_in(storage: Any) -> int:
     """How many numbers a storage holds; 0 where it is none."""
     size = getattr(storage, "size", None)
     return int(size()) if callable(size) else 0

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 
 from vwsdlib.data.items import REFETCH
 from vwsdlib.data.wsd import SETS
-from vwsdlib.errors import VwsdError
+from vwsdlib.errors import VwsdError, known
 from vwsdlib.paths import quiet, refuse_special, sha256_bytes, write_bytes
 
 from .pickles import NO_PICTURE, dense, load_torch, read_whole, unpickle
@@ -54,7 +54,8 @@ class PictureFiles:
     """
 
     def __init__(self, roots: Mapping[str, str | Path], missing: str = "error"):
-        self.roots, self.drop = roots, _choice(missing, {"error": False, "drop": True})
+        known("way with missing pictures", missing, ("error", "drop"))
+        self.roots, self.drop = roots, missing == "drop"
         self.lost, self._names = {}, cache(_names_of)
 
     def paths(self, names: Sequence[str], where: str) -> tuple[str, ...]:
@@ -100,12 +101,6 @@ def _names_of(root: str | Path) -> dict[str, str]:
     # what comes last wins
     names.sort(key=lambda n: (SUFFIXES.index(Path(n).suffix.lower()), n), reverse=True)
     return {Path(n).stem: n for n in names} | dict(zip(names, names))
-
-
-def _choice(value: str, choices: Mapping[str, T]) -> T:
-    if value not in choices:
-        raise VwsdError(f"no such choice: {value!r}", remedy=f"Choose one of {', '.join(choices)}.")
-    return choices[value]
 
 
 def _read(path: str | Path, parse: Callable[[dict, str], T]) -> Iterator[T]:
@@ -357,9 +352,11 @@ def convert_json(
     """Turn a published file into the project's JSONL; returns the number of records. kind: "raw" or
     "metadata" (batches are dissolved).
     """
-    records = _choice(kind, {"raw": read_raw, "metadata": read_metadata})(source, roots, missing)
-    if kind == "metadata":
-        records = chain.from_iterable(records)
+    known("kind", kind, ("raw", "metadata"))
+    if kind == "raw":
+        records = read_raw(source, roots, missing)
+    else:
+        records = chain.from_iterable(read_metadata(source, roots, missing))
     bar = tqdm(records, desc=Path(source).name, unit=" records", disable=quiet())
     return save_records(target, bar)
 

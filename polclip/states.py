@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,9 +53,7 @@ class _States:
 class _Store(VectorStore):
     """Reads prepared pixels beside picture files."""
 
-    def _loaded(
-        self, places: Sequence[str | Path]
-    ) -> Iterator[tuple[list[str], list[Image.Image | Tensor]]]:
+    def _loaded(self, places: Sequence[str | Path]) -> Iterator[tuple[list[str], list]]:
         for some in _parts(places, self.encoder.batch_size):
             data = {place: read_bytes(place) for place in some}
             hashes = [sha256_bytes(own) for own in data.values()]
@@ -78,7 +77,8 @@ class PictureStates:
     ):
         self.backbone, self.keep, self.truncated = backbone, keep, truncated
         self._states = _States(backbone)
-        self._store = _Store(self._states, folder, truncated)
+        encoder: Any = self._states
+        self._store = _Store(encoder, folder, truncated)
 
     def __call__(self, names: Sequence[str]) -> Tensor:
         """[N, P, v] float32."""

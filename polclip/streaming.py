@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from itertools import chain, count, islice
+from itertools import chain, islice
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -54,7 +54,8 @@ def to_shards(records: Iterable[Record], folder: str | Path, per_shard: int = 10
     folder and for a missing picture. Give them in random order: readers mix neighbours only.
     """
     records = iter(tqdm(records, desc="Shards", unit=" records", disable=quiet()))
-    for number in count():
+    number = 0
+    while True:
         path = Path(folder) / f"records-{number:05d}.parquet"
         part = list(islice(records, per_shard))
         if part and not path.exists():
@@ -64,6 +65,7 @@ def to_shards(records: Iterable[Record], folder: str | Path, per_shard: int = 10
             raise VwsdError("this shard holds other records", path, remedy)
         elif not part:
             return number
+        number += 1
 
 
 def _key(record: Record) -> str:
@@ -126,7 +128,7 @@ def stream_shards(
     """
     from datasets import IterableDataset
 
-    paths = list(map(str, shards_in(folder)))
+    paths: list = list(map(str, shards_in(folder)))
     with _shards_are_read(folder, paths):
         # load_dataset would ask the hub even for local files
         stream = IterableDataset.from_parquet(paths, features=_features())

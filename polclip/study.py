@@ -45,7 +45,7 @@ def load_study(name: str, **settings) -> Study:
 def data_of(study: Study, config: Config, states: Callable[[Sequence[str]], Tensor]) -> Data:
     """What a run of the study is trained on; VwsdError where that is nothing."""
     batches = study.batches(config)
-    per_epoch = study.per_epoch(config) if study.per_epoch else len(batches(0))
+    per_epoch = study.per_epoch(config) if study.per_epoch else len(list(batches(0)))
     if not per_epoch:
         raise VwsdError(
             "there is not one batch to train on",

@@ -17,6 +17,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import NonNegativeInt
@@ -293,7 +294,8 @@ class _Run:
         first = self.accelerator.process_index * self.config.accumulate
         values = self._backward(group[first : first + self.config.accumulate])
         largest = self.config.clip or math.inf
-        norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), largest))
+        norm: Any = self.accelerator.clip_grad_norm_(self.model.parameters(), largest)
+        norm = float(norm)
         # fp16's scaler deals with gradients out of range
         sound = math.isfinite(norm) or self.accelerator.scaler
         if not math.isfinite(values["loss"]) or not sound:
@@ -323,7 +325,8 @@ class _Run:
                 values = self.wrapped(batch)
                 self.accelerator.backward(values["loss"] / len(batches))
             rows.append(torch.stack([value.detach().float() for value in values.values()]))
-        return _means(list(values), self.accelerator.gather(torch.stack(rows)))
+        every: Any = self.accelerator.gather(torch.stack(rows))
+        return _means(list(values), every)
 
     def end_of_epoch(self) -> None:
         """Test on dev, keep the best; then the next epoch begins."""
@@ -348,7 +351,7 @@ def _accelerator(config: Config):
 
     # without a loss or fusion some modules get no gradient
     whole = len(config.losses) == len(LOSSES) and config.fuse
-    handlers = [DistributedDataParallelKwargs(find_unused_parameters=not whole)]
+    handlers: list = [DistributedDataParallelKwargs(find_unused_parameters=not whole)]
     refusal, remedy = (
         f"precision {config.precision!r} cannot be had",
         "Choose precision=no or bf16.",

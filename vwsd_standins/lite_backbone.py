@@ -11,12 +11,14 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from polclip.backbone import Backbone
 from polclip.blocks import mean
 from polclip.config import Config
 from vwsdlib.encoders.registry import load_encoder
@@ -38,7 +40,7 @@ LENGTH, SEQUENCE = 32, 12  # tokens of a text at most; of a picture
 KNOWN: dict[int, dict[tuple[int, ...], Tensor]] = {}
 
 
-class LiteBackbone(nn.Module):
+class LiteBackbone(Backbone):
     """States of a picture: place 0 holds the mean of the feature map (as CLIP's class token stands
     for the whole), then its 49 places.
 
@@ -46,12 +48,13 @@ class LiteBackbone(nn.Module):
     1664].
     """
 
+    centre: Tensor
     width = dim = DIM
     vision_width, length, sequence, places = FEATURES + DIM, LENGTH, SEQUENCE, 50
 
     def __init__(self, config: Config):
         super().__init__()
-        lite: LiteEncoder = load_encoder("lite")
+        lite = cast(LiteEncoder, load_encoder("lite"))
         bert, head = lite.towers.bert, lite.head
         self._towers = [lite.towers]  # in a list: not a part of this module, never saved
         self.tokenizer = lite.towers.tokenizer
@@ -71,10 +74,6 @@ class LiteBackbone(nn.Module):
         self.register_buffer("centre", head["centre"].detach().clone())
         self._identity = lite.identity()
         self._known = KNOWN.setdefault(self.frozen_layers, {})
-
-    def words(self, words: Sequence[str]) -> list[list[int]]:
-        """Word-piece ids of each word by itself."""
-        return [self.tokenizer(word, add_special_tokens=False)["input_ids"] for word in words]
 
     def read(self, ids: Tensor, pads: Tensor | None) -> Tensor:
         """Tokens of the last layer; MiniLM was trained with padding hidden, so it always is."""
@@ -129,10 +128,6 @@ class LiteBackbone(nn.Module):
         grid = towers.feature_map(batch).flatten(2).transpose(1, 2)  # [4, 49, 1280]
         grid = torch.cat([grid.mean(1, keepdim=True), grid], 1)  # [4, 50, 1280]
         return torch.cat([grid, towers.conse(grid)], -1)[: len(some)]
-
-    def look(self, states: Tensor) -> Tensor:
-        """The convolutional tower is never trained."""
-        return states
 
     def _head(self, states: Tensor) -> Tensor:
         """gate * conse + head(LN(features)), [..., 1664] -> [..., 384]."""

@@ -200,7 +200,7 @@ def test_missing_pictures_are_an_error_or_reported_once(write, roots):
         list(read_raw(write([PHRASE]), {"semcor": roots["semcor"]}))
     with pytest.raises(VwsdError, match="no such folder"):
         list(read_raw(write([PHRASE]), {"vwsd": roots["vwsd"] / "no"}))
-    with pytest.raises(VwsdError, match="no such choice"):
+    with pytest.raises(VwsdError, match="unknown way with missing pictures 'skip'"):
         list(read_raw(write([PHRASE]), roots, missing="skip"))
 
 
@@ -357,7 +357,7 @@ def test_json_is_converted_to_records(write, roots, tmp_path):
     assert list(load_records(tmp_path / "m.jsonl")) == next(
         read_metadata(tmp_path / "x.json", roots)
     )
-    with pytest.raises(VwsdError, match="no such choice"):
+    with pytest.raises(VwsdError, match="unknown kind 'else'"):
         convert_json(tmp_path / "x.json", tmp_path / "n.jsonl", "else", roots)
 
 

@@ -264,7 +264,7 @@ def _textual(o: argparse.Namespace) -> int:
     answers = {name: choose(items, rows) for name, rows in scores.items()}
     groups = {}
     if scored:
-        groups = {name: score_groups(records, chosen) for name, chosen in answers.items()}
+        groups = {name: score_groups(items, chosen) for name, chosen in answers.items()}
     if o.out:
         write_key(o.out, answers["sum"])
     if o.json:
