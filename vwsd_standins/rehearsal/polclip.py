@@ -154,7 +154,8 @@ def _question(
     """
     source, short = own
     context, gold = _context(dice, words, lemma, "semcor"), dice.randrange(len(lemma["senses"]))
-    ids, glosses = ([sense[key] for sense in lemma["senses"]] for key in ("id", "gloss"))
+    ids = [sense["id"] for sense in lemma["senses"]]
+    glosses = [sense["gloss"] for sense in lemma["senses"]]
     return {
         "token_id": f"{source}.d000.s{number:03d}.t{i:03d}",
         "word": lemma["word"],
