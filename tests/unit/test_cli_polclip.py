@@ -595,8 +595,10 @@ def test_missing_pictures_are_counted(trained, official, capsys):
 # ---------------------------------------------------------------- define, corpus
 
 
-XML = """<corpus lang="en" source="{source}"><text id="d"><sentence id="s"><wf>the</wf><instance id="{id}.0" lemma="bat" pos="NOUN">bat</instance>
-<wf>flies</wf><instance id="{id}.1" lemma="zorb" pos="NOUN">zorb</instance></sentence></text></corpus>"""
+XML = """<corpus lang="en" source="{source}"><text id="d"><sentence id="s">
+<wf>the</wf><instance id="{id}.0" lemma="bat" pos="NOUN">bat</instance>
+<wf>flies</wf><instance id="{id}.1" lemma="zorb" pos="NOUN">zorb</instance>
+</sentence></text></corpus>"""
 
 
 @pytest.fixture

@@ -20,10 +20,10 @@ from polclip_tiny import (
     backbone,
     data,
     make,
-    one_thread,
+    one_thread,  # noqa: F401
     record,
     states,
-)  # noqa: F401
+)
 
 from polclip import backbone as backbones
 from polclip import blocks, losses
