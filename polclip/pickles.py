@@ -208,4 +208,5 @@ class _Tensors(pickle.Unpickler):
 def _numbers_in(storage: Any) -> int:
     """How many numbers a storage holds; 0 where it is none."""
     size = getattr(storage, "size", None)
-    return int(size()) if callable(size) else 0
+    number: Any = size() if callable(size) else 0
+    return int(number)
