@@ -5,7 +5,8 @@ picture each is.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -26,6 +27,10 @@ class Texts:
     inside: Tensor
     end: Tensor
 
+    def to(self, device: torch.device | str) -> Texts:
+        """The same on another device."""
+        return Texts(*(part.to(device) for part in vars(self).values()))
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -42,15 +47,7 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same on another device."""
-
-        def moved(value):
-            return (
-                replace(value, **{f.name: getattr(value, f.name).to(device) for f in fields(value)})
-                if isinstance(value, Texts)
-                else value.to(device)
-            )
-
-        return Batch(**{f.name: moved(getattr(self, f.name)) for f in fields(self)})
+        return Batch(*(part.to(device) for part in vars(self).values()))
 
 
 def photo_text(text: str, sense: str = "", stop: bool = False) -> str:
@@ -60,147 +57,146 @@ def photo_text(text: str, sense: str = "", stop: bool = False) -> str:
     return f'A photo of "{text}"' + (f", {sense.lower()}" if sense else "") + ("." if stop else "")
 
 
+@dataclass(frozen=True)
 class Coder:
     """Turns words into tokens for one backbone, as the configuration says."""
 
-    def __init__(self, backbone: Backbone, config: Config):
-        self.backbone, self.config = backbone, config
+    backbone: Backbone
+    config: Config
 
     def contexts(self, records: Sequence[Record]) -> Texts:
         """Contexts, read out at their targets' spans."""
-        return self._stack(
-            [self._context(*self._placed(record)) for record in records],
-            whole=False,
-            spans=self.config.context == "span",
-        )
+        coded = [self._context(*self._placed(record)) for record in records]
+        ends = [len(ids) - 1 for ids, _, _ in coded]
+        return self._stack(coded, ends, spans=self.config.context == "span")
 
     def texts(self, texts: Sequence[str]) -> Texts:
         """Glosses and captions, read out as a whole; what is too long is cut, its end token
         kept."""
-        return self._stack([self._plain(text) for text in texts], whole=True)
+        coded = [self._plain(text) for text in texts]
+        return self._stack(coded, [last for _, _, last in coded])
 
     def _placed(self, record: Record) -> tuple[list[str], int, int]:
         """Words, first and last place of the target; with the released code's faults where they are
         asked for.
         """
-        words, (first, last), its = list(record.words), record.span, self.config
-        if its.last_occurrence and first == last:
+        words, (first, last), config = list(record.words), record.span, self.config
+        if config.last_occurrence and first == last:
             first = last = max(i for i, word in enumerate(words) if word == words[first])
-        if record.set.startswith("vwsd") and (
-            its.target_first or its.strip_target
-        ):  # phrases alone were treated so
-            target = words[first : last + 1]
-            rest = (
-                record.sentence.strip(" ".join(target)).split()
-                if its.strip_target
-                else words[:first] + words[last + 1 :]
-            )
-            words, first, last = target + rest, 0, len(target) - 1
-        return words, first, last
+        if not record.set.startswith("vwsd"):  # phrases alone were treated so
+            return words, first, last
+        target = words[first : last + 1]
+        if config.strip_target:
+            rest = record.sentence.strip(" ".join(target)).split()
+        elif config.target_first:
+            rest = words[:first] + words[last + 1 :]
+        else:
+            return words, first, last
+        return target + rest, 0, len(target) - 1
 
     def _context(self, words: Sequence[str], first: int, last: int) -> tuple[list[int], int, int]:
         """Ids, first and last place of the target among them; a long context is a window around its
         target.
         """
-        pieces, its = self.backbone.words(words), self.backbone
-        ids, room = [i for piece in pieces for i in piece], its.length - 2
-        begin = sum(map(len, pieces[:first]))
-        stop = min(begin + max(1, sum(map(len, pieces[first : last + 1]))), begin + room)
-        if len(ids) <= room or stop <= room:
-            start = 0
-        else:
+        pieces = self.backbone.words(words)
+        ids, room = sum(pieces, []), self.backbone.length - 2
+        begin = len(sum(pieces[:first], []))
+        size = len(sum(pieces[first : last + 1], []))
+        stop = min(begin + max(1, size), begin + room)
+        start = 0
+        if len(ids) > room and stop > room:
             start = min(max(0, (begin + stop) // 2 - room // 2), len(ids) - room)
-        if self.config.drop_end and len(ids) > room:  # as released: start and end tokens are lost
-            return (
-                (ids[start : start + its.length], begin - start, stop - 1 - start)
-                if start
-                else ([its.start, *ids][: its.length], begin + 1, stop)
-            )
-        return [its.start, *ids[start : start + room], its.end], begin - start + 1, stop - start
+        if not self.config.drop_end or len(ids) <= room:
+            inner = ids[start : start + room]
+            coded = [self.backbone.start, *inner, self.backbone.end]
+            return coded, begin - start + 1, stop - start
+        if start:  # as released: start and end tokens are lost
+            return ids[start : start + room + 2], begin - start, stop - 1 - start
+        return [self.backbone.start, *ids][: room + 2], begin + 1, stop
 
     def _plain(self, text: str) -> tuple[list[int], int, int]:
-        its = self.backbone
-        ids = [i for piece in its.words(text.split()) for i in piece]
-        if (
-            self.config.drop_end and len(ids) > its.length - 2
-        ):  # arg max of the ids then finds the start token
-            return [its.start, *ids][: its.length], 0, 0
-        kept = [its.start, *ids[: its.length - 2], its.end]
-        return kept, len(kept) - 1, len(kept) - 1
+        ids, room = sum(self.backbone.words(text.split()), []), self.backbone.length - 2
+        if self.config.drop_end and len(ids) > room:  # arg max of the ids finds the start token
+            return [self.backbone.start, *ids][: room + 2], 0, 0
+        whole = [self.backbone.start, *ids[:room], self.backbone.end]
+        return whole, len(whole) - 1, len(whole) - 1
 
     def _stack(
-        self, coded: list[tuple[list[int], int, int]], whole: bool, spans: bool = False
+        self, coded: list[tuple[list[int], int, int]], ends: list[int], spans: bool = False
     ) -> Texts:
         """Padded with 0 to the full length; to the longest where padding is masked, so that it
         costs nothing.
         """
-        length = (
-            max(len(ids) for ids, _, _ in coded) if self.config.mask_pads else self.backbone.length
-        )
+        length = self.backbone.length
+        if self.config.mask_pads:
+            length = max(len(ids) for ids, _, _ in coded)
         ids = torch.zeros(len(coded), length, dtype=torch.long)
         inside, pads = (torch.zeros(len(coded), length, dtype=torch.bool) for _ in range(2))
-        for row, (its, first, last) in enumerate(coded):
-            ids[row, : len(its)] = torch.tensor(its)
+        for row, (own, first, last) in enumerate(coded):
+            ids[row, : len(own)] = torch.tensor(own)
             inside[row, first : last + 1] = True
-            pads[row, len(its) :] = True
-        end = torch.tensor([last if whole else len(its) - 1 for its, _, last in coded])
+            pads[row, len(own) :] = True
+        end = torch.tensor(ends)
         return Texts(ids, pads, inside if spans else self.backbone.whole(end, length), end)
 
 
 def collate(records: Sequence[Record], coder: Coder, states: Tensor) -> Batch:
-    """One batch of a packed list of records; states [N, P, v] of `picture_names(records)` in their
+    """One batch of a packed list of records; states [N, P, v] of `pictures_of(records)` in their
     order.
     """
-    config, senses = (
-        coder.config,
-        [(record, candidate) for record in records for candidate in record.candidates],
-    )
+    senses, captions = senses_of(records), []
+    for record in records:
+        for sense in record.candidates:
+            captions.append(photo_text(record.target, sense.gloss.rstrip("."), stop=True))
     bounds = torch.tensor([0, *(len(record.candidates) for record in records)]).cumsum(0)
     gold = torch.zeros(len(records), len(senses), dtype=torch.bool)
     for i, record in enumerate(records):
-        right = [g for g, candidate in enumerate(record.candidates) if candidate.id in record.golds]
-        order = sorted(right, key=lambda g: record.golds.index(record.candidates[g].id))
-        gold[i, [int(bounds[i]) + g for g in (order if config.multi_positive else order[:1])]] = (
-            True
-        )
-    ids = [candidate.id for _, candidate in senses]
-    same = (
-        torch.tensor([[a == b for b in ids] for a in ids])
-        if config.merge_duplicates
-        else torch.eye(len(ids), dtype=torch.bool)
-    )
-    owner = [g for g, (_, candidate) in enumerate(senses) for _ in candidate.pictures]
-    depicts = torch.zeros(len(owner), len(senses), dtype=torch.bool)
-    depicts[torch.arange(len(owner)), owner] = True
-    captions = [
-        photo_text(record.target, candidate.gloss.rstrip("."), stop=True)
-        for record, candidate in senses
-    ]
+        ids = [candidate.id for candidate in record.candidates]
+        right = [ids.index(gold_id) for gold_id in record.golds if gold_id in ids]
+        if not coder.config.multi_positive:
+            right = right[:1]
+        gold[i, [int(bounds[i]) + place for place in right]] = True
     return Batch(
         coder.contexts(records),
-        coder.texts([candidate.gloss for _, candidate in senses]),
+        coder.texts([sense.gloss for sense in senses]),
         coder.texts(captions),
         gold,
         torch.stack([bounds[:-1], bounds[1:]], 1),
-        same,
-        depicts,
+        _same(senses, coder.config.merge_duplicates),
+        _depicts(senses),
         states,
     )
 
 
-def picture_names(records: Sequence[Record]) -> list[str]:
+def _same(senses: Sequence[Candidate], merge: bool) -> Tensor:
+    """[G, G] True where two senses are one: the identity, or wherever ids are equal."""
+    if not merge:
+        return torch.eye(len(senses), dtype=torch.bool)
+    first = {}
+    for sense in senses:
+        first.setdefault(sense.id, len(first))
+    number = torch.tensor([first[sense.id] for sense in senses])
+    return number[:, None] == number
+
+
+def _depicts(senses: Sequence[Candidate]) -> Tensor:
+    """[N, G] True where a picture is of a sense."""
+    counts = torch.tensor([len(sense.pictures) for sense in senses])
+    return torch.eye(len(senses), dtype=torch.bool).repeat_interleave(counts, 0)
+
+
+def senses_of(records: Sequence[Record]) -> list[Candidate]:
+    """The candidate senses of records in one list."""
+    return list(chain.from_iterable(record.candidates for record in records))
+
+
+def pictures_of(records: Sequence[Record]) -> list[str]:
     """Names of the pictures of a batch, sense by sense."""
-    return [
-        name for record in records for candidate in record.candidates for name in candidate.pictures
-    ]
+    return list(chain.from_iterable(sense.pictures for sense in senses_of(records)))
 
 
 def candidates_of(records: Sequence[Record]) -> list[Candidate]:
     """One candidate for each distinct gloss of records, in order of first use: equal glosses tie,
     and an id may have several (languages, sets).
     """
-    return list(
-        {
-            candidate.gloss: candidate for record in records for candidate in record.candidates
-        }.values()
-    )
+    return list({sense.gloss: sense for sense in senses_of(records)}.values())

@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-torch.backends.mha.set_fastpath_enabled(
-    False
-)  # a fast path for evaluation alone has other last bits than training
+# a fast path for evaluation alone has other last bits than training
+torch.backends.mha.set_fastpath_enabled(False)
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -47,7 +48,8 @@ class Block(nn.Module):
         pads: Tensor | None = None,
     ) -> Tensor:
         """x [b, l, w]; other [b, k, w]; pads [b, k] True where a key is padding -> [b, l, w]."""
-        return self.think(x + self.look(x, other, causal, pads)[0])
+        x = x + self.look(x, other, causal, pads)[0]
+        return x + self.outer(self.activation(self.inner(self.ln_2(x))))
 
     def look(
         self,
@@ -56,32 +58,27 @@ class Block(nn.Module):
         causal: bool = False,
         pads: Tensor | None = None,
         weights: bool = False,
-    ):
+    ) -> tuple[Tensor, Tensor]:
         """What attention adds, [b, l, w], and its weights averaged over heads, [b, l, k], where
         they are asked for.
         """
         query = self.ln_1(x)  # [b, l, w]
         key = query if other is None else self.ln_1(other)  # [b, k, w]
-        mask = (
-            torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).triu(1)
-            if causal
-            else None
-        )  # [l, l] True: hidden
+        hidden = None
+        if causal:
+            length = x.shape[1]
+            hidden = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
         return self.attention(
-            query, key, key, key_padding_mask=pads, attn_mask=mask, need_weights=weights
+            query, key, key, key_padding_mask=pads, attn_mask=hidden, need_weights=weights
         )
-
-    def think(self, x: Tensor) -> Tensor:
-        """x + MLP(LN(x)), [b, l, w] -> [b, l, w]."""
-        return x + self.outer(self.activation(self.inner(self.ln_2(x))))
 
 
 def mean(x: Tensor, pads: Tensor | None = None) -> Tensor:
     """[b, l, w] -> [b, w]: mean over places, padding (pads [b, l] True) left out."""
     if pads is None:
         return x.mean(1)
-    kept = (~pads)[..., None].to(x.dtype)  # [b, l, 1]
-    return (x * kept).sum(1) / kept.sum(1)
+    inside = (~pads)[..., None].to(x.dtype)  # [b, l, 1]
+    return (x * inside).sum(1) / inside.sum(1)
 
 
 class Former(nn.Module):
@@ -108,11 +105,8 @@ class Fusion(nn.Module):
     def __init__(self, width: int, layers: int, heads: int, mlp: int, hidden: int):
         super().__init__()
         self.blocks = nn.ModuleList(Block(width, heads, mlp) for _ in range(layers))
-        self.inner, self.outer, self.ln = (
-            nn.Linear(width, hidden),
-            nn.Linear(hidden, width),
-            nn.LayerNorm(width),
-        )
+        self.inner, self.outer = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.ln = nn.LayerNorm(width)
 
     def forward(
         self,
@@ -129,9 +123,8 @@ class Fusion(nn.Module):
             query = block(query, other, pads=pads)
         if readout is None:
             return self.ln(mean(self._map(query), query_pads))
-        return self.ln(
-            self._map(query[torch.arange(len(query), device=query.device), readout])
-        )  # the map goes place by place: one is enough
+        chosen = query[torch.arange(len(query), device=query.device), readout]  # [b, w]
+        return self.ln(self._map(chosen))  # the map goes place by place: one is enough
 
     def _map(self, x: Tensor) -> Tensor:
         return self.outer(F.relu(self.inner(x)))
@@ -140,6 +133,7 @@ class Fusion(nn.Module):
         """Attention of the last layer from each query to each key, averaged over heads: [b, l, k],
         rows sum to one.
         """
-        for block in self.blocks[:-1]:
+        *before, last = self.blocks
+        for block in before:
             query = block(query, other, pads=pads)
-        return self.blocks[-1].look(query, other, pads=pads, weights=True)[1]
+        return cast(Block, last).look(query, other, pads=pads, weights=True)[1]

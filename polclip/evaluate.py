@@ -7,7 +7,8 @@ are given, and must be reported apart.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -18,90 +19,68 @@ from tqdm.auto import tqdm
 from vwsdlib.finite import finite
 from vwsdlib.paths import quiet
 
-from .batches import Coder, Texts, candidates_of
+from .batches import Texts, candidates_of, pictures_of
 from .model import PolClip
 from .records import Candidate, Record
 
 SCORES = ("plain", "fused", "sum")
 BATCH = 16
-
-
-def _encoded(count: int, unit: str) -> Iterator[slice]:
-    starts = tqdm(
-        range(0, count, BATCH),
-        desc=f"PolCLIP: {unit}",
-        leave=False,
-        disable=True if count <= 4 * BATCH else quiet(),
-    )
-    return (slice(start, start + BATCH) for start in starts)
+States = Callable[[Sequence[str]], Tensor]  # names of N pictures -> their frozen states [N, P, v]
 
 
 @torch.no_grad()
+def _encoded(
+    encode: Callable[[Sequence], Sequence[Tensor]], asked: Sequence, unit: str
+) -> list[Tensor]:
+    """What `encode` makes of `asked`, some at a time: each of its tensors [n, d] for all of them.
+    Every score at test is made of these, so here a NaN stops before it can be an answer.
+    """
+    silent = True if len(asked) <= 4 * BATCH else quiet()
+    starts = range(0, len(asked), BATCH)
+    bar = tqdm(starts, desc=f"PolCLIP: {unit}", leave=False, disable=silent)
+    parts = [encode(asked[start : start + BATCH]) for start in bar]
+    whole = [torch.cat(column) for column in zip(*parts)]
+    for vectors in whole:
+        finite(vectors.cpu().numpy(), "the model's scores")
+    return whole
+
+
 def sense_vectors(model: PolClip, candidates: Sequence[Candidate]) -> tuple[Tensor, Tensor]:
     """(s, m) of candidates' glosses: [G, d] each, unit rows."""
-    coder, glosses = Coder(model.backbone, model.config), [c.gloss for c in candidates]
-    found = [
-        model.senses(_on(model, coder.texts(glosses[some])))
-        for some in _encoded(len(glosses), "senses")
-    ]
-    return _sound(torch.cat([f.plain for f in found])), _sound(torch.cat([f.fused for f in found]))
+    glosses = [candidate.gloss for candidate in candidates]
+    s, m = _encoded(lambda some: model.senses(_texts(model, some))[::2], glosses, "senses")
+    return s, m
 
 
-@torch.no_grad()
-def picture_vectors(
-    model: PolClip, names: Sequence[str], states: Callable[[Sequence[str]], Tensor]
-) -> tuple[Tensor, Tensor]:
+def picture_vectors(model: PolClip, names: Sequence[str], states: States) -> tuple[Tensor, Tensor]:
     """(x, r) of pictures: [N, d] each, unit rows."""
-    device = next(model.parameters()).device
+    device = _device(model)
     if not names:
-        return torch.zeros(0, model.backbone.dim, device=device), torch.zeros(
-            0, model.backbone.dim, device=device
-        )
-    found = [
-        model.pictures(states(names[some]).to(device)) for some in _encoded(len(names), "pictures")
-    ]
-    return _sound(torch.cat([f.plain for f in found])), _sound(torch.cat([f.fused for f in found]))
+        nothing = torch.zeros(0, model.backbone.dim, device=device)
+        return nothing, nothing
+    x, r = _encoded(lambda some: model.pictures(states(some).to(device))[::2], names, "pictures")
+    return x, r
 
 
-@torch.no_grad()
 def text_vectors(model: PolClip, texts: Sequence[str]) -> Tensor:
     """Texts as a whole, [n, d] unit rows."""
-    coder = Coder(model.backbone, model.config)
-    return _sound(
-        torch.cat(
-            [
-                model.read(_on(model, coder.texts(texts[some])))
-                for some in _encoded(len(texts), "texts")
-            ]
-        )
-    )
+    (c,) = _encoded(lambda some: [model.read(_texts(model, some))], texts, "texts")
+    return c
 
 
-@torch.no_grad()
 def context_vectors(model: PolClip, records: Sequence[Record]) -> Tensor:
     """u of records: targets in their contexts, [I, d] unit rows."""
-    coder = Coder(model.backbone, model.config)
-    return _sound(
-        torch.cat(
-            [
-                model.context(_on(model, coder.contexts(records[some])))
-                for some in _encoded(len(records), "contexts")
-            ]
-        )
-    )
+    device, contexts = _device(model), model.coder.contexts
+    (u,) = _encoded(lambda some: [model.context(contexts(some).to(device))], records, "contexts")
+    return u
 
 
-def _sound(vectors: Tensor) -> Tensor:
-    """The vectors themselves, [n, d]; every score at test is made of them, so here a NaN stops
-    before it can be an answer.
-    """
-    finite(vectors.cpu().numpy(), "the model's scores")
-    return vectors
+def _texts(model: PolClip, texts: Sequence[str]) -> Texts:
+    return model.coder.texts(texts).to(_device(model))
 
 
-def _on(model: PolClip, texts: Texts) -> Texts:
-    device = next(model.parameters()).device
-    return Texts(*(getattr(texts, name).to(device) for name in ("ids", "pads", "inside", "end")))
+def _device(model: PolClip) -> torch.device:
+    return next(model.parameters()).device
 
 
 def textual_scores(model: PolClip, records: Sequence[Record]) -> dict[str, list[np.ndarray]]:
@@ -109,18 +88,17 @@ def textual_scores(model: PolClip, records: Sequence[Record]) -> dict[str, list[
     {"plain": [[candidates], ...], ...}.
     """
     candidates = candidates_of(records)
-    place = {c.gloss: i for i, c in enumerate(candidates)}
-    own = [[place[c.gloss] for c in record.candidates] for record in records]
     if not candidates:
-        return {name: [np.zeros(0, np.float32) for _ in records] for name in SCORES}
-    u, (s, m) = (
-        context_vectors(model, records),
-        sense_vectors(model, candidates),
-    )  # [I, d], [G, d] each
-    plain, fused = (
-        [(v[its] * u[i]).sum(1).cpu().numpy() for i, its in enumerate(own)] for v in (s, m)
-    )  # row by row: equal vectors tie
-    return {"plain": plain, "fused": fused, "sum": [a + b for a, b in zip(plain, fused)]}
+        return dict.fromkeys(SCORES, [np.zeros(0, np.float32)] * len(records))
+    u, (s, m) = context_vectors(model, records), sense_vectors(model, candidates)
+    place = {candidate.gloss: g for g, candidate in enumerate(candidates)}
+    scores = {name: [] for name in SCORES}
+    for record, context in zip(records, u):  # row by row: equal vectors tie
+        own = [place[candidate.gloss] for candidate in record.candidates]
+        plain, fused = ((v[own] * context).sum(1).cpu().numpy() for v in (s, m))
+        for name, row in zip(SCORES, (plain, fused, plain + fused)):
+            scores[name].append(row)
+    return scores
 
 
 class Seen(NamedTuple):
@@ -131,19 +109,18 @@ class Seen(NamedTuple):
     fused: Tensor
 
 
-def look_at(
-    model: PolClip, candidates: Iterable[Sequence[str]], states: Callable[[Sequence[str]], Tensor]
-) -> Seen:
+def look_at(model: PolClip, candidates: Iterable[Sequence[str]], states: States) -> Seen:
     """Every distinct picture of some items, each looked at once."""
-    names = list(dict.fromkeys(name for ten in candidates for name in ten))
-    return Seen({name: i for i, name in enumerate(names)}, *picture_vectors(model, names, states))
+    names = list(dict.fromkeys(chain.from_iterable(candidates)))
+    place = {name: n for n, name in enumerate(names)}
+    return Seen(place, *picture_vectors(model, names, states))
 
 
 def visual_scores(
     model: PolClip,
     texts: Sequence[str],
     candidates: Sequence[Sequence[str]],
-    states: Callable[[Sequence[str]], Tensor],
+    states: States,
     seen: Seen | None = None,
 ) -> dict[str, np.ndarray]:
     """Scores of the ten pictures of each item under its text: t.x (plain), t.r (fused) and their
@@ -153,39 +130,33 @@ def visual_scores(
     """
     place, *vectors = seen or look_at(model, candidates, states)
     t = text_vectors(model, texts)  # [n, d]
-    own = torch.tensor(
-        [[place[name] for name in ten] for ten in candidates], device=t.device
-    )  # [n, 10]
+    own = torch.tensor([list(map(place.__getitem__, ten)) for ten in candidates], device=t.device)
     plain, fused = (torch.einsum("nd,nkd->nk", t, v[own]).cpu().numpy() for v in vectors)
     return {"plain": plain, "fused": fused, "sum": plain + fused}
 
 
-def multimodal_record(
-    model: PolClip, record: Record, states: Callable[[Sequence[str]], Tensor]
-) -> dict:
+def multimodal_record(model: PolClip, record: Record, states: States) -> dict:
     """A record's joint ranking and what is right in it: its first sense, its first picture, and
     whatever stands first of all.
     """
-    ranking = multimodal(model, record, states)
-    first = {
-        kind: next((e["sense"] for e in ranking if e["kind"] == kind), None)
-        for kind in ("sense", "picture")
-    }
+    ranking = rank_together(model, record, states)
+    first, told = {}, []
+    for entry in ranking:
+        first.setdefault(entry["kind"], entry["sense"])
+        told.append({key: entry[key] for key in ("kind", "sense", "score")})
     return {
         "id": record.id,
         "lemma": record.target.lower(),
         "sentence": record.sentence,
         "gold": record.golds[0],
-        "ranking": [{key: e[key] for key in ("kind", "sense", "score")} for e in ranking],
-        "sense_right": first["sense"] in record.golds,
-        "picture_right": first["picture"] in record.golds,
+        "ranking": told,
+        "sense_right": first.get("sense") in record.golds,
+        "picture_right": first.get("picture") in record.golds,
         "first_right": ranking[0]["sense"] in record.golds,
     }
 
 
-def multimodal(
-    model: PolClip, record: Record, states: Callable[[Sequence[str]], Tensor], score: str = "sum"
-) -> list[dict]:
+def rank_together(model: PolClip, record: Record, states: States, score: str = "sum") -> list[dict]:
     """One context, its candidate senses and all their pictures in one ranking: [{"kind", "id",
     "sense", "score"}], best first.
 
@@ -193,26 +164,29 @@ def multimodal(
     standardised within each kind before they are put into one order; `score` is the standardised
     one.
     """
-    pictures = [(c.id, name) for c in record.candidates for name in c.pictures]
-    vectors = {"sense": sense_vectors(model, record.candidates)}
-    if pictures:
-        vectors["picture"] = picture_vectors(model, [name for _, name in pictures], states)
-    u, entries = context_vectors(model, [record])[0], []
-    for kind, (plain, fused) in vectors.items():
-        raw = (
-            {"plain": plain @ u, "fused": fused @ u, "sum": (plain + fused) @ u}[score]
-            .cpu()
-            .numpy()
-            .astype(float)
-        )
-        ids = (
-            [(c.id, c.id) for c in record.candidates]
-            if kind == "sense"
-            else [(name, sense) for sense, name in pictures]
-        )
-        spread = raw.std() or 1.0
-        entries += [
-            {"kind": kind, "id": its, "sense": sense, "score": float((value - raw.mean()) / spread)}
-            for (its, sense), value in zip(ids, raw)
-        ]
-    return sorted(entries, key=lambda e: -e["score"])
+    u, names = context_vectors(model, [record])[0], pictures_of([record])
+    ids = [(candidate.id, candidate.id) for candidate in record.candidates]
+    entries = _entries("sense", ids, sense_vectors(model, record.candidates), u, score)
+    if names:
+        owners = chain.from_iterable([c.id] * len(c.pictures) for c in record.candidates)
+        vectors = picture_vectors(model, names, states)
+        entries += _entries("picture", list(zip(names, owners)), vectors, u, score)
+    return sorted(entries, key=lambda entry: -entry["score"])
+
+
+def _entries(
+    kind: str,
+    ids: Sequence[tuple[str, str]],
+    vectors: tuple[Tensor, Tensor],
+    u: Tensor,
+    score: str,
+) -> list[dict]:
+    """Entries of one kind, (id, sense) each, with their standardised scores under u [d]."""
+    plain, fused = vectors
+    chosen = {"plain": plain, "fused": fused, "sum": plain + fused}[score]
+    raw = (chosen @ u).cpu().numpy().astype(float)
+    standardised = (raw - raw.mean()) / (raw.std() or 1.0)
+    entries = []
+    for (own, sense), value in zip(ids, standardised):
+        entries.append({"kind": kind, "id": own, "sense": sense, "score": float(value)})
+    return entries

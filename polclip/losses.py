@@ -24,9 +24,8 @@ def cross_entropy(
     `normalise`, as in the released code: five pictures weigh five times, and a query without a
     positive adds nothing.
     """
-    with torch.autocast(
-        queries.device.type, enabled=False
-    ):  # half precision would round logits of 1 / 0.07 to 0.06
+    # in single precision: half would round logits of 1 / 0.07 to 0.06
+    with torch.autocast(queries.device.type, enabled=False):
         log_p = (queries.float() @ keys.float().T / temperature).log_softmax(-1)  # [Q, K]
     positives = positives.to(log_p.dtype)
     if normalise:
@@ -38,21 +37,21 @@ def sig(a: Tensor, x_target: Tensor, depicts: Tensor, same: Tensor, **how) -> Te
     """Sense to image generation: a sense's implicit picture a_g [G, d] finds its real pictures
     among the targets x~ [N, d].
     """
-    return cross_entropy(a, x_target, _all(same, depicts.T), **how)
+    return cross_entropy(a, x_target, _through(same, depicts.T), **how)
 
 
 def w2s(u: Tensor, m: Tensor, gold: Tensor, same: Tensor, **how) -> Tensor:
     """Word to sense: the target in its context u_i [I, d] finds its fused sense among all of the
     batch m [G, d]; gold [I, G].
     """
-    return cross_entropy(u, m, _all(gold, same), **how)
+    return cross_entropy(u, m, _through(gold, same), **how)
 
 
 def isg(b: Tensor, s_target: Tensor, depicts: Tensor, same: Tensor, **how) -> Tensor:
     """Image to sense generation: a picture's implicit sense b_n [N, d] finds its real sense among
     the targets s~ [G, d].
     """
-    return cross_entropy(b, s_target, _all(depicts, same), **how)
+    return cross_entropy(b, s_target, _through(depicts, same), **how)
 
 
 def w2i(c: Tensor, r: Tensor, depicted: Tensor, **how) -> Tensor:
@@ -63,13 +62,11 @@ def w2i(c: Tensor, r: Tensor, depicted: Tensor, **how) -> Tensor:
 
 
 def depicted_by(asked: Tensor, depicts: Tensor, same: Tensor) -> Tensor:
-    """Pictures that are right for what asks: asked [Q, G] (which senses each query means) -> [Q,
-    N].
-    """
-    return _all(asked, _all(same, depicts.T))
+    """Pictures that are right for each query: asked [Q, G], which senses it means -> [Q, N]."""
+    return _through(asked, _through(same, depicts.T))
 
 
-def _all(a: Tensor, b: Tensor) -> Tensor:
+def _through(a: Tensor, b: Tensor) -> Tensor:
     """Boolean matrix product: through any sense in the middle."""
     return (a.float() @ b.float()) > 0
 
@@ -90,9 +87,8 @@ def floor(senses: int, per_sense: int, temperature: float = 1.0) -> dict[str, fl
     temperature 1 no loss comes near 0 (50 senses: 2.9 and 22.7; if -1 to all others were possible
     at once: 2.03 and 18.2).
     """
-    far = (
-        torch.tensor(-1.0 / (senses - 1) - 1.0).div(temperature).exp().item()
-    )  # a wrong sense's weight where the right one's is 1
+    # a wrong sense's weight where the right one's is 1
+    far = torch.tensor(-1.0 / (senses - 1) - 1.0).div(temperature).exp().item()
     g = torch.tensor(1 + (senses - 1) * far).log().item()
     n = torch.tensor(per_sense * (1 + (senses - 1) * far)).log().item()
     return {"sig": per_sense * n, "w2s": g, "isg": g, "w2i": per_sense * n}

@@ -4,14 +4,29 @@ every time for a seed and an epoch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from random import Random
 
 from vwsdlib.errors import VwsdError
 
+from .config import Config
 from .records import Candidate, Record
+
+
+def packed(records: Sequence[Record], config: Config) -> Callable[[int], list[list[Record]]]:
+    """epoch -> its batches under a configuration's budgets."""
+    return lambda epoch: list(pack_epoch(records, config, epoch))
+
+
+def pack_epoch(
+    records: Iterable[Record], config: Config, epoch: int, shuffle: bool = True
+) -> Iterator[list[Record]]:
+    """The batches of an epoch under a configuration's budgets, as `pack` makes them."""
+    budgets = (config.senses, config.pictures, config.per_sense)
+    how = {"drop_last": config.drop_last, "count_pictures": config.count_pictures}
+    return pack(records, *budgets, config.seed, epoch, shuffle=shuffle, **how)
 
 
 def pack(
@@ -40,25 +55,19 @@ def pack(
     `count_pictures=False` takes the budget of pictures for senses with a list of pictures, which
     never binds, and `epoch` stays the same. VwsdError for a record without candidates.
     """
-    ordered = _shuffled(records, Random(f"order {seed} {epoch}"), buffer) if shuffle else records
-    batch, used = [], (0, 0)
-    for record in ordered:
-        record = trim(
-            record,
-            senses,
-            pictures if count_pictures else None,
-            per_sense,
-            Random(f"{seed} {epoch} {record.id}"),
-        )
-        cost = (
-            len(record.candidates),
-            sum(len(c.pictures) if count_pictures else 1 for c in record.candidates),
-        )
-        if batch and (used[0] + cost[0] > senses or used[1] + cost[1] > pictures):
+    if shuffle:
+        records = _shuffled(records, Random(f"order {seed} {epoch}"), buffer)
+    budget = pictures if count_pictures else None
+    batch, used_senses, used_pictures = [], 0, 0
+    for record in records:
+        record = trim(record, senses, budget, per_sense, Random(f"{seed} {epoch} {record.id}"))
+        more = len(record.candidates)
+        shown = sum(len(c.pictures) for c in record.candidates) if count_pictures else more
+        if batch and (used_senses + more > senses or used_pictures + shown > pictures):
             yield batch
-            batch, used = [], (0, 0)
+            batch, used_senses, used_pictures = [], 0, 0
         batch.append(record)
-        used = used[0] + cost[0], used[1] + cost[1]
+        used_senses, used_pictures = used_senses + more, used_pictures + shown
     if batch and not drop_last:
         yield batch
 
@@ -79,13 +88,13 @@ def trim(
             "Leave such records out: there is nothing to choose from.",
         )
     if len(record.candidates) > senses:
-        golds = [c for c in record.candidates if c.id in record.golds][:senses]
-        others = [c for c in record.candidates if c.id not in record.golds]
-        kept = {c.id for c in (*golds, *random.sample(others, senses - len(golds)))}
+        right = [c.id for c in record.candidates if c.id in record.golds][:senses]
+        others = [c.id for c in record.candidates if c.id not in record.golds]
+        stay = {*right, *random.sample(others, senses - len(right))}
         record = replace(
             record,
-            candidates=tuple(c for c in record.candidates if c.id in kept),
-            golds=tuple(g for g in record.golds if g in kept),
+            candidates=tuple(c for c in record.candidates if c.id in stay),
+            golds=tuple(gold for gold in record.golds if gold in stay),
         )
     sizes, share = [len(c.pictures) for c in record.candidates], per_sense
     while pictures is not None and sum(min(n, share) for n in sizes) > pictures:

@@ -9,15 +9,17 @@ total that it is in, is of a set that was looked at.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
+from vwsdlib.data.sets import load_set
 from vwsdlib.data.wsd import read_uef
 from vwsdlib.errors import VwsdError, known
 from vwsdlib.paths import data_dir
 
 from .published import read_textual_test
-from .records import Record, from_wsd
-from .sources import Source, metadata_source
+from .records import Record, from_wsd, records_sha256
+from .sources import Source, Study, metadata_source
 
 METADATA = {
     "semcor": "semcor_training_tokens.50.250.json",
@@ -32,38 +34,62 @@ TRAIN = {"all": ("semcor", "vwsd"), "ie_semcor": ("semcor",)}
 TEST, UEF = "all_twsd_test_data.json", "ALL.data.xml"
 
 
+def published_study(train: str = "all", missing: str = "error", limit: int = 0) -> Study:
+    """The paper: published batches replayed ("all", or "ie_semcor" alone), tested on the textual
+    sets and on V-WSD in three languages.
+
+    Epochs are chosen on SE07 and on V-WSD's trial items. The paper's test includes SE07, so it is
+    tested on all the same, though it is no longer unseen. missing="drop" leaves out pictures that
+    are not there. VwsdError names the files that are missing, their sizes and where they are to be
+    had.
+    """
+    study = paper_study("published", data_dir() / "polclip", train, missing, "vwsd", limit)
+    return dataclasses.replace(study, keep_states=False)
+
+
+def paper_study(name: str, folder: Path, train: str, missing: str, sets: str, limit: int) -> Study:
+    """The paper's study of published batches in `folder`, with V-WSD items of the set `sets`."""
+    source, test = training(folder, train, missing), textual_test(folder)
+    dev, trial = [record for record in test if record.set == "SE07"], load_set(sets, "en", "trial")
+    shown = [load_set(sets, language, "test").head(limit) for language in ("en", "it", "fa")]
+    facts = {
+        "study": name,
+        "train": train,
+        **source.facts,
+        "dev": {"textual": records_sha256(dev), "visual": trial.sha256},
+    }
+    return Study(
+        name, source.batches, dev, trial, test[: limit or None], shown, facts, source.per_epoch
+    )
+
+
 def training(folder: Path, train: str = "all", missing: str = "error") -> Source:
     """The published batches: "all", or "ie_semcor" alone. VwsdError as `required` raises it."""
     required(folder, train)
     kinds = TRAIN[train]
-    return metadata_source(
-        [folder / METADATA[kind] for kind in kinds],
-        {kind: folder / PICTURES[kind] for kind in kinds},
-        missing,
-    )
+    roots = {kind: folder / PICTURES[kind] for kind in kinds}
+    return metadata_source([folder / METADATA[kind] for kind in kinds], roots, missing)
 
 
 def required(folder: Path | None = None, train: str = "all") -> Path:
     """The folder of published files, by default `data/polclip`; VwsdError names whatever is not
     there, sizes and where it is to be had.
     """
-    kinds, folder = TRAIN[known("training data", train, TRAIN)], folder or data_dir() / "polclip"
-    needed = [name for kind in kinds for name in (METADATA[kind], f"{PICTURES[kind]}/")]
-    lost = [name for name in needed if not (folder / name).exists()]
-    lost += (
-        [f"{TEST} (or {UEF} in {data_dir() / 'wsd'})"]
-        if not (folder / TEST).exists() and framework() is None
-        else []
-    )
+    folder, lost = folder or data_dir() / "polclip", []
+    kinds = TRAIN[known("training data", train, TRAIN)]
+    for kind in kinds:
+        for name in (METADATA[kind], f"{PICTURES[kind]}/"):
+            if not (folder / name).exists():
+                lost.append(name)
+    if not (folder / TEST).exists() and framework() is None:
+        lost.append(f"{TEST} (or {UEF} in {data_dir() / 'wsd'})")
     if lost:
+        sizes = " and ".join(SIZES[kind] for kind in kinds)
         raise VwsdError(
             f"PolCLIP's data are not here, missing: {', '.join(lost)}",
-            where=folder,
-            remedy=(
-                "The paper's repository, github.com/CharlesYang030/PolCLIP, links"
-                f" {' and '.join(SIZES[kind] for kind in kinds)}; make the pictures safetensors"
-                " with `vwsd convert pictures SOURCE TARGET`."
-            ),
+            folder,
+            f"The paper's repository, github.com/CharlesYang030/PolCLIP, links {sizes}; make the"
+            " pictures safetensors with `vwsd convert pictures SOURCE TARGET`.",
         )
     return folder
 
@@ -72,17 +98,19 @@ def framework() -> Path | None:
     """ALL.data.xml of the Unified Evaluation Framework below `data/wsd`, with its key beside it;
     None where there is none.
     """
-    return next(
-        (path for path in sorted((data_dir() / "wsd").rglob(UEF)) if _key(path).exists()), None
-    )
+    for path in sorted((data_dir() / "wsd").rglob(UEF)):
+        if _key(path).exists():
+            return path
+    return None
 
 
 def _key(data: Path) -> Path:
     return data.with_name(data.name.replace(".data.xml", ".gold.key.txt"))
 
 
-def textual(folder: Path) -> list[Record]:
+def textual_test(folder: Path) -> list[Record]:
     """The textual test: the published file, else the Unified Evaluation Framework."""
     if (folder / TEST).exists():
         return list(read_textual_test(folder / TEST))
-    return list(from_wsd(read_uef(framework(), _key(framework()))))
+    data = framework()
+    return list(from_wsd(read_uef(data, _key(data)))) if data else []

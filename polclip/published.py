@@ -13,46 +13,39 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from itertools import chain, count
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load, save
 from tqdm.auto import tqdm
 
-from vwsdlib.data.items import CANDIDATES, REFETCH, Item
+from vwsdlib.data.items import REFETCH
 from vwsdlib.data.wsd import SETS
-from vwsdlib.errors import VwsdError
+from vwsdlib.errors import VwsdError, known
 from vwsdlib.paths import quiet, refuse_special, sha256_bytes, write_bytes
 
-from .pickles import dense, load_torch, read_whole, unpickle
-from .records import Candidate, Record, checked, write_records
+from .pickles import NO_PICTURE, dense, load_torch, read_whole, unpickle
+from .records import Candidate, Record, save_records, sound
 
 T = TypeVar("T")
-SUFFIXES = (
-    ".safetensors",
-    ".jpg",
-    ".jpeg",
-    ".png",
-    ".webp",
-    ".gif",
-    ".bmp",
-)  # the first that is there is taken
+# the first that is there is taken
+SUFFIXES = (".safetensors", ".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 SHAPE = (3, 224, 224)
-STRING = re.compile(
-    rb'"(?:[^"\\]++|\\.)*+"|(").*+', re.DOTALL
-)  # a whole text, or the beginning of one that goes on
+# a whole text, or the beginning of one that goes on
+STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"|(").*+', re.DOTALL)
 MOST_DEEP, MOST_TEXT = 64, 1 << 24  # brackets within one another; bytes of one text
 CONVERT = (
     "Convert the pictures (vwsd convert pictures), or read without them (--missing drop; in Python"
     ' missing="drop").'
 )
-CLASSES = {
-    re.sub(r"\D", "", name).zfill(2)[-2:]: short for name, short in SETS.items()
-}  # "02" -> SE2, ..., "15" -> SE15
+# "02" -> SE2, ..., "15" -> SE15
+CLASSES = {re.sub(r"\D", "", name).zfill(2)[-2:]: short for name, short in SETS.items()}
 
 
-class Pictures:
+class PictureFiles:
     """Finds the picture file that a published name stands for, by stem, in the folder of its kind;
     counts those that are missing.
 
@@ -61,31 +54,27 @@ class Pictures:
     """
 
     def __init__(self, roots: Mapping[str, str | Path], missing: str = "error"):
-        self.roots, self.drop, self.lost, self._names = (
-            roots,
-            _choice(missing, {"error": False, "drop": True}),
-            {},
-            cache(_names_of),
-        )
+        known("way with missing pictures", missing, ("error", "drop"))
+        self.roots, self.drop = roots, missing == "drop"
+        self.lost, self._names = {}, cache(_names_of)
 
     def paths(self, names: Sequence[str], where: str) -> tuple[str, ...]:
         """Paths of the files that are there."""
-        return tuple(path for name in names if (path := self._find(name, where)))
+        paths = [self._path(name, where) for name in names]
+        return tuple(path for path in paths if path)
 
-    def _find(self, name: str, where: str) -> str | None:
-        kind, bare = (
-            "vwsd" if "pkl" in name else "semcor",
-            re.split(r"[\\/]", name)[-1],
-        )  # published paths are Windows' or others'
+    def _path(self, name: str, where: str) -> str | None:
+        kind = "vwsd" if "pkl" in name else "semcor"
+        bare = re.split(r"[\\/]", name)[-1]  # published paths are Windows' or others'
         if kind not in self.roots:
             raise VwsdError(
                 f"no folder is given for pictures of kind {kind!r}, as {bare}",
                 where,
                 f"Name its folder: --pictures {kind}=DIR (in Python roots={{{kind!r}: folder}}).",
             )
-        present = self._names(self.roots[kind])
-        if found := present.get(bare) or present.get(Path(bare).stem):
-            return os.path.join(self.roots[kind], found)
+        files = self._names(self.roots[kind])
+        if file := files.get(bare) or files.get(Path(bare).stem):
+            return os.path.join(self.roots[kind], file)
         if not self.drop:
             raise VwsdError(f"no picture file for {bare} in {self.roots[kind]}", where, CONVERT)
         self.lost.setdefault(name, where)
@@ -95,12 +84,8 @@ class Pictures:
         """Warn, once and with their number, of pictures that were left out."""
         if self.lost:
             name, where = next(iter(self.lost.items()))
-            said = VwsdError(
-                f"{len(self.lost)} pictures are missing and were left out, the first is {name}",
-                where,
-                CONVERT,
-            )
-            warnings.warn(str(said), stacklevel=3)
+            what = f"{len(self.lost)} pictures are missing and were left out, the first is {name}"
+            warnings.warn(str(VwsdError(what, where, CONVERT)), stacklevel=3)
 
 
 def _names_of(root: str | Path) -> dict[str, str]:
@@ -113,16 +98,9 @@ def _names_of(root: str | Path) -> dict[str, str]:
             " `roots`).",
         )
     names = [n for n in os.listdir(root) if n.lower().endswith(SUFFIXES)]
-    names.sort(
-        key=lambda n: (SUFFIXES.index(Path(n).suffix.lower()), n), reverse=True
-    )  # what comes last wins
-    return {Path(n).stem: n for n in names} | {n: n for n in names}
-
-
-def _choice(value: str, choices: Mapping[str, T]) -> T:
-    if value not in choices:
-        raise VwsdError(f"no such choice: {value!r}", remedy=f"Choose one of {', '.join(choices)}.")
-    return choices[value]
+    # what comes last wins
+    names.sort(key=lambda n: (SUFFIXES.index(Path(n).suffix.lower()), n), reverse=True)
+    return {Path(n).stem: n for n in names} | dict(zip(names, names))
 
 
 def _read(path: str | Path, parse: Callable[[dict, str], T]) -> Iterator[T]:
@@ -135,27 +113,24 @@ def _read(path: str | Path, parse: Callable[[dict, str], T]) -> Iterator[T]:
     refuse_special(path)
     try:
         with open(path, "rb") as f:
-            for number, item in enumerate(
-                ijson.items(_Shallow(f, path), "item", use_float=True), start=1
-            ):
-                where = f"{path}: item {number}"
-                try:
-                    parsed = parse(item, where)
-                except (KeyError, TypeError, ValueError, AttributeError, IndexError) as e:
-                    raise VwsdError(
-                        f"not the fields of the published layout ({type(e).__name__}: {e})",
-                        where,
-                        REFETCH,
-                    ) from None
-                yield parsed
+            items = ijson.items(_Shallow(f, path), "item", use_float=True)
+            for number, item in enumerate(items, start=1):
+                yield _parsed(parse, item, f"{path}: item {number}")
     except (ijson.JSONError, UnicodeDecodeError) as e:
         raise VwsdError(f"not whole JSON after item {number}", path, REFETCH) from e
     except OSError as e:
         raise VwsdError(f"the file cannot be read: {e.strerror}", path, "Check the path.") from None
     if not number:
-        raise VwsdError(
-            "there is nothing in the file, a JSON list of objects is expected", path, REFETCH
-        )
+        what = "there is nothing in the file, a JSON list of objects is expected"
+        raise VwsdError(what, path, REFETCH)
+
+
+def _parsed(parse: Callable[[dict, str], T], item: dict, where: str) -> T:
+    try:
+        return parse(item, where)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as e:
+        what = f"not the fields of the published layout ({type(e).__name__}: {e})"
+        raise VwsdError(what, where, REFETCH) from None
 
 
 class _Shallow:
@@ -165,10 +140,8 @@ class _Shallow:
 
     def __init__(self, file: BinaryIO, path: str | Path):
         self.file, self.path, self.depth = file, path, 0
-        self.inside, self.text_bytes = (
-            b"",
-            0,
-        )  # the beginning of a text that goes on, and how much of it was read
+        # the beginning of a text that goes on, and how much of it was read
+        self.inside, self.text_bytes = b"", 0
 
     def read(self, size: int = -1) -> bytes:
         """The next bytes, as a file gives them."""
@@ -182,90 +155,51 @@ class _Shallow:
         self.text_bytes = len(data) + self.text_bytes * went_on if self.inside else 0
         self.depth += bare.count(b"[") + bare.count(b"{") - bare.count(b"]") - bare.count(b"}")
         if self.depth > MOST_DEEP or self.text_bytes > MOST_TEXT:
-            raise VwsdError(
-                f"brackets nested more than {MOST_DEEP} deep, or a text without an end",
-                self.path,
-                REFETCH,
-            )
+            what = f"brackets nested more than {MOST_DEEP} deep, or a text without an end"
+            raise VwsdError(what, self.path, REFETCH)
         return data
 
 
 def read_raw(
-    path: str | Path,
-    roots: Mapping[str, str | Path],
-    occurrence: str = "last",
-    missing: str = "error",
-    language: str = "en",
+    path: str | Path, roots: Mapping[str, str | Path], missing: str = "error"
 ) -> Iterator[Record]:
     """Records of a raw training file (`semcor_training_data.json` and the like), one by one.
 
-    The file does not say where the target stands: `occurrence` ("last", as in the released code, or
-    "first") decides where its word is there twice. roots, missing: see `Pictures`. A gold that is
-    no candidate is taken by its gloss's text. Raises VwsdError, naming the item, for fields that
-    are missing or do not match, pictures in another order than the candidates, a first gold or a
-    target that is not found.
+    The file does not say where the target stands: where its word is there twice, the last counts,
+    as in the released code. roots, missing: see `PictureFiles`. A gold that is no candidate is
+    taken by its gloss's text. Raises VwsdError, naming the item, for fields that are missing or do
+    not match, pictures in another order than the candidates, a first gold or a target that is not
+    found.
     """
-    pictures = Pictures(roots, missing)
+    pictures = PictureFiles(roots, missing)
 
     def parse(item: dict, where: str) -> Record:
-        ids, glosses, files = (
-            item["candidate_labels"],
-            item["candidate_gloss"],
-            item["candidate_image_path"],
-        )
+        ids, files = item["candidate_labels"], item["candidate_image_path"]
         if list(files) != ids:
-            raise VwsdError(
-                "candidate_image_path does not have the candidates in the order of"
-                " candidate_labels",
-                where,
-                REFETCH,
-            )
-        by_gloss = dict(zip(reversed(glosses), reversed(ids)))
-        golds = _golds(
-            item["gold_labels"],
-            [by_gloss.get(text) for text in item.get("gold_gloss", ())],
-            ids,
-            where,
-        )
-        return _record(
-            item,
-            where,
-            (pictures.paths(files[i], where) for i in ids),
-            golds,
-            occurrence,
-            language,
-            set=_source(chain(*files.values())),
-        )
+            what = "candidate_image_path does not have the candidates in the order of"
+            raise VwsdError(f"{what} candidate_labels", where, REFETCH)
+        by_gloss = dict(zip(reversed(item["candidate_gloss"]), reversed(ids)))
+        repaired = [by_gloss.get(text) for text in item.get("gold_gloss", ())]
+        golds = _golds(item["gold_labels"], repaired, ids, where)
+        paths = [pictures.paths(files[i], where) for i in ids]
+        return _record(item, where, paths, golds, set=_corpus(chain(*files.values())))
 
     yield from _read(path, parse)
     pictures.report()
 
 
-def read_textual_test(
-    path: str | Path, occurrence: str = "last", language: str = "en"
-) -> Iterator[Record]:
+def read_textual_test(path: str | Path) -> Iterator[Record]:
     """Records of `all_twsd_test_data.json`, one by one, with part of speech and set (SE2 ... SE15),
     without pictures; errors as in `read_raw`.
     """
 
     def parse(item: dict, where: str) -> Record:
         ids = item["candidate_labels"]
-        golds = _golds(
-            item["gold_labels"],
-            [ids[_within(n, len(ids), where)] for n in item.get("sentence2gloss_labels", ())],
-            ids,
-            where,
-        )
-        return _record(
-            item,
-            where,
-            (() for _ in ids),
-            golds,
-            occurrence,
-            language,
-            pos=item["pos"],
-            set=CLASSES[item["class"]],
-        )
+        places = item.get("sentence2gloss_labels", ())
+        repaired = [ids[_within(n, len(ids), where)] for n in places]
+        golds = _golds(item["gold_labels"], repaired, ids, where)
+        more = {"pos": item["pos"], "set": CLASSES[item["class"]]}
+        return _record(item, where, [()] * len(ids), golds, **more)
 
     return _read(path, parse)
 
@@ -275,8 +209,6 @@ def _record(
     where: str,
     pictures: Iterable[tuple[str, ...]],
     golds: tuple[str, ...],
-    occurrence: str,
-    language: str,
     **more: str,
 ) -> Record:
     ids, glosses, words = item["candidate_labels"], item["candidate_gloss"], item.get("words")
@@ -284,18 +216,8 @@ def _record(
     if not all(type(t) is str for t in (item["token_id"], *words, *ids, *glosses)):
         raise TypeError("an id, word, label or gloss is no text")
     candidates = tuple(Candidate(*c) for c in zip(ids, glosses, pictures, strict=True))
-    return checked(
-        Record(
-            item["token_id"],
-            language,
-            words,
-            _span(words, item["word"], occurrence, where),
-            candidates,
-            golds,
-            **more,
-        ),
-        where,
-    )
+    span = _span(words, item["word"], where)
+    return sound(Record(item["token_id"], "en", words, span, candidates, golds, **more), where)
 
 
 def _golds(
@@ -305,37 +227,29 @@ def _golds(
     must be one: training uses it alone.
     """
     repaired = [*repaired, *[None] * len(labels)]
-    found = [label if label in ids else other for label, other in zip(labels, repaired)]
-    if not found or found[0] is None:
-        raise VwsdError(
-            f"the gold {labels[:1]} is not among the candidates, neither by id nor by gloss",
-            where,
-            REFETCH,
-        )
-    return tuple(dict.fromkeys(gold for gold in found if gold is not None))
+    golds = [label if label in ids else other for label, other in zip(labels, repaired)]
+    if not golds or golds[0] is None:
+        what = f"the gold {labels[:1]} is not among the candidates, neither by id nor by gloss"
+        raise VwsdError(what, where, REFETCH)
+    return tuple(dict.fromkeys(gold for gold in golds if gold is not None))
 
 
-def _span(words: Sequence[str], word: str, occurrence: str, where: str) -> tuple[int, int]:
-    """First and last index of the target: one word as it stands, else several, else either in other
-    case.
+def _span(words: Sequence[str], word: str, where: str) -> tuple[int, int]:
+    """First and last index of the target, the last time that it is there: one word as it stands,
+    else several, else either in other case.
     """
-    at = _choice(occurrence, {"first": 0, "last": -1})
     for form in (str, str.casefold):
         tokens = [form(w) for w in words]
         for target in ([form(word)], form(word).split() or [""]):
-            if found := [i for i in range(len(tokens)) if tokens[i : i + len(target)] == target]:
-                return found[at], found[at] + len(target) - 1
-    raise VwsdError(
-        f"the target {word!r} is not among the words {' '.join(words)!r}", where, REFETCH
-    )
+            for first in reversed(range(len(tokens))):
+                if tokens[first : first + len(target)] == target:
+                    return first, first + len(target) - 1
+    what = f"the target {word!r} is not among the words {' '.join(words)!r}"
+    raise VwsdError(what, where, REFETCH)
 
 
 def read_metadata(
-    path: str | Path,
-    roots: Mapping[str, str | Path],
-    occurrence: str = "last",
-    missing: str = "error",
-    language: str = "en",
+    path: str | Path, roots: Mapping[str, str | Path], missing: str = "error"
 ) -> Iterator[list[Record]]:
     """Pre-built batches (`semcor_training_tokens.50.250.json` and the like): a list of records
     each, in the file's order throughout.
@@ -344,59 +258,34 @@ def read_metadata(
     equal in the whole file. Token ids are left alone. Raises VwsdError, naming the item, for an
     index or a range that is wrong and for lists that contradict each other.
     """
-    pictures = Pictures(roots, missing)
+    pictures = PictureFiles(roots, missing)
 
     def parse(item: dict, where: str) -> list[Record]:
         own, shown = _checked_ranges(item, where)
-        rows = zip(
-            item["word"],
-            item["word_list"],
-            item["sentence"],
-            item["sentence2gloss_labels"],
-            own,
-            strict=True,
-        )
-        return [instance(item, where, i, shown, *row) for i, row in enumerate(rows)]
-
-    def instance(
-        item: dict,
-        where: str,
-        i: int,
-        shown: list,
-        word: str,
-        words: list,
-        sentence: str,
-        gold: int,
-        own: list,
-    ) -> Record:
-        glosses = item["total_candidate_gloss"][slice(*own)]
-        ids = _ids_of(glosses)
-        files = (
-            pictures.paths(item["total_candidate_image"][slice(*shown[g])], where)
-            for g in range(*own)
-        )
-        fields = {
-            "token_id": f"{item['id']}.{i}",
-            "word": word,
-            "words": words,
-            "sentence": sentence,
-        }
-        fields |= {"candidate_labels": ids, "candidate_gloss": glosses}
-        return _record(
-            fields,
-            where,
-            files,
-            (ids[_within(gold, len(ids), where)],),
-            occurrence,
-            language,
-            set=_source(item["total_candidate_image"]),
-        )
+        names = ("word", "word_list", "sentence", "sentence2gloss_labels")
+        rows = zip(own, *(item[name] for name in names), strict=True)
+        records, files = [], item["total_candidate_image"]
+        for i, ((begin, end), word, words, sentence, gold) in enumerate(rows):
+            glosses = item["total_candidate_gloss"][begin:end]
+            ids = _ids_of(glosses)
+            fields = {
+                "token_id": f"{item['id']}.{i}",
+                "word": word,
+                "words": words,
+                "sentence": sentence,
+                "candidate_labels": ids,
+                "candidate_gloss": glosses,
+            }
+            paths = [pictures.paths(files[b:e], where) for b, e in shown[begin:end]]
+            golds = (ids[_within(gold, len(ids), where)],)
+            records.append(_record(fields, where, paths, golds, set=_corpus(files)))
+        return records
 
     yield from _read(path, parse)
     pictures.report()
 
 
-def _source(names: Iterable[str]) -> str:
+def _corpus(names: Iterable[str]) -> str:
     """Which of the two corpora, told by its pictures' names: phrases of VWSD-KB were prepared in
     another way than SemCor's sentences.
     """
@@ -411,9 +300,8 @@ def _ids_of(glosses: Sequence[str]) -> list[str]:
 
 def _within(index: int, size: int, where: str) -> int:
     if type(index) is not int or not 0 <= index < size:
-        raise VwsdError(
-            f"the index of a gold is {index!r}, there are {size} candidates", where, REFETCH
-        )
+        what = f"the index of a gold is {index!r}, there are {size} candidates"
+        raise VwsdError(what, where, REFETCH)
     return index
 
 
@@ -423,75 +311,35 @@ def _checked_ranges(item: dict, where: str) -> tuple[list, list]:
     """
     glosses, files = item["total_candidate_gloss"], item["total_candidate_image"]
     own, shown = item["candidate_gloss_labels"], item["gloss2image_labels"]
-    for name, pairs, flat in (
-        ("candidate_gloss_labels", own, glosses),
-        ("gloss2image_labels", shown, files),
-    ):
-        ends = list(
-            chain.from_iterable(pair for pair in pairs if pair[0] != pair[1])
-        )  # 0, a, a, b, b, ..., size
-        if (
-            ends != sorted(ends)
-            or [0, *ends[1:-1:2]] != ends[::2]
-            or (ends or [0])[-1] != len(flat)
-            or len(ends) % 2
-        ):
-            raise VwsdError(
-                f"the ranges of {name} do not cover their {len(flat)} entries one after another",
-                where,
-                REFETCH,
-            )
+    _cover(own, len(glosses), "candidate_gloss_labels", where)
+    _cover(shown, len(files), "gloss2image_labels", where)
+    owners = [[g] * (e - b) for g, (b, e) in enumerate(shown)]
     expected = {
         "candidate_gloss": [glosses[b:e] for b, e in own],
         "candidate_image": [files[b:e] for b, e in shown],
-        "image2gloss_labels": [g for g, (b, e) in enumerate(shown) for _ in range(e - b)],
+        "image2gloss_labels": list(chain.from_iterable(owners)),
     }
     wrong = [name for name, value in expected.items() if item.get(name, value) != value]
     if not all(0 <= b <= e <= len(files) for b, e in item.get("sentence2image_labels", ())):
         wrong.append("sentence2image_labels")
-    if wrong or len(shown) != len(glosses):
-        raise VwsdError(
-            f"{(wrong or ['gloss2image_labels'])[0]} contradicts the other lists", where, REFETCH
-        )
+    if len(shown) != len(glosses):
+        wrong.append("gloss2image_labels")
+    if wrong:
+        raise VwsdError(f"{wrong[0]} contradicts the other lists", where, REFETCH)
     return own, shown
 
 
-def read_visual_test(
-    path: str | Path, images: str | Path, language: str = "en"
-) -> list[tuple[Item, str]]:
-    """(item, definition) of each question in `VWSD_testdata.json`; candidates are the names of
-    files in the folder `images`.
-
-    The file does not say the language. VwsdError, naming the item, for a missing picture, other
-    than ten candidates, a gold that is none.
+def _cover(ranges: list, size: int, name: str, where: str) -> None:
+    """VwsdError where ranges, the empty ones left out, do not cover `size` entries one after
+    another.
     """
-    pictures, ids = (
-        Pictures({"semcor": images, "vwsd": images}),
-        (f"{Path(path).stem}.{n}" for n in count()),
-    )
-
-    def parse(item: dict, where: str) -> tuple[Item, str]:
-        names, gold = item["candidate_imgs"], item["gold_img"]
-        if len(set(names)) != CANDIDATES or len(names) != CANDIDATES or gold not in names:
-            raise VwsdError(
-                f"{CANDIDATES} different candidates, the gold among them, are expected",
-                where,
-                REFETCH,
-            )
-        files = [Path(p).name for p in pictures.paths(names, where)]
-        return (
-            Item(
-                next(ids),
-                language,
-                item["amb"],
-                item["phrase"],
-                tuple(files),
-                files[names.index(gold)],
-            ),
-            item.get("sense") or "",
-        )
-
-    return list(_read(path, parse))
+    reached = 0
+    for begin, end in [*ranges, (size, size + 1)]:
+        if begin != end:
+            if begin != reached or begin > end:
+                what = f"the ranges of {name} do not cover their {size} entries one after another"
+                raise VwsdError(what, where, REFETCH)
+            reached = end
 
 
 def convert_json(
@@ -499,19 +347,18 @@ def convert_json(
     target: str | Path,
     kind: str,
     roots: Mapping[str, str | Path],
-    **options: str,
+    missing: str = "error",
 ) -> int:
     """Turn a published file into the project's JSONL; returns the number of records. kind: "raw" or
     "metadata" (batches are dissolved).
     """
-    readers = {
-        "raw": read_raw,
-        "metadata": lambda *a, **o: chain.from_iterable(read_metadata(*a, **o)),
-    }
-    records = _choice(kind, readers)(source, roots, **options)
-    return write_records(
-        target, tqdm(records, desc=Path(source).name, unit=" records", disable=quiet())
-    )
+    known("kind", kind, ("raw", "metadata"))
+    if kind == "raw":
+        records = read_raw(source, roots, missing)
+    else:
+        records = chain.from_iterable(read_metadata(source, roots, missing))
+    bar = tqdm(records, desc=Path(source).name, unit=" records", disable=quiet())
+    return save_records(target, bar)
 
 
 def load_pixels(path: str | Path, data: bytes | None = None) -> np.ndarray:
@@ -520,70 +367,48 @@ def load_pixels(path: str | Path, data: bytes | None = None) -> np.ndarray:
 
     data: the file's bytes, where it is no file of its own; `path` then only names it.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
     try:
         tensors = load(read_whole(path) if data is None else data)
-    except (
-        SafetensorError,
-        TypeError,
-        KeyError,
-        ValueError,
-    ) as e:  # the last three for types that numpy lacks
-        raise VwsdError(
-            f"the tensor cannot be read: {e}", path, "Delete the file and convert it again."
-        ) from None
+    except (SafetensorError, TypeError, KeyError, ValueError) as e:  # some for types numpy lacks
+        what = f"the tensor cannot be read: {e}"
+        raise VwsdError(what, path, "Delete the file and convert it again.") from None
     return _pixels(tensors, path).astype(np.float32)
 
 
 def _pixels(tensors: Mapping[str, np.ndarray], where: object) -> np.ndarray:
+    """The one tensor; VwsdError where it is not one of finite fractions in a picture's shape."""
     shapes = [t.shape for t in tensors.values()]
-    if shapes != [SHAPE] or not all(
-        t.dtype.kind == "f" and np.isfinite(t).all() for t in tensors.values()
-    ):
-        raise VwsdError(
-            f"one tensor {SHAPE} of finite fractions is expected, shapes are {shapes}",
-            where,
-            "This is no preprocessed picture.",
-        )
-    return next(iter(tensors.values()))
+    if shapes == [SHAPE]:
+        (tensor,) = tensors.values()
+        if tensor.dtype.kind == "f" and np.isfinite(tensor).all():
+            return tensor
+    what = f"one tensor {SHAPE} of finite fractions is expected, shapes are {shapes}"
+    raise VwsdError(what, where, NO_PICTURE)
 
 
 def convert_tensors(source: str | Path, target: str | Path) -> int:
     """Turn the `.pt` and `.pkl` pictures in a folder into safetensors of the same stem, precision
-    as found; returns how many were written.
+    as it is; returns how many were written.
 
     Whole files that are there are skipped, so that a second run goes on. A file that asks for
     anything but tensors is refused by name.
     """
-    from safetensors.numpy import save
-
     loaders = {".pt": load_torch, ".pkl": unpickle}
-    goals = {
-        p: Path(target) / f"{p.stem}.safetensors"
-        for p in sorted(Path(source).glob("*"))
-        if p.suffix in loaders
-    }
-    if not goals or len(set(goals.values())) < len(goals):
-        raise VwsdError(
-            "no .pt or .pkl files, or two of the same stem",
-            source,
-            "Convert each published folder of pictures by itself.",
-        )
-    todo = {p: goal for p, goal in goals.items() if not _whole(goal)}
-    for p, goal in tqdm(todo.items(), desc="Pictures", unit=" files", disable=quiet()):
+    files = [p for p in sorted(Path(source).glob("*")) if p.suffix in loaders]
+    goals = [Path(target) / f"{p.stem}.safetensors" for p in files]
+    if not goals or len(set(goals)) < len(goals):
+        what = "no .pt or .pkl files, or two of the same stem"
+        raise VwsdError(what, source, "Convert each published folder of pictures by itself.")
+    todo = [(p, goal) for p, goal in zip(files, goals) if not _whole(goal)]
+    for p, goal in tqdm(todo, desc="Pictures", unit=" files", disable=quiet()):
         value = loaders[p.suffix](read_whole(p), p)
         tensors = value if isinstance(value, dict) else {"pixels": value}
-        write_bytes(
-            goal, save({"pixels": _pixels({name: _array(t, p) for name, t in tensors.items()}, p)})
-        )
+        arrays = {name: _array(tensor, p) for name, tensor in tensors.items()}
+        write_bytes(goal, save({"pixels": _pixels(arrays, p)}))
     return len(todo)
 
 
 def _whole(path: Path) -> bool:
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(path, "np"):  # compares the header with the file's size
             return True
@@ -595,8 +420,6 @@ def _array(tensor: object, where: Path) -> np.ndarray:
     import torch
 
     tensor = dense(tensor, where).contiguous()
-    return (
-        tensor
-        if tensor.dtype == torch.float16 or not tensor.is_floating_point()
-        else tensor.float()
-    ).numpy()
+    if tensor.is_floating_point() and tensor.dtype != torch.float16:
+        tensor = tensor.float()
+    return tensor.numpy()

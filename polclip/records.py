@@ -6,26 +6,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+from pydantic import ConfigDict
 
 from vwsdlib.data.wsd import WsdItem
 from vwsdlib.errors import VwsdError
-from vwsdlib.paths import atomic, refuse_special
+from vwsdlib.paths import atomic, refuse_special, sha256_bytes
+from vwsdlib.schema import parse
 
-NEEDED = {
-    "id": str,
-    "language": str,
-    "words": list,
-    "span": list,
-    "candidates": list,
-    "golds": list,
-}
-OPTIONAL = {"pos": str, "set": str, "definition": str}
-CANDIDATE = {"id": str, "gloss": str, "pictures": list}
 LONGEST_LINE = 64 << 20  # characters; a record has some thousands
-REWRITE = "Write the line as write_records does."
+REWRITE = "Write the line as save_records does."
+# of a line of JSON: these fields, of these types; no text is remembered
+FORM = ConfigDict(strict=True, extra="forbid", cache_strings="none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +29,7 @@ class Candidate:
     where there is no picture).
     """
 
+    __pydantic_config__ = FORM
     id: str
     gloss: str
     pictures: tuple[str, ...] = ()
@@ -47,6 +43,7 @@ class Record:
     is text about the target from elsewhere (never the gold gloss), empty by default.
     """
 
+    __pydantic_config__ = FORM
     id: str
     language: str
     words: tuple[str, ...]
@@ -82,58 +79,42 @@ def from_wsd(
         if item.golds and not golds:
             raise VwsdError(
                 "none of the golds is among the candidates",
-                where=item.id,
-                remedy="Leave out what data.wsd.unanswerable lists.",
-            )
-        glosses = item.glosses or ("",) * len(item.candidates)
-        candidates = tuple(
-            Candidate(sense, gloss, tuple(pictures.get(sense, ())))
-            for sense, gloss in zip(item.candidates, glosses, strict=True)
-        )
-        yield checked(
-            Record(
                 item.id,
-                item.language,
-                item.tokens,
-                item.span,
-                candidates,
-                golds,
-                item.pos,
-                item.set,
-            ),
-            item.id,
-        )
+                "Leave out what data.wsd.unanswerable lists.",
+            )
+        candidates = []
+        glosses = item.glosses or ("",) * len(item.candidates)
+        for sense, gloss in zip(item.candidates, glosses, strict=True):
+            candidates.append(Candidate(sense, gloss, tuple(pictures.get(sense, ()))))
+        about = (item.id, item.language, item.tokens, item.span)
+        yield sound(Record(*about, tuple(candidates), golds, item.pos, item.set), item.id)
 
 
-def checked(record: Record, where: object) -> Record:
+def sound(record: Record, where: object) -> Record:
     """The record itself; VwsdError, naming `where`, for a span outside the words, a candidate that
-    stands twice, a gold that is no candidate.
+    stands twice, a gold that is no candidate, a zero in a picture's name.
     """
     (first, last), ids = record.span, [c.id for c in record.candidates]
     if not 0 <= first <= last < len(record.words):
-        raise VwsdError(
-            f"the span {record.span} lies outside the {len(record.words)} words",
-            where,
-            "Both ends count, from 0.",
-        )
-    if len(set(ids)) < len(ids):
-        raise VwsdError(
-            f"{next(i for i in ids if ids.count(i) > 1)!r} stands twice among the candidates",
-            where,
-            "Each sense stands there once.",
-        )
-    if strange := [gold for gold in record.golds if gold not in ids]:
-        raise VwsdError(
-            f"the gold {strange[0]!r} is not among the candidates",
-            where,
-            f"Candidates: {', '.join(ids[:8])}.",
-        )
+        what = f"the span {record.span} lies outside the {len(record.words)} words"
+        raise VwsdError(what, where, "Both ends count, from 0.")
+    for i, own in enumerate(ids):
+        if own in ids[:i]:
+            what = f"{own!r} stands twice among the candidates"
+            raise VwsdError(what, where, "Each sense stands there once.")
+    for gold in record.golds:
+        if gold not in ids:
+            what = f"the gold {gold!r} is not among the candidates"
+            raise VwsdError(what, where, f"Candidates: {', '.join(ids[:8])}.")
+    if any("\0" in "".join(c.pictures) for c in record.candidates):
+        raise VwsdError("the name of a picture holds a zero", where, REWRITE)
     return record
 
 
 def as_item(record: Record) -> WsdItem:
     """A record for those who know words alone; the target stands for its lemma."""
-    ids, glosses = tuple(c.id for c in record.candidates), tuple(c.gloss for c in record.candidates)
+    ids = tuple(c.id for c in record.candidates)
+    glosses = tuple(c.gloss for c in record.candidates)
     return WsdItem(
         record.id,
         record.language,
@@ -148,144 +129,86 @@ def as_item(record: Record) -> WsdItem:
     )
 
 
-def to_json(record: Record, pictures: Mapping[str, str] = {}) -> dict:
-    """A record as one line of JSON holds it; pictures: file -> name to write instead."""
-    candidates = [
-        {"id": c.id, "gloss": c.gloss, "pictures": [pictures.get(p, p) for p in c.pictures]}
-        for c in record.candidates
-    ]
-    return {
-        "id": record.id,
-        "language": record.language,
-        "words": list(record.words),
-        "span": list(record.span),
-        "candidates": candidates,
-        "golds": list(record.golds),
-        "pos": record.pos,
-        "set": record.set,
-        "definition": record.definition,
-    }
+def renamed(record: Record, name: Callable[[str], str]) -> Record:
+    """The record with other names for its pictures: name(old) -> new."""
+    candidates = []
+    for candidate in record.candidates:
+        candidates.append(replace(candidate, pictures=tuple(map(name, candidate.pictures))))
+    return replace(record, candidates=tuple(candidates))
 
 
-def from_json(line: str, where: object, folder: str | Path = "") -> Record:
-    """The record in a line of JSON; picture names that are relative are taken from `folder`.
-    VwsdError names `where` and what is wrong there.
-    """
-    try:
-        r = json.loads(line)
-    except (ValueError, RecursionError) as e:
-        raise VwsdError(
-            f"not JSON: {e}" if line.endswith("\n") else "the last line is cut off",
-            where,
-            "Write the file again.",
-        ) from None
-    _typed(r, NEEDED, OPTIONAL, where)
-    for c in r["candidates"]:
-        _typed(c, CANDIDATE, {}, where)
-    pictures = [p for c in r["candidates"] for p in c["pictures"]]
-    texts = [*r["words"], *r["golds"], *pictures]
-    if not all(type(t) is str for t in texts) or [type(n) for n in r["span"]] != [int, int]:
-        raise VwsdError(
-            "a wrong type: words, golds and pictures are text, span is two whole numbers",
-            where,
-            REWRITE,
-        )
-    if any("\0" in picture for picture in pictures) or not _can_be_written(line):
-        raise VwsdError(
-            "a text holds half a character, or the name of a picture a zero", where, REWRITE
-        )
-    candidates = tuple(
-        Candidate(c["id"], c["gloss"], tuple(os.path.join(folder, p) for p in c["pictures"]))
-        for c in r["candidates"]
-    )
-    more = {name: r[name] for name in OPTIONAL if name in r}
-    return checked(
-        Record(
-            r["id"],
-            r["language"],
-            tuple(r["words"]),
-            tuple(r["span"]),
-            candidates,
-            tuple(r["golds"]),
-            **more,
-        ),
-        where,
-    )
+def to_json(record: Record) -> str:
+    """A record as one line of JSON, without the line's end."""
+    return json.dumps(asdict(record), ensure_ascii=False)
 
 
-def _can_be_written(line: str) -> bool:
-    """Does a line spell no half of a surrogate pair? Such a text can be read, and neither printed
-    nor stored.
-    """
-    if "\\ud" not in line.lower():
-        return True
-    try:
-        json.dumps(json.loads(line), ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def from_json(line: str, where: object) -> Record:
+    """The record in a line of JSON. VwsdError names `where` and what is wrong there."""
+    return sound(parse(line.encode(), Record, where, "record", REWRITE), where)
 
 
-def _typed(
-    value: object, needed: Mapping[str, type], optional: Mapping[str, type], where: object
-) -> None:
-    if (
-        not isinstance(value, dict)
-        or not needed.keys() <= value.keys() <= needed.keys() | optional.keys()
-    ):
-        names = f"{', '.join(needed)}{' and perhaps ' if optional else ''}{', '.join(optional)}"
-        raise VwsdError(f"not the fields of a record: {names} expected", where, REWRITE)
-    for name, kind in {**needed, **optional}.items():
-        if name in value and type(value[name]) is not kind:
-            raise VwsdError(
-                f"{name} has a wrong type: {type(value[name]).__name__}, {kind.__name__} expected",
-                where,
-                REWRITE,
-            )
-
-
-def read_records(path: str | Path) -> Iterator[Record]:
+def load_records(path: str | Path) -> Iterator[Record]:
     """Records of a JSONL file, one by one; relative picture names are taken from the file's folder.
 
-    Raises VwsdError, naming file and line, for what `checked` names, a wrong type or field, and a
+    Raises VwsdError, naming file and line, for what `sound` names, a wrong type or field, and a
     last line that is cut off.
     """
-    path = Path(path)
+    path, number = Path(path), 0
     refuse_special(path)
     try:
         with open(path, encoding="utf-8") as f:
-            number = 0
             while line := f.readline(LONGEST_LINE):
                 number += 1
+                where = f"{path}:{number}"
                 if len(line) == LONGEST_LINE:
-                    raise VwsdError(
-                        f"a line of more than {LONGEST_LINE >> 20} million characters",
-                        f"{path}:{number}",
-                        REWRITE,
-                    )
-                yield from_json(line, f"{path}:{number}", path.parent)
-    except (OSError, UnicodeDecodeError) as e:
-        raise VwsdError(
-            f"the records cannot be read: {e}",
-            path,
-            "Check the path; records are UTF-8 text, one a line.",
-        ) from None
+                    what = f"a line of more than {LONGEST_LINE >> 20} million characters"
+                    raise VwsdError(what, where, REWRITE)
+                if _cut_off(line):
+                    raise VwsdError("the last line is cut off", where, "Write the file again.")
+                yield renamed(from_json(line, where), lambda name: os.path.join(path.parent, name))
+    except (OSError, UnicodeError) as e:
+        remedy = "Check the path; records are UTF-8 text, one a line."
+        raise VwsdError(f"the records cannot be read: {e}", path, remedy) from None
 
 
-def write_records(path: str | Path, records: Iterable[Record]) -> int:
+def _cut_off(line: str) -> bool:
+    """Did a kill end the file within its last line?"""
+    if line.endswith("\n"):
+        return False
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return True
+    return False
+
+
+def save_records(path: str | Path, records: Iterable[Record]) -> int:
     """Write records as JSONL, one by one and atomically; returns how many.
 
     Pictures below the file's folder are named relative to it, so that the folder can move; other
     names stay as they are.
     """
     folder, count = os.path.join(Path(path).absolute().parent, ""), 0
+
+    def name(picture: str) -> str:
+        if picture.startswith(folder):
+            return picture.removeprefix(folder).replace(os.sep, "/")
+        return picture
+
     with atomic(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as f:
         for count, record in enumerate(records, start=1):
-            pictures = {p for c in checked(record, record.id).candidates for p in c.pictures}
-            inside = {
-                p: p.removeprefix(folder).replace(os.sep, "/")
-                for p in pictures
-                if p.startswith(folder)
-            }
-            f.write(json.dumps(to_json(record, inside), ensure_ascii=False) + "\n")
+            f.write(to_json(renamed(sound(record, record.id), name)) + "\n")
     return count
+
+
+def records_sha256(records: Iterable[Record]) -> str:
+    """Hash of records: words, candidates, glosses, golds and names of pictures without their
+    folders.
+    """
+    lines = []
+    for r in records:
+        senses = []
+        for c in r.candidates:
+            senses.append((c.id, c.gloss, [Path(p).name for p in c.pictures]))
+        lines.append(repr((r.id, r.words, r.span, r.golds, senses)))
+    return sha256_bytes("\n".join(lines).encode())

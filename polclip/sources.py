@@ -1,26 +1,32 @@
-"""What is too large to hold: published batches and shards, read one batch at a time."""
+"""What PolCLIP is trained and tested on: a study, and sources that are too large to hold (published
+batches and shards), read one batch at a time.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from torch import Tensor
+from pydantic import PositiveInt
 from tqdm.auto import tqdm
 
-from vwsdlib.data.sets import picture_names
+from vwsdlib.data.sets import VwsdSet
+from vwsdlib.data.sources import picture_names
+from vwsdlib.data.wsd import WsdItem
 from vwsdlib.errors import VwsdError
-from vwsdlib.paths import cache_dir, quiet, refuse_special, sha256_bytes, write_text
+from vwsdlib.kept import kept
+from vwsdlib.paths import cache_dir, quiet, sha256_bytes
+from vwsdlib.schema import Stored, read_json
 
 from .config import Config
-from .packing import pack
+from .packing import pack_epoch
 from .published import read_metadata
-from .records import Record, from_json
-from .streaming import shards_are_read, stream_shards
+from .records import Record, as_item
+from .streaming import records_in_shards, shards_in, stream_shards
 from .train import Batches
 
 
@@ -32,6 +38,39 @@ class Source(NamedTuple):
     batches: Callable[[Config], Batches]
     per_epoch: Callable[[Config], int]
     facts: dict
+
+
+@dataclass(frozen=True)
+class Study:
+    """Sources of one study. `batches(config)` gives the packed batches of an epoch; epochs are
+    chosen on `dev_records` and `dev_set`.
+    """
+
+    name: str
+    batches: Callable[[Config], Batches]
+    dev_records: list[Record]
+    dev_set: VwsdSet | None
+    test_records: list[Record]
+    test_sets: list[VwsdSet]  # the first is the one that ablations are tested on
+    facts: dict = field(default_factory=dict)
+    # how many batches an epoch, where they are streamed
+    per_epoch: Callable[[Config], int] | None = None
+    keep_states: bool = True  # pictures' frozen states go to disk (0.5 MB each with ViT-L/14)
+
+    def test_items(self) -> list[WsdItem]:
+        """The test contexts for those who know words alone."""
+        return [as_item(record) for record in self.test_records]
+
+    def answer(self, record: Record) -> dict:
+        """What an answer to a record is judged by: id, lemma, pos, set, golds, candidates."""
+        return {
+            "id": record.id,
+            "lemma": record.target.lower(),
+            "pos": record.pos,
+            "set": record.set,
+            "golds": list(record.golds),
+            "candidates": [c.id for c in record.candidates],
+        }
 
 
 def metadata_source(
@@ -55,11 +94,11 @@ def metadata_source(
         return [count_batches(path, roots, missing) for path in paths]
 
     def batches(config: Config) -> Batches:
-        return lambda epoch: _mixed(
-            [read_metadata(path, roots, missing=missing) for path in paths],
-            counts(),
-            Random(f"{config.seed} {epoch}"),
-        )
+        def epoch_of(epoch: int) -> Iterator:
+            streams = [read_metadata(path, roots, missing) for path in paths]
+            return _mixed(streams, counts(), Random(f"{config.seed} {epoch}"))
+
+        return epoch_of
 
     return Source(batches, lambda config: sum(counts()), facts)
 
@@ -75,9 +114,12 @@ def _status(path: Path):
     try:
         return path.stat()
     except OSError as e:
-        raise VwsdError(
-            f"the file cannot be read: {e.strerror}", where=path, remedy="Check the path."
-        ) from None
+        what = f"the file cannot be read: {e.strerror}"
+        raise VwsdError(what, path, "Check the path.") from None
+
+
+class _Note(Stored):
+    batches: PositiveInt
 
 
 def count_batches(path: Path, roots: Mapping[str, str | Path], missing: str = "error") -> int:
@@ -86,103 +128,35 @@ def count_batches(path: Path, roots: Mapping[str, str | Path], missing: str = "e
     """
     status = _status(path)
     key = sha256_bytes(f"{path.resolve()} {status.st_size} {status.st_mtime_ns}".encode())[:16]
-    note = cache_dir() / "polclip" / f"batches-{key}.json"
-    counted = _counted(note)
-    if not counted:
-        batches = tqdm(
-            read_metadata(path, roots, missing=missing),
-            desc=f"counting {path.name}",
-            unit=" batches",
-            disable=quiet(),
-        )
-        counted = sum(1 for _ in batches)
-        write_text(note, json.dumps({"file": path.name, "batches": counted}) + "\n")
-    return counted
 
+    def count() -> int:
+        batches = read_metadata(path, roots, missing)
+        bar = tqdm(batches, desc=f"counting {path.name}", unit=" batches", disable=quiet())
+        return sum(1 for _ in bar)
 
-def _counted(note: Path) -> int:
-    """How many batches a note of the cache says, 0 where there is none that says it: then they are
-    counted again.
-    """
-    refuse_special(note, "cache's note", "Remove it.")
-    try:
-        counted = json.loads(note.read_bytes())["batches"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return 0
-    return counted if type(counted) is int and counted > 0 else 0
-
-
-class Held(str):
-    """A picture's name that brings its file's bytes along, for as long as anything refers to it."""
-
-    data: bytes
-
-    @classmethod
-    def of(cls, name: str, data: bytes) -> Held:
-        """The name with its bytes."""
-        found = cls(name)
-        found.data = data
-        return found
-
-
-def held_states(states: Callable[..., Tensor]) -> Callable[[Sequence[str]], Tensor]:
-    """PictureStates for names that may be `Held`."""
-    return lambda names: states(
-        names, {name: name.data for name in names if isinstance(name, Held)}
+    return kept(
+        cache_dir() / "polclip" / f"batches-{key}.json",
+        read=lambda note: read_json(note, _Note, "cache's note", "Remove it.").batches,
+        make=count,
+        write=lambda number, note: note.write_text(
+            json.dumps({"file": path.name, "batches": number}) + "\n"
+        ),
+        damaged=(VwsdError,),
     )
 
 
 def shard_source(folder: str | Path) -> Source:
     """Shards as `streaming.to_shards` writes them, packed by the configuration's budgets as they
-    come; every process reads all of them.
-
-    Their pictures' states are had by `held_states`. VwsdError for a folder without shards.
+    come; every process reads all of them. VwsdError for a folder without shards.
     """
-    paths = sorted(Path(folder).glob("records-*.parquet"))
-    if not paths:
-        raise VwsdError(
-            "there are no shards", folder, "Write them with: vwsd convert shards RECORDS.jsonl DIR"
-        )
+    facts = {"shards": {path.name: path.stat().st_size for path in shards_in(folder)}}
 
-    def packed(records: Iterator[Record], config: Config, epoch: int) -> Iterator[list[Record]]:
-        return pack(
-            records,
-            config.senses,
-            config.pictures,
-            config.per_sense,
-            config.seed,
-            epoch,
-            config.drop_last,
-            config.count_pictures,
-            shuffle=False,
+    def batches(config: Config) -> Batches:
+        return lambda epoch: pack_epoch(
+            stream_shards(folder, config.seed, epoch), config, epoch, shuffle=False
         )
 
     def per_epoch(config: Config) -> int:
-        return sum(1 for _ in packed(_records(paths), config, 0))
+        return sum(1 for _ in pack_epoch(records_in_shards(folder), config, 0, shuffle=False))
 
-    return Source(
-        lambda config: lambda epoch: packed(_held(folder, config.seed, epoch), config, epoch),
-        per_epoch,
-        {"shards": {path.name: path.stat().st_size for path in paths}},
-    )
-
-
-def _held(folder: str | Path, seed: int, epoch: int) -> Iterator[Record]:
-    for record, data in stream_shards(folder, seed, epoch):
-        yield replace(
-            record,
-            candidates=tuple(
-                replace(c, pictures=tuple(Held.of(p, data[p]) for p in c.pictures))
-                for c in record.candidates
-            ),
-        )
-
-
-def _records(paths: Sequence[Path]) -> Iterator[Record]:
-    """Records alone; columns are stored apart, so that no picture is read."""
-    from pyarrow.parquet import ParquetFile
-
-    for path in paths:
-        with shards_are_read(path, [path]):
-            for part in ParquetFile(path).iter_batches(columns=["record"]):
-                yield from (from_json(line, path) for line in part["record"].to_pylist())
+    return Source(batches, per_epoch, facts)

@@ -4,8 +4,9 @@ picture and kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from vwsdlib.encoders.store import VectorStore
 from vwsdlib.paths import sha256_bytes
 
 from .backbone import Backbone
+from .published import load_pixels
+from .streaming import Held
 
 
 class _States:
@@ -26,59 +29,43 @@ class _States:
 
     kept = np.float16
     batch_size = 16
+    name = "polclip-states"
 
     def __init__(self, backbone: Backbone):
-        self.backbone, self.name, self.dim = (
-            backbone,
-            "polclip-states",
-            backbone.places * backbone.vision_width,
-        )
+        self.backbone, self.dim = backbone, backbone.places * backbone.vision_width
 
     def encode_images(self, pictures: Sequence[Image.Image | Tensor]) -> np.ndarray:
         """RGB pictures, prepared ones ([3, h, w]) among them -> [n, P * v]."""
-        pixels = torch.cat(
-            [p[None] if isinstance(p, Tensor) else self.backbone.pixels([p]) for p in pictures]
-        )
+        pixels = []
+        for picture in pictures:
+            prepared = isinstance(picture, Tensor)
+            pixels.append(picture[None] if prepared else self.backbone.pixels([picture]))
         device = next(self.backbone.parameters()).device
-        return self.backbone.frozen_look(pixels.to(device)).flatten(1).float().cpu().numpy()
+        states = self.backbone.frozen_look(torch.cat(pixels).to(device))
+        return states.flatten(1).float().cpu().numpy()
 
     def identity(self) -> dict:
         """The backbone's, and how much of it is frozen."""
-        return {
-            **self.backbone.identity(),
-            "kept": "float16",
-            "frozen_blocks": getattr(self.backbone, "frozen_blocks", 0),
-        }
-
-
-def _load(name: str | Path, data: bytes, truncated: str) -> Image.Image | Tensor:
-    """A picture file's picture, or the prepared pixels [3, h, w] of a .safetensors file."""
-    if not str(name).endswith(".safetensors"):
-        return from_bytes(data, name, truncated).image
-    from .published import load_pixels
-
-    return torch.from_numpy(load_pixels(name, data))
+        frozen = getattr(self.backbone, "frozen_blocks", 0)
+        return {**self.backbone.identity(), "kept": "float16", "frozen_blocks": frozen}
 
 
 class _Store(VectorStore):
     """Reads prepared pixels beside picture files."""
 
-    def _loaded(
-        self, places: Sequence[str | Path]
-    ) -> Iterator[tuple[list[str], list[Image.Image | Tensor]]]:
-        for start in range(0, len(places), self.encoder.batch_size):
-            data = {p: read_bytes(p) for p in places[start : start + self.encoder.batch_size]}
-            yield (
-                [sha256_bytes(d) for d in data.values()],
-                [_load(p, d, self.truncated) for p, d in data.items()],
-            )
+    def _loaded(self, places: Sequence[str | Path]) -> Iterator[tuple[list[str], list]]:
+        for some in _parts(places, self.encoder.batch_size):
+            data = {place: read_bytes(place) for place in some}
+            hashes = [sha256_bytes(own) for own in data.values()]
+            yield hashes, [_picture(place, own, self.truncated) for place, own in data.items()]
 
 
 class PictureStates:
-    """States of pictures by name, from disk where they were computed before.
+    """States of pictures by name, from disk where they were computed before; of names that bring
+    their bytes along (`streaming.Held`) each time.
 
-    keep: False computes them each time, for sets whose states would fill the disk (all of PolCLIP's
-    pictures: 154 GB in half precision).
+    keep: False computes all of them each time, for sets whose states would fill the disk (all of
+    PolCLIP's pictures: 154 GB in half precision).
     """
 
     def __init__(
@@ -90,29 +77,36 @@ class PictureStates:
     ):
         self.backbone, self.keep, self.truncated = backbone, keep, truncated
         self._states = _States(backbone)
-        self._store = _Store(self._states, folder, truncated)
+        encoder: Any = self._states
+        self._store = _Store(encoder, folder, truncated)
 
-    def __call__(self, names: Sequence[str], held: Mapping[str, bytes] | None = None) -> Tensor:
-        """[N, P, v] float32. `held`: bytes of pictures that are no files, as a stream brings
-        them."""
-        if held:
-            rows = self._in_passing(names, held)
-        elif self.keep:
+    def __call__(self, names: Sequence[str]) -> Tensor:
+        """[N, P, v] float32."""
+        if self.keep and not any(isinstance(name, Held) for name in names):
             rows = self._store.images(names)
         else:
             rows = self._in_passing(names)
-        return torch.from_numpy(np.asarray(rows, np.float32)).reshape(
-            len(names), self.backbone.places, self.backbone.vision_width
-        )
+        shape = (len(names), self.backbone.places, self.backbone.vision_width)
+        return torch.from_numpy(np.asarray(rows, np.float32)).reshape(shape)
 
-    def _in_passing(
-        self, names: Sequence[str], held: Mapping[str, bytes] | None = None
-    ) -> np.ndarray:
-        size, rows = self._states.batch_size, [np.zeros((0, self._states.dim), np.float32)]
-        for some in (names[start : start + size] for start in range(0, len(names), size)):
-            rows.append(
-                self._states.encode_images(
-                    [_load(n, held[n] if held else read_bytes(n), self.truncated) for n in some]
-                )
-            )
+    def _in_passing(self, names: Sequence[str]) -> np.ndarray:
+        rows = [np.zeros((0, self._states.dim), np.float32)]
+        for some in _parts(names, self._states.batch_size):
+            pictures = []
+            for name in some:
+                data = name.data if isinstance(name, Held) else read_bytes(name)
+                pictures.append(_picture(name, data, self.truncated))
+            rows.append(self._states.encode_images(pictures))
         return np.concatenate(rows).astype(np.float16)  # as they would be kept
+
+
+def _parts(names: Sequence, size: int) -> Iterator[Sequence]:
+    for start in range(0, len(names), size):
+        yield names[start : start + size]
+
+
+def _picture(name: str | Path, data: bytes, truncated: str) -> Image.Image | Tensor:
+    """A picture file's picture, or the prepared pixels [3, h, w] of a .safetensors file."""
+    if str(name).endswith(".safetensors"):
+        return torch.from_numpy(load_pixels(name, data))
+    return from_bytes(data, name, truncated).image

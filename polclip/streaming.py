@@ -7,7 +7,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import count, islice
+from dataclasses import asdict
+from itertools import chain, islice
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -15,18 +16,30 @@ from tqdm.auto import tqdm
 from vwsdlib.errors import VwsdError
 from vwsdlib.paths import atomic, quiet, refuse_special, sha256_bytes
 
-from .records import Record, from_json, to_json
+from .records import Record, from_json, renamed, to_json
 
 ROWS = 8  # a row group is read at once; with 20 pictures of 1 MB a record, 160 MB
+WRITE = "Write them with: vwsd convert shards RECORDS.jsonl DIR"
+
+
+class Held(str):
+    """A picture's name that brings its file's bytes along, for as long as anything refers to it."""
+
+    data: bytes
+
+    @classmethod
+    def of(cls, name: str, data: bytes) -> Held:
+        """The name with its bytes."""
+        held = cls(name)
+        held.data = data
+        return held
 
 
 def _features():
     from datasets import Features, List, Value
 
-    picture = {
-        "name": Value("string"),
-        "bytes": Value("large_binary"),
-    }  # large: a buffer of records passes 2 GB
+    # large: a buffer of records passes 2 GB
+    picture = {"name": Value("string"), "bytes": Value("large_binary")}
     return Features({"key": Value("string"), "record": Value("string"), "pictures": List(picture)})
 
 
@@ -38,30 +51,25 @@ def to_shards(records: Iterable[Record], folder: str | Path, per_shard: int = 10
     and bytes; a name begins with the hash of the bytes, so names of different folders cannot
     clash). Shards are written one after another, atomically; those that are there with the same
     records are skipped, so that a second run goes on. VwsdError for shards of other records in the
-    folder and for a missing picture. Give them in random order: readers mix neighbours only. Where
-    the number of processes that will read divides the number of shards, each process opens its own
-    shards; else every process reads all.
+    folder and for a missing picture. Give them in random order: readers mix neighbours only.
     """
-    folder, records = (
-        Path(folder),
-        iter(tqdm(records, desc="Shards", unit=" records", disable=quiet())),
-    )
-    for number in count():
-        path, part = folder / f"records-{number:05d}.parquet", list(islice(records, per_shard))
+    records = iter(tqdm(records, desc="Shards", unit=" records", disable=quiet()))
+    number = 0
+    while True:
+        path = Path(folder) / f"records-{number:05d}.parquet"
+        part = list(islice(records, per_shard))
         if part and not path.exists():
             _write_shard(path, part)
         elif path.exists() and _keys(path) != [_key(record) for record in part]:
-            raise VwsdError(
-                "this shard holds other records",
-                path,
-                "Delete the folder's shards or choose another folder.",
-            )
+            remedy = "Delete the folder's shards or choose another folder."
+            raise VwsdError("this shard holds other records", path, remedy)
         elif not part:
             return number
+        number += 1
 
 
 def _key(record: Record) -> str:
-    return sha256_bytes(json.dumps(to_json(record)).encode())
+    return sha256_bytes(json.dumps(asdict(record)).encode())
 
 
 def _keys(path: Path) -> list[str]:
@@ -81,16 +89,14 @@ def _write_shard(path: Path, records: Sequence[Record]) -> None:
         ParquetWriter(path=str(temporary), features=_features(), writer_batch_size=ROWS) as writer,
     ):
         for record in records:
-            data = {p: _bytes(p, record) for c in record.candidates for p in c.pictures}
-            names = {p: f"{sha256_bytes(data[p])[:16]}-{Path(p).name}" for p in data}
-            pictures = [{"name": names[p], "bytes": data[p]} for p in data]
-            writer.write(
-                {
-                    "key": _key(record),
-                    "record": json.dumps(to_json(record, names), ensure_ascii=False),
-                    "pictures": pictures,
-                }
-            )
+            names, pictures = {}, []
+            for picture in chain.from_iterable(c.pictures for c in record.candidates):
+                if picture not in names:
+                    data = _bytes(picture, record)
+                    names[picture] = f"{sha256_bytes(data)[:16]}-{Path(picture).name}"
+                    pictures.append({"name": names[picture], "bytes": data})
+            line = to_json(renamed(record, names.__getitem__))
+            writer.write({"key": _key(record), "record": line, "pictures": pictures})
         writer.finalize()
 
 
@@ -99,60 +105,59 @@ def _bytes(path: str, record: Record) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as e:
-        raise VwsdError(
-            f"a picture of {record.id} cannot be read: {e.strerror}",
-            path,
-            "Check the path, or leave the picture out.",
-        ) from None
+        what = f"a picture of {record.id} cannot be read: {e.strerror}"
+        raise VwsdError(what, path, "Check the path, or leave the picture out.") from None
+
+
+def shards_in(folder: str | Path) -> list[Path]:
+    """The shards of a folder, in order; VwsdError where there are none."""
+    paths = sorted(Path(folder).glob("records-*.parquet"))
+    if not paths:
+        raise VwsdError("there are no shards", folder, WRITE)
+    return paths
 
 
 def stream_shards(
-    source: str | Path | Sequence[str],
-    seed: int = 0,
-    epoch: int = 0,
-    rank: int = 0,
-    world: int = 1,
-    buffer: int = 100,
-) -> Iterator[tuple[Record, dict[str, bytes]]]:
-    """(record, name -> bytes of its pictures) in an order drawn by (seed, epoch), each record in
-    one of `world` processes.
+    folder: str | Path, seed: int = 0, epoch: int = 0, buffer: int = 100
+) -> Iterator[Record]:
+    """Records in an order drawn by (seed, epoch); names of their pictures are `Held`.
 
-    source: a folder of shards, or URLs of them. One shard after another, in a drawn order, feeds a
-    buffer in which records are mixed: it and the copy made in mixing hold two to three times
-    `buffer` records with their pictures. Processes may get numbers of records that differ a little.
-    VwsdError for a folder without shards and for a damaged one.
+    One shard after another, in a drawn order, feeds a buffer in which records are mixed: it and the
+    copy made in mixing hold two to three times `buffer` records with their pictures. VwsdError for
+    a folder without shards and for a damaged one.
     """
     from datasets import IterableDataset
-    from datasets.distributed import split_dataset_by_node
 
-    paths = (
-        sorted(map(str, Path(source).glob("records-*.parquet")))
-        if isinstance(source, (str, Path))
-        else list(source)
-    )
-    if not paths:
-        raise VwsdError(
-            "there are no shards", source, "Write them with polclip.streaming.to_shards."
-        )
-    with shards_are_read(source, paths):
-        stream = IterableDataset.from_parquet(
-            paths, features=_features()
-        )  # load_dataset would ask the hub even for local files
-        stream = split_dataset_by_node(
-            stream.shuffle(seed=seed, buffer_size=buffer, max_buffer_input_shards=1), rank, world
-        )
+    paths: list = list(map(str, shards_in(folder)))
+    with _shards_are_read(folder, paths):
+        # load_dataset would ask the hub even for local files
+        stream = IterableDataset.from_parquet(paths, features=_features())
+        stream = stream.shuffle(seed=seed, buffer_size=buffer, max_buffer_input_shards=1)
         stream.set_epoch(epoch)
         for row in stream:
-            pictures = {picture["name"]: picture["bytes"] for picture in row["pictures"]}
+            held = {p["name"]: Held.of(p["name"], p["bytes"]) for p in row["pictures"]}
             record = from_json(row["record"], row["key"])
-            named = {name for candidate in record.candidates for name in candidate.pictures}
-            if absent := sorted(named - pictures.keys()):
+            names = set(chain.from_iterable(c.pictures for c in record.candidates))
+            if absent := sorted(names - held.keys()):
                 raise ValueError(f"the picture {absent[0]!r} of {record.id!r} is not in it")
-            yield record, pictures
+            yield renamed(record, held.__getitem__)
+
+
+def records_in_shards(folder: str | Path) -> Iterator[Record]:
+    """Records alone, in the order of the shards; columns are stored apart, so that no picture is
+    read. VwsdError for a folder without shards and for a damaged one.
+    """
+    from pyarrow.parquet import ParquetFile
+
+    for path in shards_in(folder):
+        with _shards_are_read(path, [path]):
+            for part in ParquetFile(path).iter_batches(columns=["record"]):
+                for line in part["record"].to_pylist():
+                    yield from_json(line, path)
 
 
 @contextmanager
-def shards_are_read(source: object, paths: Sequence[str | Path]) -> Iterator[None]:
+def _shards_are_read(source: object, paths: Sequence[str | Path]) -> Iterator[None]:
     """Whatever is wrong with a shard while its rows are read becomes a VwsdError; a pipe in the
     place of one is not opened.
     """
@@ -161,8 +166,5 @@ def shards_are_read(source: object, paths: Sequence[str | Path]) -> Iterator[Non
     try:
         yield
     except (OSError, ValueError) as e:  # pyarrow's errors are of these types
-        raise VwsdError(
-            f"a shard cannot be read: {e}",
-            source,
-            "Delete the damaged shard and write the shards again.",
-        ) from None
+        remedy = "Delete the damaged shard and write the shards again."
+        raise VwsdError(f"a shard cannot be read: {e}", source, remedy) from None

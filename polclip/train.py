@@ -13,31 +13,39 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
+from pydantic import NonNegativeInt
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from vwsdlib.errors import VwsdError
 from vwsdlib.paths import quiet, refuse_special, write_text
+from vwsdlib.schema import Stored, parse, read_bytes
 
-from .batches import Coder, collate, picture_names
-from .checkpoints import AGAIN, check_weights, own_tensors, put, read_checkpoint, write_checkpoint
+from .batches import collate, pictures_of
+from .checkpoints import (
+    AGAIN,
+    own_tensors,
+    put,
+    read_checkpoint,
+    refuse_diverged,
+    write_checkpoint,
+)
 from .config import LOSSES, Config
 from .model import PolClip
 from .records import Record
 
-Batches = Callable[
-    [int], Iterable[list[Record]]
-]  # epoch -> its batches, each a packed list of records
-Dev = Callable[
-    [PolClip], dict[str, float]
-]  # scores on dev, percent; their mean chooses the best epoch
+Batches = Callable[[int], Iterable[list[Record]]]  # epoch -> its batches, packed lists of records
+Dev = Callable[[PolClip], dict[str, float]]  # scores on dev, percent; their mean chooses the epoch
 TEXT = ("text_blocks", "ln_final", "text_projection")
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+PLACE = ("step", "epoch", "in_epoch", "best")  # where a run stands
 SHARES = ("textual", "visual")
 LOG_AGAIN = "Delete log.jsonl: the run goes on without what it tells."
 
@@ -72,24 +80,23 @@ def make_optimizer(model: PolClip) -> torch.optim.AdamW:
 
     `scale` of a group: the configuration's text_rate, vision_rate or new_rate.
     """
-    config, groups = model.config, {"text": [], "vision": [], "rest": []}
+    config, text, vision, rest = model.config, [], [], []
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            part = name.removeprefix("backbone.")
-            groups[
-                "rest" if part == name else "text" if part.startswith(TEXT) else "vision"
-            ].append(parameter)
-    scale = {"text": config.text_rate, "vision": config.vision_rate, "rest": config.new_rate}
-    return torch.optim.AdamW(
-        [
-            {"params": its, "scale": scale[name], "lr": config.rate}
-            for name, its in groups.items()
-            if its
-        ],
-        betas=(0.9, 0.999),
-        eps=1e-6,
-        weight_decay=config.weight_decay,
-    )
+        part = name.removeprefix("backbone.")
+        if not parameter.requires_grad:
+            continue
+        if part == name:
+            rest.append(parameter)
+        elif part.startswith(TEXT):
+            text.append(parameter)
+        else:
+            vision.append(parameter)
+    groups = []
+    scales = (config.text_rate, config.vision_rate, config.new_rate)
+    for parameters, scale in zip((text, vision, rest), scales):
+        if parameters:
+            groups.append({"params": parameters, "scale": scale, "lr": config.rate})
+    return torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-6, weight_decay=config.weight_decay)
 
 
 def groups_of(batches: Iterable[list[Record]], size: int) -> Iterator[list[list[Record]]]:
@@ -128,38 +135,13 @@ class _Run:
     """One call of `train`: what is prepared for this process, and where it stands."""
 
     def __init__(self, model: PolClip, data: Data, folder: Path, dev: Dev | None):
-        from accelerate import Accelerator, DistributedDataParallelKwargs
-
         self.config, self.data, self.folder, self.dev = model.config, data, folder, dev
-        whole = (
-            len(self.config.losses) == len(LOSSES) and self.config.fuse
-        )  # without a loss or fusion some modules get no gradient
-        lonely = DistributedDataParallelKwargs(find_unused_parameters=not whole)
-        try:
-            self.its = Accelerator(
-                cpu=not torch.cuda.is_available(),
-                mixed_precision=self.config.precision,
-                kwargs_handlers=[lonely],
-            )
-        except ValueError as e:
-            raise VwsdError(
-                f"precision {self.config.precision!r} cannot be had here: {e}",
-                remedy="Choose precision=no or bf16.",
-            ) from e
-        if (
-            self.config.precision != "no" and not self.its.native_amp
-        ):  # Accelerate would go on in single precision and not say so
-            raise VwsdError(
-                f"precision {self.config.precision!r} cannot be had on this device"
-                f" ({self.its.device})",
-                remedy="Choose precision=no or bf16.",
-            )
-        self.model, self.coder = (
-            model.to(self.its.device).train(),
-            Coder(model.backbone, model.config),
-        )
+        self.accelerator = _accelerator(self.config)
+        self.model = model.to(self.accelerator.device).train()
         self.optimizer = make_optimizer(model)
-        self.wrapped, self.stepper = self.its.prepare(model, self.optimizer)
+        self.wrapped, self.stepper = self.accelerator.prepare(model, self.optimizer)
+        self.main = self.accelerator.is_main_process
+        self.batches_a_step = self.accelerator.num_processes * self.config.accumulate
         self.step, self.epoch, self.in_epoch, self.best = 0, 0, 0, None
 
     # ---------------------------------------------------------------- where it stands
@@ -169,7 +151,7 @@ class _Run:
         return {
             "data": self.data.facts,
             "backbone": self.model.backbone.identity(),
-            "batches_a_step": self.its.num_processes * self.config.accumulate,
+            "batches_a_step": self.batches_a_step,
         }
 
     def resume(self) -> None:
@@ -178,50 +160,58 @@ class _Run:
         """
         path = self.folder / "state.safetensors"
         if not path.exists():
-            if self.its.is_main_process:
+            if self.main:
                 write_text(self.folder / "log.jsonl", "")
             return
         config, about, tensors = read_checkpoint(path)
         if config != self.config or about["facts"] != json.loads(json.dumps(self.facts())):
             raise VwsdError(
                 "this folder holds a run with another configuration, backbone or data",
-                where=self.folder,
-                remedy="Give another folder, or delete it.",
+                self.folder,
+                "Give another folder, or delete it.",
             )
         put(self.model, tensors, path)
-        if not {"step", "epoch", "in_epoch", "best"} <= about.keys():
-            raise VwsdError("the state does not say where the run stands", where=path, remedy=AGAIN)
-        self.step, self.epoch, self.in_epoch, self.best = (
-            about[key] for key in ("step", "epoch", "in_epoch", "best")
-        )
-        if "scaler" in about and self.its.scaler is not None:
-            self.its.scaler.load_state_dict(about["scaler"])
+        if not set(PLACE) <= about.keys():
+            raise VwsdError("the state does not say where the run stands", path, AGAIN)
+        self.step, self.epoch, self.in_epoch, self.best = (about[key] for key in PLACE)
+        if "scaler" in about and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(about["scaler"])
         for name, parameter in self.model.named_parameters():
             if f"exp_avg/{name}" in tensors:
-                where = {"step": "cpu"}
-                moments = {kind: tensors.get(f"{kind}/{name}") for kind in MOMENTS}
-                if any(
-                    m is None
-                    or kind != "step"
-                    and m.shape != parameter.shape
-                    or not torch.isfinite(m).all()
-                    for kind, m in moments.items()
-                ):
-                    raise VwsdError(f"the state lacks numbers of {name}", where=path, remedy=AGAIN)
-                self.optimizer.state[parameter] = {
-                    kind: tensors[f"{kind}/{name}"].to(where.get(kind, parameter.device))
-                    for kind in MOMENTS
-                }
-        if self.its.is_main_process:
-            log = self.folder / "log.jsonl"
-            refuse_special(log, "log", "Remove it; the checkpoints beside it are kept.")
-            lines = log.read_bytes().decode("utf-8", "replace").split("\n") if log.exists() else []
-            write_text(
-                log,
-                "".join(
-                    f"{line}\n" for line in lines if _written_before(line, self.step, self.epoch)
-                ),
-            )
+                self._take_moments(name, parameter, tensors, path)
+        if self.main:
+            self._cut_log()
+
+    def _take_moments(
+        self, name: str, parameter: Tensor, tensors: dict[str, Tensor], path: Path
+    ) -> None:
+        """The optimiser's moments of one parameter."""
+        state = {}
+        for kind in MOMENTS:
+            moment = tensors.get(f"{kind}/{name}")
+            shape = parameter.shape if kind != "step" else ()
+            if moment is None or moment.shape != shape or not torch.isfinite(moment).all():
+                raise VwsdError(f"the state lacks numbers of {name}", path, AGAIN)
+            state[kind] = moment.to("cpu" if kind == "step" else parameter.device)
+        self.optimizer.state[parameter] = state
+
+    def _cut_log(self) -> None:
+        """Leave of the log what was written before the state."""
+        path = self.folder / "log.jsonl"
+        refuse_special(path, "log", "Remove it; the checkpoints beside it are kept.")
+        text = path.read_bytes().decode("utf-8", "replace") if path.exists() else ""
+        lines = [line for line in text.split("\n") if self._has_written(line)]
+        write_text(path, "".join(f"{line}\n" for line in lines))
+
+    def _has_written(self, line: str) -> bool:
+        """Is a line of the log older than the state? One cut off by a kill is not, nor the test on
+        dev of an epoch that has yet to end.
+        """
+        try:
+            told = _log_line(line.encode(), "")
+        except VwsdError:
+            return False
+        return told["step"] <= self.step and ("dev" not in told or told["epoch"] < self.epoch)
 
     def save(self, name: str) -> None:
         """Write `state` with all that resuming needs, `last` or `best` with the model alone; the
@@ -231,70 +221,56 @@ class _Run:
         ones.
         """
         self.check_weights()
-        if self.its.is_main_process:
-            about = {
-                "facts": self.facts(),
-                "step": self.step,
-                "epoch": self.epoch,
-                "in_epoch": self.in_epoch,
-                "best": self.best,
-            }
-            more = {}
+        if self.main:
+            about = {"facts": self.facts()} | {key: getattr(self, key) for key in PLACE}
+            moments = {}
             if name == "state":
-                about |= (
-                    {"scaler": self.its.scaler.state_dict()} if self.its.scaler is not None else {}
-                )
-                known = [
-                    (n, self.optimizer.state[p])
-                    for n, p in self.model.named_parameters()
-                    if p in self.optimizer.state
-                ]
-                more = {f"{kind}/{n}": state[kind] for n, state in known for kind in MOMENTS}
-            write_checkpoint(self.folder / f"{name}.safetensors", self.model, about, more)
-        self.its.wait_for_everyone()
+                if self.accelerator.scaler is not None:
+                    about["scaler"] = self.accelerator.scaler.state_dict()
+                for own, parameter in self.model.named_parameters():
+                    state = self.optimizer.state.get(parameter, {})
+                    moments |= {f"{kind}/{own}": state[kind] for kind in MOMENTS if state}
+            write_checkpoint(self.folder / f"{name}.safetensors", self.model, about, moments)
+        self.accelerator.wait_for_everyone()
 
     def check_weights(self) -> None:
         """VwsdError where a weight is no number; every process has the same, so all of them
         stop."""
         try:
-            check_weights(own_tensors(self.model), f"the weights at step {self.step}", self.folder)
+            refuse_diverged(own_tensors(self.model), f"the weights at step {self.step}")
         except VwsdError as e:
-            raise VwsdError(
-                e.what,
-                where=self.folder,
-                remedy="Lower the rate in another --out; what was saved before stays.",
-            ) from None
+            remedy = "Lower the rate in another --out; what was saved before stays."
+            raise VwsdError(e.what, self.folder, remedy) from None
 
     def log(self, line: dict) -> None:
         """A line of log.jsonl."""
-        if self.its.is_main_process:
-            try:
-                with open(self.folder / "log.jsonl", "a", encoding="utf-8") as f:
-                    f.write(json.dumps(line) + "\n")
-            except OSError as e:
-                raise VwsdError(
-                    f"cannot write the log: {e.strerror or e}",
-                    where=self.folder,
-                    remedy="Free some space and run it again: it goes on from what was saved.",
-                ) from e
+        if not self.main:
+            return
+        try:
+            with open(self.folder / "log.jsonl", "a", encoding="utf-8") as f:
+                f.write(json.dumps(line) + "\n")
+        except OSError as e:
+            raise VwsdError(
+                f"cannot write the log: {e.strerror or e}",
+                self.folder,
+                "Free some space and run it again: it goes on from what was saved.",
+            ) from e
 
     # ---------------------------------------------------------------- going on
 
     def go(self, save_every: int, stop_after: int) -> Path:
         """Epochs to the end."""
-        size, begun = self.its.num_processes * self.config.accumulate, self.step
-        total = self.config.epochs * -(-self.data.per_epoch // size)
-        with tqdm(
-            total=total,
-            initial=self.step,
-            desc="PolCLIP",
-            unit="step",
-            disable=True if not self.its.is_main_process else quiet(),
-        ) as bar:
+        size, begun, per_epoch = self.batches_a_step, self.step, self.data.per_epoch
+        total, silent = self.config.epochs * -(-per_epoch // size), True
+        if self.main:
+            silent = quiet()
+        with tqdm(total=total, initial=begun, desc="PolCLIP", unit="step", disable=silent) as bar:
             while self.epoch < self.config.epochs:
-                groups = groups_of(self.data.batches(self.epoch if self.config.repack else 0), size)
-                for group in islice(groups, self.in_epoch, None):
-                    self.one(group, min(1.0, self.in_epoch * size / self.data.per_epoch), bar)
+                batches = self.data.batches(self.epoch if self.config.repack else 0)
+                for group in islice(groups_of(batches, size), self.in_epoch, None):
+                    loss = self.one(group, min(1.0, self.in_epoch * size / per_epoch))
+                    bar.update()
+                    bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
                     if stop_after and self.step - begun >= stop_after:
                         return self.folder
                     if save_every and self.step % save_every == 0:
@@ -302,52 +278,55 @@ class _Run:
                 if not self.in_epoch:
                     raise VwsdError(
                         "there is not one batch to train on",
-                        where=self.folder,
-                        remedy="Look at the records: are any left after reading?",
+                        self.folder,
+                        "Look at the records: are any left after reading?",
                     )
                 self.end_of_epoch()
         return self.folder
 
-    def one(self, group: list[list[Record]], done: float, bar: tqdm) -> None:
-        """One step of the optimiser on this process's share of a group."""
-        its = self.its
+    def one(self, group: list[list[Record]], done: float) -> float:
+        """One step of the optimiser on this process's share of a group; returns the loss, a mean
+        over the group, no unit. VwsdError where it, or the gradient's norm, is no number.
+        """
+        speed = rate(self.config, self.epoch, done)
         for entry in self.optimizer.param_groups:
-            entry["lr"] = entry["scale"] * rate(self.config, self.epoch, done)
-        mine = group[its.process_index * self.config.accumulate :][: self.config.accumulate]
-        rows = []
-        for place, records in enumerate(mine):
-            batch = collate(records, self.coder, self.data.states(picture_names(records))).to(
-                its.device
-            )
-            with _unless(place + 1 == len(mine), its, self.wrapped):
-                found = self.wrapped(batch)
-                its.backward(found["loss"] / len(mine))
-            rows.append(torch.stack([value.detach().float() for value in found.values()]))
-        norm = float(its.clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf))
-        values = _means(list(found), its.gather(torch.stack(rows)))
-        if not math.isfinite(values["loss"]) or not (
-            math.isfinite(norm) or its.scaler
-        ):  # fp16's scaler deals with gradients out of range
+            entry["lr"] = entry["scale"] * speed
+        first = self.accelerator.process_index * self.config.accumulate
+        values = self._backward(group[first : first + self.config.accumulate])
+        largest = self.config.clip or math.inf
+        norm: Any = self.accelerator.clip_grad_norm_(self.model.parameters(), largest)
+        norm = float(norm)
+        # fp16's scaler deals with gradients out of range
+        sound = math.isfinite(norm) or self.accelerator.scaler
+        if not math.isfinite(values["loss"]) or not sound:
             raise VwsdError(
                 f"loss or gradient is no number at step {self.step + 1}",
-                where=self.folder,
-                remedy="Lower the rate, or use precision=no; what was saved before stays.",
+                self.folder,
+                "Lower the rate, or use precision=no; what was saved before stays.",
             )
         self.stepper.step()
         self.stepper.zero_grad()
         self.model.follow()
         self.step, self.in_epoch = self.step + 1, self.in_epoch + 1
-        self.log(
-            {
-                "step": self.step,
-                "epoch": self.epoch,
-                "rate": rate(self.config, self.epoch, done),
-                "norm": norm,
-                **values,
-            }
-        )
-        bar.update()
-        bar.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
+        line = {"step": self.step, "epoch": self.epoch, "rate": speed, "norm": norm}
+        self.log(line | values)
+        return values["loss"]
+
+    def _backward(self, batches: list[list[Record]]) -> dict[str, float]:
+        """Gradients of this process's batches; losses and shares, means over those of all
+        processes. Gradients are exchanged between processes after the last batch alone.
+        """
+        rows, values = [], {}
+        for number, records in enumerate(batches, start=1):
+            states = self.data.states(pictures_of(records))
+            batch = collate(records, self.model.coder, states).to(self.accelerator.device)
+            last = number == len(batches)
+            with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
+                values = self.wrapped(batch)
+                self.accelerator.backward(values["loss"] / len(batches))
+            rows.append(torch.stack([value.detach().float() for value in values.values()]))
+        every: Any = self.accelerator.gather(torch.stack(rows))
+        return _means(list(values), every)
 
     def end_of_epoch(self) -> None:
         """Test on dev, keep the best; then the next epoch begins."""
@@ -355,78 +334,75 @@ class _Run:
         self.check_weights()
         if self.dev is not None:
             self.model.eval()
-            scores = self.dev(self.model) if self.its.is_main_process else {}
+            scores = self.dev(self.model) if self.main else {}
             self.model.train()
             self.log({"step": self.step, "epoch": self.epoch - 1, "dev": scores})
-            if scores and (
-                self.best is None or sum(scores.values()) > sum(self.best["dev"].values())
-            ):
+            if scores and (not self.best or sum(scores.values()) > sum(self.best["dev"].values())):
                 self.best = {"epoch": self.epoch - 1, "dev": scores}
-                write_checkpoint(
-                    self.folder / "best.safetensors",
-                    self.model,
-                    {"facts": self.facts(), "step": self.step, "best": self.best},
-                )
+                about = {"facts": self.facts(), "step": self.step, "best": self.best}
+                write_checkpoint(self.folder / "best.safetensors", self.model, about)
         self.save("last")
         self.save("state")
+
+
+def _accelerator(config: Config):
+    """Accelerate's for this process; VwsdError for a precision that cannot be had here."""
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+
+    # without a loss or fusion some modules get no gradient
+    whole = len(config.losses) == len(LOSSES) and config.fuse
+    handlers: list = [DistributedDataParallelKwargs(find_unused_parameters=not whole)]
+    refusal, remedy = (
+        f"precision {config.precision!r} cannot be had",
+        "Choose precision=no or bf16.",
+    )
+    try:
+        accelerator = Accelerator(
+            cpu=not torch.cuda.is_available(),
+            mixed_precision=config.precision,
+            kwargs_handlers=handlers,
+        )
+    except ValueError as e:
+        raise VwsdError(f"{refusal} here: {e}", remedy=remedy) from e
+    # Accelerate would go on in single precision and not say so
+    if config.precision != "no" and not accelerator.native_amp:
+        raise VwsdError(f"{refusal} on this device ({accelerator.device})", remedy=remedy)
+    return accelerator
 
 
 def _means(names: list[str], every: Tensor) -> dict[str, float]:
     """Means over the batches of a step, every [batches, losses and shares]; of shares, over those
     that are numbers, if there are any.
     """
-    values = {
-        name: (column.nanmean() if name in SHARES else column.mean()).item()
-        for name, column in zip(names, every.T)
-    }
-    return {
-        name: value for name, value in values.items() if name not in SHARES or not math.isnan(value)
-    }
+    values = {}
+    for name, column in zip(names, every.T):
+        value = (column.nanmean() if name in SHARES else column.mean()).item()
+        if name not in SHARES or not math.isnan(value):
+            values[name] = value
+    return values
 
 
-def _written_before(line: str, step: int, epoch: int) -> bool:
-    """Is a line of the log older than a state? One cut off by a kill is not, nor the test on dev of
-    an epoch that has yet to end.
-    """
-    try:
-        its = _log_line(line.encode(), "")
-    except VwsdError:
-        return False
-    return its["step"] <= step and ("dev" not in its or its["epoch"] < epoch)
+class _Line(Stored):
+    """A line of the log: of a step with its losses, or of a test on dev."""
+
+    step: NonNegativeInt
+    epoch: NonNegativeInt
+    loss: float = 0.0
+    dev: dict[str, float] = {}
 
 
 def _log_line(line: bytes, where: object) -> dict:
     """A line of the log; VwsdError where it is not as it was written."""
-    from pydantic import NonNegativeInt, create_model
-
-    from vwsdlib.schema import Stored, parse
-
-    shape = create_model(
-        "Line",
-        __base__=Stored,
-        step=(NonNegativeInt, ...),
-        epoch=(NonNegativeInt, ...),
-        loss=(float, 0.0),
-        dev=(dict[str, float], {}),
-    )
-    parse(line, shape, where, "log", LOG_AGAIN)
+    parse(line, _Line, where, "log", LOG_AGAIN)
     return json.loads(line)
-
-
-def _unless(last: bool, accelerator, model):
-    """Gradients are exchanged between processes after the last batch of a step alone."""
-    from contextlib import nullcontext
-
-    return nullcontext() if last else accelerator.no_sync(model)
 
 
 def read_log(folder: str | Path) -> tuple[list[dict], list[dict]]:
     """(lines of steps, lines of tests on dev) of a run; VwsdError names a line that is not as it
     was written.
     """
-    from vwsdlib.schema import read_bytes
-
     path = Path(folder) / "log.jsonl"
     whole = read_bytes(path, "log", LOG_AGAIN).split(b"\n")[:-1]  # one that a kill cut off is none
     lines = [_log_line(line, f"{path}:{number}") for number, line in enumerate(whole, start=1)]
-    return [line for line in lines if "dev" not in line], [line for line in lines if "dev" in line]
+    tests = [line for line in lines if "dev" in line]
+    return [line for line in lines if "dev" not in line], tests

@@ -12,6 +12,7 @@ from pathlib import Path
 from vwsdlib import paths
 from vwsdlib.disk import free_gb, temporary_folder, try_writing
 from vwsdlib.errors import VwsdError, known
+from vwsdlib.registry import resolve
 
 CHECKS: list[Callable[[], str]] = []
 NEEDED_GB = 2
@@ -34,6 +35,7 @@ def examine(profile: str = "demo") -> list[dict]:
         [_examine(function) for function in CHECKS]
         + checkpoints
         + [row for rows in NEEDED_DATA.get(profile, ()) for row in rows()]
+        + _data_state(profile)
     )
 
 
@@ -51,13 +53,15 @@ def needed(profile: str) -> list[str]:
 
 
 def _checkpoint(key: str, profile: str) -> dict:
-    from vwsd_standins.rehearsal.data import models_folder
+    from vwsdlib.data.sets import SETS, set_of
     from vwsdlib.encoders.checkpoints import CHECKPOINTS, present, weight_files
 
     its, remedy = CHECKPOINTS[key], f"vwsd fetch models --only {key}"
     there, size = present(key)
-    if profile == "rehearsal":  # its own, tiny ones
-        files, remedy = weight_files(models_folder() / its.repo), "vwsd fetch rehearsal"
+    name = set_of(profile)
+    if name and SETS[name].models:  # its own, tiny ones
+        files = weight_files(resolve(SETS[name].models)() / its.repo)
+        remedy = f"vwsd fetch {name}"
         there, size = bool(files), sum(p.stat().st_size for p in files)
     what = f"{key} {its.repo} {size / 1e6:,.{0 if size > 1e7 else 1}f} MB"
     return {
@@ -106,22 +110,19 @@ def _polclip_data() -> list[dict]:
     return rows
 
 
-def _rehearsal_data() -> list[dict]:
-    from vwsdlib.data.sets import rehearsal_record
+def _data_state(profile: str) -> list[dict]:
+    """What there is of the profile's set, where its entry can tell."""
+    from vwsdlib.data.sets import SETS, set_of
 
-    text = rehearsal_record().get("text", {})
-    built = (
-        ", ".join(f"{kind} {split} text" for split, kind in text.items())
-        or "not built yet (`vwsd fetch rehearsal` or the first run does it)"
-    )
-    return [
-        {"check": "rehearsal_data", "state": "OK", "what": f"rehearsal data: {built}", "remedy": ""}
-    ]
+    name = set_of(profile)
+    if not name or not SETS[name].state:
+        return []
+    what = f"{name} data: {resolve(SETS[name].state)()}"
+    return [{"check": f"{name}_data", "state": "OK", "what": what, "remedy": ""}]
 
 
 NEEDED_DATA: dict[str, tuple[Callable[[], list[dict]], ...]] = {
     "paper": (_official_data, _polclip_data),
-    "rehearsal": (_rehearsal_data,),
 }
 
 

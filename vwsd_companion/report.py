@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vwsdlib import paths
+from vwsdlib.data.sets import SETS, set_of
 from vwsdlib.errors import VwsdError
 
 from .facts.collect import Collection
@@ -192,18 +193,8 @@ def report_text(c: Collection, facts: dict, tables: dict) -> str:
 
 def scope(c: Collection) -> str:
     """What these results are and what they are not, in Markdown."""
-    if c.profile == "rehearsal":
-        return (
-            "A rehearsal: tiny checkpoints with **random weights** in the real formats, on"
-            " generated pictures. It walks the papers' whole path without a download; its numbers"
-            " are those of a guesser and measure nothing. The papers' numbers stand beside them so"
-            " that the report can be seen at work.\n"
-        )
-    if c.profile == "paper":
-        return (
-            "The papers' models on the official data. A verdict compares counts of items;"
-            " CONSISTENT is not a reproduction.\n"
-        )
+    if (name := set_of(c.profile)) and SETS[name].scope:
+        return SETS[name].scope
     return (
         f"These are results of the profile *{c.profile}*, on its own data with its own model. They"
         " are not the papers' experiments and are never compared with their numbers: every claim"

@@ -25,8 +25,7 @@ from pathlib import Path
 
 import nbformat
 
-from vwsd_standins import rehearsal
-from vwsdlib.data.sets import rehearsal_record
+from vwsdlib.data import sets
 from vwsdlib.disk import free_gb, temporary_folder, try_writing
 from vwsdlib.errors import VwsdError
 from vwsdlib.paths import PACKAGE, cache_dir, data_dir, results_dir, root, sha256_file, write_text
@@ -104,8 +103,7 @@ def run(
     steps = plan(profile, only, start_from, force, limit, settings)
     _time_factor()
     _try_folders(profile)
-    if profile == "rehearsal":
-        rehearsal.prepare()
+    sets.prepare(profile)
     if progress is None:
         progress = sys.stderr.isatty() and not os.environ.get("CI")
     report = RunReport(profile)
@@ -132,8 +130,7 @@ def status(profile: str) -> list[tuple[str, str, str]]:
     """
     found: dict[str, tuple[str, str]] = {}
     steps = plan(profile)
-    if profile == "rehearsal" and rehearsal_record():
-        rehearsal.prepare()
+    sets.prepare(profile, whole=False)
     for step in steps:
         reasons = changed(step, components(step))
         reasons += [

@@ -11,12 +11,14 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from polclip.backbone import Backbone
 from polclip.blocks import mean
 from polclip.config import Config
 from vwsdlib.encoders.registry import load_encoder
@@ -34,12 +36,11 @@ from .lite import (
 )
 
 LENGTH, SEQUENCE = 32, 12  # tokens of a text at most; of a picture
-KNOWN: dict[
-    int, dict[tuple[int, ...], Tensor]
-] = {}  # frozen layers -> ids -> states: every model of a process reads a text through them once
+# frozen layers -> ids -> states: every model of a process reads a text through them once
+KNOWN: dict[int, dict[tuple[int, ...], Tensor]] = {}
 
 
-class LiteBackbone(nn.Module):
+class LiteBackbone(Backbone):
     """States of a picture: place 0 holds the mean of the feature map (as CLIP's class token stands
     for the whole), then its 49 places.
 
@@ -47,40 +48,32 @@ class LiteBackbone(nn.Module):
     1664].
     """
 
+    centre: Tensor
     width = dim = DIM
     vision_width, length, sequence, places = FEATURES + DIM, LENGTH, SEQUENCE, 50
 
     def __init__(self, config: Config):
         super().__init__()
-        lite: LiteEncoder = load_encoder("lite")
-        bert, its = lite.towers.bert, lite.head
-        self._towers, self.tokenizer = (
-            [lite.towers],
-            lite.towers.tokenizer,
-        )  # in a list: not a part of this module, never saved
+        lite = cast(LiteEncoder, load_encoder("lite"))
+        bert, head = lite.towers.bert, lite.head
+        self._towers = [lite.towers]  # in a list: not a part of this module, never saved
+        self.tokenizer = lite.towers.tokenizer
         self.start, self.end = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
-        self.frozen_layers = max(0, len(bert.encoder.layer) - config.open_text)
-        self._prefix = [(bert.embeddings, bert.encoder.layer[: self.frozen_layers])]
-        self.text_blocks = nn.ModuleList(
-            _copy(layer) for layer in bert.encoder.layer[self.frozen_layers :]
-        )
-        lent = max(0, self.frozen_layers - max(0, config.borrowed - config.open_text))
-        self.lent = nn.ModuleList(
-            _copy(layer).requires_grad_(False)
-            for layer in bert.encoder.layer[lent : self.frozen_layers]
-        )  # borrowed, not trained
+        layers = bert.encoder.layer
+        frozen = self.frozen_layers = max(0, len(layers) - config.open_text)
+        self._prefix = [(bert.embeddings, layers[:frozen])]
+        self.text_blocks = nn.ModuleList(map(_copy, layers[frozen:]))
+        first = max(0, frozen - max(0, config.borrowed - config.open_text))
+        # borrowed, not trained
+        self.lent = nn.ModuleList(map(_copy, layers[first:frozen])).requires_grad_(False)
         self.ln_post = nn.LayerNorm(FEATURES)
         self.head = nn.Linear(FEATURES, DIM)
-        self.gate = nn.Parameter(its["gate"].detach().clone())
-        self.ln_post.load_state_dict({k: its[f"norm.{k}"] for k in ("weight", "bias")})
-        self.head.load_state_dict({k: its[f"linear.{k}"] for k in ("weight", "bias")})
-        self.register_buffer("centre", its["centre"].detach().clone())
+        self.gate = nn.Parameter(head["gate"].detach().clone())
+        self.ln_post.load_state_dict({k: head[f"norm.{k}"] for k in ("weight", "bias")})
+        self.head.load_state_dict({k: head[f"linear.{k}"] for k in ("weight", "bias")})
+        self.register_buffer("centre", head["centre"].detach().clone())
         self._identity = lite.identity()
         self._known = KNOWN.setdefault(self.frozen_layers, {})
-
-    def words(self, words: Sequence[str]) -> list[list[int]]:
-        """Word-piece ids of each word by itself."""
-        return [self.tokenizer(word, add_special_tokens=False)["input_ids"] for word in words]
 
     def read(self, ids: Tensor, pads: Tensor | None) -> Tensor:
         """Tokens of the last layer; MiniLM was trained with padding hidden, so it always is."""
@@ -130,14 +123,11 @@ class LiteBackbone(nn.Module):
 
     @torch.no_grad()
     def _look_at(self, some: Tensor) -> Tensor:
-        towers, batch = self._towers[0], F.pad(some, (0, 0, 0, 0, 0, 0, 0, IMAGE_BATCH - len(some)))
+        towers = self._towers[0]
+        batch = F.pad(some, (0, 0, 0, 0, 0, 0, 0, IMAGE_BATCH - len(some)))
         grid = towers.feature_map(batch).flatten(2).transpose(1, 2)  # [4, 49, 1280]
         grid = torch.cat([grid.mean(1, keepdim=True), grid], 1)  # [4, 50, 1280]
         return torch.cat([grid, towers.conse(grid)], -1)[: len(some)]
-
-    def look(self, states: Tensor) -> Tensor:
-        """The convolutional tower is never trained."""
-        return states
 
     def _head(self, states: Tensor) -> Tensor:
         """gate * conse + head(LN(features)), [..., 1664] -> [..., 384]."""
@@ -158,18 +148,15 @@ class LiteBackbone(nn.Module):
 
     def through_text(self, x: Tensor, last: int, causal: bool) -> tuple[Tensor, Tensor]:
         """The last layers, trained or not; the vector is read out as a text's."""
-        for block in (
-            [*self.lent, *self.text_blocks][-last:] if len(x) else ()
-        ):  # BERT's cannot take a batch of nothing
-            x = block(x)
+        if len(x):  # BERT's blocks cannot take a batch of nothing
+            for block in [*self.lent, *self.text_blocks][-last:]:
+                x = block(x)
         return F.normalize(x.mean(1), dim=-1) - self.centre, x
 
     def identity(self) -> dict:
         """The lite encoder's, with what a state is."""
-        return {
-            **self._identity,
-            "states": json.dumps({"places": self.places, "features": FEATURES, "conse": DIM}),
-        }
+        states = {"places": self.places, "features": FEATURES, "conse": DIM}
+        return {**self._identity, "states": json.dumps(states)}
 
 
 def _copy(layer: nn.Module) -> nn.Module:

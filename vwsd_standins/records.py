@@ -31,11 +31,11 @@ def held_back(lemma: str) -> bool:
 
 def sense_pictures() -> dict[str, list[str]]:
     """Sense id -> its two drawings as files of the built set."""
-    folder, found = build.folder(), defaultdict(list)
+    folder, pictures = build.folder(), defaultdict(list)
     with open(folder / "key.tsv", encoding="utf-8", newline="") as f:
         for row in csv.DictReader(f, delimiter="\t"):
-            found[row["sense"]].append(str(folder / "images" / row["image"]))
-    return dict(found)
+            pictures[row["sense"]].append(str(folder / "images" / row["image"]))
+    return dict(pictures)
 
 
 def tagged(split: str) -> list[WsdItem]:
@@ -46,29 +46,27 @@ def tagged(split: str) -> list[WsdItem]:
 def sentence_records(split: str) -> list[Record]:
     """Tagged sentences with glosses and drawings of each sense."""
     pictures = sense_pictures()
-    return [
-        dataclasses.replace(record, set="emojiwsd") for record in from_wsd(tagged(split), pictures)
-    ]
+    records = from_wsd(tagged(split), pictures)
+    return [dataclasses.replace(record, set="emojiwsd") for record in records]
 
 
 def unambiguous_records(count: int) -> list[Record]:
     """Emoji that stand in no sense (nor look or sound like one that does): the name is word and
     phrase; every so-manieth of them all.
     """
-    emoji = training_emoji(sense_emoji())
-    chosen, found = emoji[:: max(1, len(emoji) // max(count, 1))][:count], []
+    emoji, records = training_emoji(sense_emoji()), []
+    chosen = emoji[:: max(1, len(emoji) // max(count, 1))][:count]
     folder = data_dir() / "emojiwsd-unambiguous"
     folder.mkdir(parents=True, exist_ok=True)
     for e in tqdm(chosen, desc="unambiguous emoji", unit="emoji", disable=quiet()):
-        its = drawable()[e]
+        about = drawable()[e]
         pictures = tuple(str(_drawn(e, style, folder)) for style in STYLES)
-        gloss = f"{its.name}, {its.subgroup.replace('-', ' ')}"
-        words = tuple(its.name.split())
-        only = Candidate(f"emoji.{its.name}", gloss, pictures)
-        found.append(
-            Record(only.id, "en", words, (0, len(words) - 1), (only,), (only.id,), "NOUN", "emoji")
-        )
-    return found
+        gloss = f"{about.name}, {about.subgroup.replace('-', ' ')}"
+        only = Candidate(f"emoji.{about.name}", gloss, pictures)
+        words = tuple(about.name.split())
+        span = (0, len(words) - 1)
+        records.append(Record(only.id, "en", words, span, (only,), (only.id,), "NOUN", "emoji"))
+    return records
 
 
 def _drawn(emoji: str, style: str, folder: Path) -> Path:
@@ -86,7 +84,8 @@ def demo_records(unambiguous: int) -> tuple[list[Record], list[Record]]:
     The senses' phrases stay out: with them twice the steps were taken, and what had been learnt of
     new words was less (on dev words).
     """
-    asked, lemma = sentence_records("dev"), {s.id: s.lemma for s in senses()}
-    back = [record for record in asked if held_back(lemma[record.golds[0]])]
-    kept = [record for record in asked if not held_back(lemma[record.golds[0]])]
-    return [*kept, *unambiguous_records(unambiguous)], back
+    lemma, kept, back = {s.id: s.lemma for s in senses()}, [], []
+    for record in sentence_records("dev"):
+        part = back if held_back(lemma[record.golds[0]]) else kept
+        part.append(record)
+    return kept + unambiguous_records(unambiguous), back

@@ -2,6 +2,10 @@
 
 import difflib
 import unicodedata
+from collections.abc import Collection, Iterable, Mapping
+from typing import TypeVar
+
+Entry = TypeVar("Entry")
 
 LONGEST = 1000  # characters of one part of a message; a field of megabytes is not repeated whole
 
@@ -53,17 +57,28 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def known(kind: str, name, valid, where: object = ""):
+def did_you_mean(name: object, valid: Iterable) -> str:
+    """ "Did you mean 'NAME'?" of the nearest valid name; empty where none is near."""
+    near = difflib.get_close_matches(str(name), [str(v) for v in valid], n=1, cutoff=0.5)
+    return f"Did you mean {near[0]!r}?" if near else ""
+
+
+def known(kind: str, name, valid: Collection, where: object = ""):
     """Return `name` if it is among `valid`; else a VwsdError that names the nearest one."""
     if name in valid:
         return name
-    near = difflib.get_close_matches(str(name), [str(v) for v in valid], n=1, cutoff=0.5)
+    names = ", ".join(sorted(map(str, valid))) or "none exist"
     raise VwsdError(
         f"unknown {kind} '{name}'",
         where=where,
-        remedy=(
-            f"Did you mean '{near[0]}'?"
-            if near
-            else f"Choose one of: {', '.join(sorted(map(str, valid))) or 'none exist'}."
-        ),
+        remedy=did_you_mean(name, valid) or f"Choose one of: {names}.",
     )
+
+
+def entry_of(kind: str, name: str, table: Mapping[str, Entry]) -> Entry:
+    """What a table has under `name`; else a VwsdError that names the nearest one and lists all."""
+    if name in table:
+        return table[name]
+    hint = did_you_mean(name, table)
+    names = f"{kind.capitalize()}s: {', '.join(table)}."
+    raise VwsdError(f"no {kind} named {name!r}", remedy=f"{hint} {names}" if hint else names)

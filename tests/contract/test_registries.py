@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from polclip.config import PRESETS
-from polclip.study import ABLATIONS, STUDIES
+from polclip.runs import ABLATIONS
+from polclip.study import STUDIES
 from vwsd_companion import pipeline
 from vwsd_standins.lite_twins import SIDES, VIEWS
 from vwsdlib.analysis.masks import STATISTICS

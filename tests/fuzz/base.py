@@ -184,7 +184,7 @@ def _polclip(folder: Path) -> None:
     import torch
     from PIL import Image
 
-    from polclip.records import Candidate, Record, write_records
+    from polclip.records import Candidate, Record, save_records
     from vwsd_companion import cli
     from vwsd_standins.rehearsal.models import CHECKPOINTS, MAKERS
     from vwsd_standins.rehearsal.polclip import make_polclip
@@ -215,7 +215,7 @@ def _polclip(folder: Path) -> None:
         )
         for number in range(12)
     ]
-    write_records(folder / "train.jsonl", records)
+    save_records(folder / "train.jsonl", records)
     (folder / "published").mkdir()
     make_polclip(folder / "published")
     (folder / "raw").mkdir()

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_tensors
 
 from polclip.published import read_textual_test
-from polclip.records import Candidate, Record, read_records, write_records
+from polclip.records import Candidate, Record, load_records, save_records
 from polclip.train import read_log
 from vwsd_companion import cli
 from vwsd_standins.rehearsal.polclip import FILES, make_polclip
@@ -68,7 +68,7 @@ def home(own_folders, tiny_clip, monkeypatch):
         )
         for i in range(12)
     ]
-    write_records(own_folders / "train.jsonl", records)
+    save_records(own_folders / "train.jsonl", records)
     return own_folders
 
 
@@ -267,7 +267,7 @@ def trained(home, capsys):
 
 
 def test_textual_scores_agree_with_the_answers_that_are_written(trained, published, capsys):
-    write_records("test.jsonl", read_textual_test(published / FILES[2]))
+    save_records("test.jsonl", read_textual_test(published / FILES[2]))
     arguments = [
         "polclip",
         "--checkpoint",
@@ -295,7 +295,7 @@ def test_textual_scores_agree_with_the_answers_that_are_written(trained, publish
         "ADV",
         "items",
     ]
-    golds = {r.id: r.golds for r in read_records("test.jsonl")}
+    golds = {r.id: r.golds for r in load_records("test.jsonl")}
     answers = dict(line.split() for line in Path("answers.key.txt").read_text().splitlines())
     right = sum(answers[i] in golds[i] for i in golds)
     assert (
@@ -313,8 +313,8 @@ def test_textual_scores_agree_with_the_answers_that_are_written(trained, publish
 
 
 def test_a_record_without_candidates_stays_unanswered(trained, capsys):
-    first, *others = read_records("train.jsonl")
-    write_records(
+    first, *others = load_records("train.jsonl")
+    save_records(
         "holed.jsonl",
         [replace(r, golds=()) for r in (replace(first, candidates=(), golds=()), *others)],
     )
@@ -345,8 +345,8 @@ def test_a_finished_run_whose_log_was_deleted_is_still_done(trained, capsys):
 
 
 def test_records_without_golds_are_answered_and_not_scored(trained, capsys):
-    record, *_ = read_records("train.jsonl")
-    write_records(
+    record, *_ = load_records("train.jsonl")
+    save_records(
         "blind.jsonl", [Record(record.id, "en", record.words, record.span, record.candidates, ())]
     )
     code, out, err = vwsd(
@@ -531,8 +531,8 @@ def test_an_odd_header_of_a_checkpoint_is_named(home, capsys):
 
 
 def test_records_of_one_id_are_not_answered(trained, capsys):
-    first, *_ = read_records("train.jsonl")
-    write_records("twice.jsonl", [replace(first, golds=())] * 2)
+    first, *_ = load_records("train.jsonl")
+    save_records("twice.jsonl", [replace(first, golds=())] * 2)
     code, _, err = vwsd(
         capsys, "polclip", "--checkpoint", trained, "--records", "twice.jsonl", "--out", "key"
     )
@@ -595,8 +595,10 @@ def test_missing_pictures_are_counted(trained, official, capsys):
 # ---------------------------------------------------------------- define, corpus
 
 
-XML = """<corpus lang="en" source="{source}"><text id="d"><sentence id="s"><wf>the</wf><instance id="{id}.0" lemma="bat" pos="NOUN">bat</instance>
-<wf>flies</wf><instance id="{id}.1" lemma="zorb" pos="NOUN">zorb</instance></sentence></text></corpus>"""
+XML = """<corpus lang="en" source="{source}"><text id="d"><sentence id="s">
+<wf>the</wf><instance id="{id}.0" lemma="bat" pos="NOUN">bat</instance>
+<wf>flies</wf><instance id="{id}.1" lemma="zorb" pos="NOUN">zorb</instance>
+</sentence></text></corpus>"""
 
 
 @pytest.fixture
@@ -856,8 +858,8 @@ def test_records_are_converted_and_what_is_missing_stops_or_is_noted(
         0,
         "out.jsonl: 12 records written\n",
     )
-    assert len(list(read_records("out.jsonl"))) == 12 and any(
-        c.pictures for r in read_records("out.jsonl") for c in r.candidates
+    assert len(list(load_records("out.jsonl"))) == 12 and any(
+        c.pictures for r in load_records("out.jsonl") for c in r.candidates
     )
     Path("none").mkdir()
     Path("out.jsonl").unlink()

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from chat_double import served
 
-from polclip.study import Study, check_defined
+from polclip.runs import check_defined
+from polclip.sources import Study
 from vwsd_standins.emojiwsd.senses import senses
 from vwsdlib.data.items import Item, language_for, language_note
 from vwsdlib.data.languages import language_code

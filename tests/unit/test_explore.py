@@ -18,7 +18,8 @@ from vwsd_companion.views.tables.saliency import METHOD_NAMES
 from vwsdlib.analysis.metrics import gold_ranks
 from vwsdlib.analysis.saliency import METHODS
 from vwsdlib.data.items import Item, write_items
-from vwsdlib.data.sets import OFFICIAL_FILES, load_set
+from vwsdlib.data.official import OFFICIAL_FILES
+from vwsdlib.data.sets import load_set
 from vwsdlib.errors import VwsdError
 from vwsdlib.paths import PACKAGE
 

@@ -12,14 +12,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from vwsd_companion import cli
-from vwsdlib.data import fetch, sets
+from vwsdlib.data import fetch, official, sets
 from vwsdlib.errors import VwsdError
 from vwsdlib.paths import sha256_bytes
 
 TEXTS = {
     split: [
         name
-        for (_, part), files in sets.OFFICIAL_FILES.items()
+        for (_, part), files in official.OFFICIAL_FILES.items()
         if part == split
         for name in files[:2]
     ]
@@ -115,7 +115,7 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("VWSD_DATA", str(tmp_path / "data"))
     for split in TEXTS:
         for name, data in toy(split).items():
-            monkeypatch.setitem(sets.OFFICIAL, name, sha256_bytes(data))
+            monkeypatch.setitem(official.OFFICIAL, name, sha256_bytes(data))
     return tmp_path / "data" / "vwsd"
 
 
@@ -193,7 +193,7 @@ def write(folder, files):
 @pytest.mark.parametrize("split, variant", [("test", "resized"), ("trial", "original")])
 def test_the_release_is_taken_whole_and_nothing_else(release, home, split, variant):
     assert set(states(fetch.fetch_vwsd(split))) == {"OK"}
-    images = sets.OFFICIAL_FILES["en", split][2]
+    images = official.OFFICIAL_FILES["en", split][2]
     assert placed(home) == {f"{split}/{name}" for name in (*toy(split), "images.json")} | {
         f"{split}/{images}/{name}" for name in pictures(split, variant)
     }
@@ -320,7 +320,7 @@ def test_from_a_folder_by_name_and_split(home, tmp_path):
         | below("loose", pictures("trial", "loose")),
     )
     assert set(states(fetch.fetch_vwsd(source=mine))) == {"OK"}
-    assert sets.image_variant(home / "test") == "original"
+    assert official.image_variant(home / "test") == "original"
     there = home / "test" / "test_images" / "image.4.jpg"
     assert there.read_bytes() == b"GIF89a test original image.4.jpg" and there.samefile(
         mine / "z" / "test_images" / "image.4.jpg"
@@ -353,7 +353,7 @@ def test_from_archives_flat_or_not(home, tmp_path, name, pack, inside):
     mine = write(tmp_path / "mine", {"text.zip": zipped(toy("test")), name: pack(files)})
     assert (
         set(states(fetch.fetch_vwsd(source=mine))) == {"OK"}
-        and sets.image_variant(home / "test") == "resized"
+        and official.image_variant(home / "test") == "resized"
     )
     assert placed(tmp_path / "mine") == {"text.zip", name}
 
@@ -460,7 +460,7 @@ def test_pictures_without_a_record_are_asked_about(resized):
         fetch.fetch_vwsd(source=mine)
     assert (
         set(states(fetch.fetch_vwsd(source=mine, images="resized"))) == {"OK"}
-        and sets.image_variant(home / "test") == "resized"
+        and official.image_variant(home / "test") == "resized"
     )
     (home / "test" / "images.json").write_text("{")
     with pytest.raises(VwsdError, match="cannot be read"):
@@ -474,7 +474,7 @@ def test_a_record_beside_the_source_outweighs_the_folders_name(resized, tmp_path
     home, _ = resized
     monkeypatch.setenv("VWSD_DATA", str(tmp_path / "second"))
     fetch.fetch_vwsd(source=home)
-    assert sets.image_variant(tmp_path / "second" / "vwsd" / "test") == "resized"
+    assert official.image_variant(tmp_path / "second" / "vwsd" / "test") == "resized"
     monkeypatch.setenv("VWSD_DATA", str(tmp_path / "third"))
     (home / "test" / "images.json").write_text('{"variant": "generated"}')
     assert (

@@ -16,14 +16,15 @@ from polclip.config import make_config
 from polclip.evaluate import (
     SCORES,
     look_at,
-    multimodal,
     multimodal_record,
+    rank_together,
     textual_scores,
     visual_scores,
 )
 from polclip.model import PolClip
 from polclip.records import Candidate, Record
 from polclip.states import PictureStates
+from polclip.streaming import Held
 from polclip.train import read_log, train
 from vwsd_standins import lite, lite_backbone
 from vwsdlib.errors import VwsdError
@@ -166,7 +167,7 @@ def test_pictures_looked_at_before_score_the_same_and_are_not_looked_at_again(mo
 @pytest.mark.parametrize("score", SCORES)
 def test_senses_and_pictures_in_one_ranking(model, score):
     its = record(1)
-    ranking = multimodal(model, its, states, score)
+    ranking = rank_together(model, its, states, score)
     u = one_context(model, its)
     single = {
         "plain": lambda v: u @ v[0],
@@ -193,7 +194,7 @@ def test_senses_and_pictures_in_one_ranking(model, score):
 
 def test_one_candidate_and_no_pictures_rank_too(model):
     alone = Record("r", "en", ("bat",), (0, 0), (Candidate("m", "mammal"),), ("m",))
-    assert multimodal(model, alone, states) == [
+    assert rank_together(model, alone, states) == [
         {"kind": "sense", "id": "m", "sense": "m", "score": 0.0}
     ]
 
@@ -204,7 +205,7 @@ def test_a_joint_ranking_is_judged(model, monkeypatch):
         {"kind": "sense", "id": "m1", "sense": "m1", "score": 1.0},
         {"kind": "picture", "id": "a", "sense": "m1", "score": 0.5},
     ]
-    monkeypatch.setattr(evaluate, "multimodal", lambda *args: entries)
+    monkeypatch.setattr(evaluate, "rank_together", lambda *args: entries)
     found = multimodal_record(model, record(1), states)
     assert (found["sense_right"], found["picture_right"], found["first_right"], found["gold"]) == (
         True,
@@ -268,7 +269,7 @@ def test_states_are_computed_once_and_kept_in_half_precision(tmp_path, pictures)
     )
     exact = look(its.pixels([Image.open(p).convert("RGB") for p in pictures]))
     assert torch.equal(first[:5], exact.half().float()) and not torch.equal(first[:5], exact)
-    held = keeps(pictures[:2], {p: Path(p).read_bytes() for p in pictures})
+    held = keeps([Held.of(Path(p).name, Path(p).read_bytes()) for p in pictures[:2]])
     assert torch.allclose(held, first[:2], atol=5e-3) and keeps([]).shape == (0, 5, 48)
     with pytest.raises(VwsdError):
         keeps([str(tmp_path / "none.png")])
@@ -406,13 +407,13 @@ def test_lite_targets_share_towers_and_what_is_known(on_lite):
 
 def test_there_is_no_dropout_on_the_lite_backbone(on_lite):
     model, found = on_lite(hidden=64), []
-    from polclip.batches import collate, picture_names
+    from polclip.batches import collate, pictures_of
 
     its = lite_data()
     batch = collate(
         its.batches(0)[0],
         Coder(model.backbone, model.config),
-        its.states(picture_names(its.batches(0)[0])),
+        its.states(pictures_of(its.batches(0)[0])),
     )
     for mode in (model.train, model.eval, model.train):
         mode()

@@ -20,15 +20,15 @@ from polclip_tiny import (
     backbone,
     data,
     make,
-    one_thread,
+    one_thread,  # noqa: F401
     record,
     states,
-)  # noqa: F401
+)
 
 from polclip import backbone as backbones
 from polclip import blocks, losses
 from polclip.backbone import ClipBackbone, load_backbone
-from polclip.batches import Coder, Texts, collate, photo_text, picture_names
+from polclip.batches import Coder, Texts, collate, photo_text, pictures_of
 from polclip.config import LOSSES, PRESETS, Config, make_config
 from polclip.model import PolClip, count_parameters
 from polclip.records import Candidate, Record
@@ -39,7 +39,7 @@ PHRASES = ["a fruit bat hangs", "baseball", "an old bat made of wood and other t
 
 
 def batch(model, records=BATCHES[0]):
-    return collate(records, Coder(model.backbone, model.config), states(picture_names(records)))
+    return collate(records, Coder(model.backbone, model.config), states(pictures_of(records)))
 
 
 def texts(model, some=PHRASES):

@@ -148,7 +148,8 @@ for folder in sorted(Path(sys.argv[1]).iterdir()):
     if time.monotonic() - begun > 10:
         said[folder.name] += " TOO SLOW"
 from torch._utils import _rebuild_tensor_v2
-print(json.dumps({"said": said, "defaults": _rebuild_tensor_v2.__defaults__, "out": Path(sys.argv[1] + ".out").exists()}))
+out = Path(sys.argv[1] + ".out").exists()
+print(json.dumps({"said": said, "defaults": _rebuild_tensor_v2.__defaults__, "out": out}))
 """
 
 

@@ -21,9 +21,8 @@ from polclip.published import (
     read_metadata,
     read_raw,
     read_textual_test,
-    read_visual_test,
 )
-from polclip.records import read_records
+from polclip.records import load_records
 from vwsdlib.errors import VwsdError
 
 SEMCOR = {
@@ -97,7 +96,6 @@ def test_raw_records(write, roots):
     ]
     assert second.candidates[0].pictures == (str(roots["vwsd"] / "image.8.safetensors"),)
     assert second.span == (0, 0) and second.sentence == "andromeda tree"
-    assert next(read_raw(write([SEMCOR]), roots, occurrence="first")).span == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -202,9 +200,8 @@ def test_missing_pictures_are_an_error_or_reported_once(write, roots):
         list(read_raw(write([PHRASE]), {"semcor": roots["semcor"]}))
     with pytest.raises(VwsdError, match="no such folder"):
         list(read_raw(write([PHRASE]), {"vwsd": roots["vwsd"] / "no"}))
-    for option in ({"missing": "skip"}, {"occurrence": "middle"}):
-        with pytest.raises(VwsdError, match="no such choice"):
-            list(read_raw(write([PHRASE]), roots, **option))
+    with pytest.raises(VwsdError, match="unknown way with missing pictures 'skip'"):
+        list(read_raw(write([PHRASE]), roots, missing="skip"))
 
 
 def test_a_picture_name_cannot_leave_its_folder(write, roots, tmp_path):
@@ -349,68 +346,18 @@ def test_textual_test_file(write):
             list(read_textual_test(write([item | change])))
 
 
-def test_visual_test_file(write, tmp_path):
-    (tmp_path / "p").mkdir()
-    for i in range(10):
-        (tmp_path / "p" / (f"image.{i}.safetensors" if i % 2 else f"image.{i}.jpg")).write_bytes(
-            b""
-        )
-    names = [f"image.{i}.jpg" for i in range(10)]
-    item = {
-        "amb": "bank",
-        "phrase": "bank erosion",
-        "sense": "land",
-        "candidate_imgs": names,
-        "img_paths": [f"E:\\v\\image.{i}.pkl" for i in range(10)],
-        "gold_img": names[3],
-    }
-    path = write([item, item | {"sense": None, "gold_img": names[4]}], "fa.json")
-    [(question, definition), (other, none)] = read_visual_test(path, tmp_path / "p", language="fa")
-    assert (question.id, question.language, question.target, question.phrase, definition, none) == (
-        "fa.0",
-        "fa",
-        "bank",
-        "bank erosion",
-        "land",
-        "",
-    )
-    assert (
-        question.gold_index == 3
-        and question.gold == "image.3.safetensors"
-        and other.gold == "image.4.jpg"
-        and other.id == "fa.1"
-    )
-    for change in (
-        {"gold_img": "no.jpg"},
-        {"candidate_imgs": names[:9]},
-        {"candidate_imgs": [*names[:9], names[0]]},
-    ):
-        with pytest.raises(VwsdError, match="10 different candidates"):
-            read_visual_test(write([item | change]), tmp_path / "p")
-    (tmp_path / "p" / "image.9.safetensors").unlink()
-    with pytest.raises(VwsdError, match="no picture file for image.9.jpg"):
-        read_visual_test(write([item]), tmp_path / "p")
-
-
 def test_json_is_converted_to_records(write, roots, tmp_path):
-    assert (
-        convert_json(
-            write([SEMCOR, PHRASE]), tmp_path / "r.jsonl", "raw", roots, occurrence="first"
-        )
-        == 2
-    )
-    assert list(read_records(tmp_path / "r.jsonl")) == list(
-        read_raw(tmp_path / "x.json", roots, occurrence="first")
-    )
+    assert convert_json(write([SEMCOR, PHRASE]), tmp_path / "r.jsonl", "raw", roots) == 2
+    assert list(load_records(tmp_path / "r.jsonl")) == list(read_raw(tmp_path / "x.json", roots))
     assert (
         "semcor/bn1_1.jpg" in (tmp_path / "r.jsonl").read_text()
         and str(tmp_path) not in (tmp_path / "r.jsonl").read_text()
     )
     assert convert_json(write([metadata()]), tmp_path / "m.jsonl", "metadata", roots) == 2
-    assert list(read_records(tmp_path / "m.jsonl")) == next(
+    assert list(load_records(tmp_path / "m.jsonl")) == next(
         read_metadata(tmp_path / "x.json", roots)
     )
-    with pytest.raises(VwsdError, match="no such choice"):
+    with pytest.raises(VwsdError, match="unknown kind 'else'"):
         convert_json(tmp_path / "x.json", tmp_path / "n.jsonl", "else", roots)
 
 

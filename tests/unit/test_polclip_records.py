@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from polclip.records import Candidate, Record, from_wsd, read_records, write_records
+from polclip.records import Candidate, Record, from_wsd, load_records, save_records
 from vwsdlib.data.wsd import WsdItem
 from vwsdlib.errors import VwsdError
 
@@ -63,21 +63,21 @@ def test_records_of_wsd_items():
 
 def test_what_is_written_is_read_again(tmp_path):
     bare = Record("r2", "fa", ("خفاش",), (0, 0), (Candidate("s", ""),), ())
-    assert write_records(tmp_path / "a" / "r.jsonl", iter([BAT, bare])) == 2
-    assert list(read_records(tmp_path / "a" / "r.jsonl")) == [BAT, bare]
+    assert save_records(tmp_path / "a" / "r.jsonl", iter([BAT, bare])) == 2
+    assert list(load_records(tmp_path / "a" / "r.jsonl")) == [BAT, bare]
     assert len((tmp_path / "a" / "r.jsonl").read_text().split("\n")) == 3
 
 
 def test_pictures_below_the_folder_move_with_it(tmp_path):
     inside, outside = str(tmp_path / "a" / "p" / "1.jpg"), str(tmp_path / "ab.jpg")
     record = replace(BAT, candidates=(Candidate("b1", "", (inside, outside)), Candidate("b2", "")))
-    write_records(tmp_path / "a" / "r.jsonl", [record])
+    save_records(tmp_path / "a" / "r.jsonl", [record])
     assert json.loads((tmp_path / "a" / "r.jsonl").read_text())["candidates"][0]["pictures"] == [
         "p/1.jpg",
         outside,
     ]
     (tmp_path / "a").rename(tmp_path / "b")
-    [read] = read_records(tmp_path / "b" / "r.jsonl")
+    [read] = load_records(tmp_path / "b" / "r.jsonl")
     assert read.candidates[0].pictures == (str(tmp_path / "b" / "p" / "1.jpg"), outside)
 
 
@@ -97,31 +97,31 @@ FAULTS = {
     "span outside": (line(span=[1, 2]), "outside the 2 words"),
     "span turned": (line(span=[1, 0]), "outside the 2 words"),
     "span negative": (line(span=[-1, 1]), "outside the 2 words"),
-    "span of text": (line(span=["1", "1"]), "whole numbers"),
-    "span of truth": (line(span=[True, True]), "whole numbers"),
-    "span of three": (line(span=[0, 1, 1]), "whole numbers"),
+    "span of text": (line(span=["1", "1"]), "span.0: .*valid integer"),
+    "span of truth": (line(span=[True, True]), "span.0: .*valid integer"),
+    "span of three": (line(span=[0, 1, 1]), "span: .*at most 2"),
     "strange gold": (line(golds=["c"]), "'c' is not among the candidates"),
     "candidate twice": (
         line(candidates=[{"id": "b", "gloss": "", "pictures": []}] * 2),
         "'b' stands twice",
     ),
-    "words as text": (line(words="a bat"), "words has a wrong type: str"),
-    "a number among words": (line(words=["a", 1]), "a wrong type"),
-    "a number as id": (line(id=7), "id has a wrong type: int"),
+    "words as text": (line(words="a bat"), "words: .*valid tuple|words: .*valid array"),
+    "a number among words": (line(words=["a", 1]), "words.1: .*valid string"),
+    "a number as id": (line(id=7), "id: .*valid string, not 7"),
     "gloss is null": (
         line(candidates=[{"id": "b", "gloss": None, "pictures": []}]),
-        "gloss has a wrong type: NoneType",
+        "candidates.0.gloss: .*valid string, not None",
     ),
-    "candidate as text": (line(candidates=["b"]), "fields"),
-    "pos is null": (line(pos=None), "pos has a wrong type"),
-    "a field misspelt": (line(defintion="x"), "fields"),
-    "no golds": (line().replace('"golds"', '"gold"'), "fields"),
-    "a list": ("[1]", "fields"),
-    "not JSON": ("{nothing}", "not JSON"),
-    "blank": ("", "not JSON"),
-    "nested": ("[" * 100_000, "not JSON"),
-    "a huge number": (line().replace("[1, 1]", "[1, " + "9" * 5000 + "]"), "not JSON"),
-    "half a character": (line().replace('"g"', '"\\ud83d"'), "half a character"),
+    "candidate as text": (line(candidates=["b"]), "candidates.0: .*an object"),
+    "pos is null": (line(pos=None), "pos: .*valid string"),
+    "a field misspelt": (line(defintion="x"), "defintion: unexpected"),
+    "no golds": (line().replace('"golds"', '"gold"'), "gold: unexpected|golds: .*required"),
+    "a list": ("[1]", "an object"),
+    "not JSON": ("{nothing}", "invalid JSON"),
+    "blank": ("", "invalid JSON"),
+    "nested": ("[" * 100_000, "invalid JSON"),
+    "a huge number": (line().replace("[1, 1]", "[1, " + "9" * 5000 + "]"), "number out of range"),
+    "half a character": (line().replace('"g"', '"\\ud83d"'), "hex escape"),
     "a zero in a name": (
         line(candidates=[{"id": "b", "gloss": "", "pictures": ["a\0b"]}]),
         "a zero",
@@ -132,7 +132,7 @@ FAULTS = {
 @pytest.mark.parametrize("bad, said", FAULTS.values(), ids=FAULTS)
 def test_faults_are_named_with_file_and_line(tmp_path, bad, said):
     (tmp_path / "r.jsonl").write_text(f"{line()}\n{line()}\n{bad}\n{line()}\n")
-    read = read_records(tmp_path / "r.jsonl")
+    read = load_records(tmp_path / "r.jsonl")
     assert [next(read).id, next(read).id] == ["r", "r"]
     with pytest.raises(VwsdError, match=said) as e:
         next(read)
@@ -144,10 +144,10 @@ def test_a_last_line_that_is_cut_off(tmp_path):
     for cut in range(1, len(line())):
         (tmp_path / "r.jsonl").write_text(whole[:-cut])
         with pytest.raises(VwsdError, match="last line is cut off") as e:
-            list(read_records(tmp_path / "r.jsonl"))
+            list(load_records(tmp_path / "r.jsonl"))
         assert e.value.where.endswith(":2")
     (tmp_path / "r.jsonl").write_text(whole)  # only the line end is missing
-    assert len(list(read_records(tmp_path / "r.jsonl"))) == 2
+    assert len(list(load_records(tmp_path / "r.jsonl"))) == 2
 
 
 def test_files_that_cannot_be_read(tmp_path):
@@ -156,14 +156,14 @@ def test_files_that_cannot_be_read(tmp_path):
     )
     for path in (tmp_path / "no.jsonl", tmp_path / "latin.jsonl"):
         with pytest.raises(VwsdError, match="cannot be read"):
-            list(read_records(path))
+            list(load_records(path))
 
 
 def test_a_fault_while_writing_leaves_what_was_there(tmp_path):
-    write_records(tmp_path / "r.jsonl", [BAT])
+    save_records(tmp_path / "r.jsonl", [BAT])
     with pytest.raises(VwsdError, match="'no' is not among"):
-        write_records(tmp_path / "r.jsonl", [BAT, BAT, replace(BAT, golds=("no",))])
-    assert list(read_records(tmp_path / "r.jsonl")) == [BAT] and [
+        save_records(tmp_path / "r.jsonl", [BAT, BAT, replace(BAT, golds=("no",))])
+    assert list(load_records(tmp_path / "r.jsonl")) == [BAT] and [
         p.name for p in tmp_path.iterdir()
     ] == ["r.jsonl"]
 
@@ -171,11 +171,11 @@ def test_a_fault_while_writing_leaves_what_was_there(tmp_path):
 def test_reading_and_writing_stream(tmp_path):
     def peak(n: int) -> int:
         tracemalloc.start()
-        write_records(tmp_path / "r.jsonl", (replace(BAT, definition="x" * 1000) for _ in range(n)))
-        assert sum(1 for _ in read_records(tmp_path / "r.jsonl")) == n
+        save_records(tmp_path / "r.jsonl", (replace(BAT, definition="x" * 1000) for _ in range(n)))
+        assert sum(1 for _ in load_records(tmp_path / "r.jsonl")) == n
         return (tracemalloc.get_traced_memory()[1], tracemalloc.stop())[0]
 
-    peak(10)
+    peak(2000)  # what Python holds ready for reuse is there before memory is counted
     assert peak(2000) < peak(100) + 200_000  # 2000 at once would be 2,000,000
 
 
@@ -204,7 +204,7 @@ def test_mutated_records_give_records_or_a_sentence(tmp_path, changes):
         data = data[:at] + new + data[at + 1 :]
     (tmp_path / "m.jsonl").write_bytes(data)
     try:
-        for record in read_records(tmp_path / "m.jsonl"):
+        for record in load_records(tmp_path / "m.jsonl"):
             assert isinstance(record, Record) and record.target is not None
     except VwsdError as e:
         assert "m.jsonl" in str(e.where) and e.remedy
@@ -214,4 +214,4 @@ def test_a_line_without_an_end_is_not_read_whole(tmp_path, monkeypatch):
     monkeypatch.setattr("polclip.records.LONGEST_LINE", 1000)
     (tmp_path / "r.jsonl").write_text(f"{line()}\n" + "x" * 5000)
     with pytest.raises(VwsdError, match="a line of more than"):
-        list(read_records(tmp_path / "r.jsonl"))
+        list(load_records(tmp_path / "r.jsonl"))

@@ -170,7 +170,7 @@ def test_a_step_is_adamw_on_the_clipped_mean_gradient(tmp_path):
     model, twin = (make(accumulate=2, clip=0.5, ema=0.0) for _ in range(2))
     train(model, data(), tmp_path, save_every=0, stop_after=1)
     optimizer = make_optimizer(twin)
-    from polclip.batches import Coder, collate, picture_names
+    from polclip.batches import Coder, collate, pictures_of
 
     found = []
     for records in BATCHES[:2]:
@@ -179,7 +179,7 @@ def test_a_step_is_adamw_on_the_clipped_mean_gradient(tmp_path):
                 collate(
                     records,
                     Coder(twin.backbone, twin.config),
-                    polclip_tiny.states(picture_names(records)),
+                    polclip_tiny.states(pictures_of(records)),
                 )
             )
         )

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vwsd_standins import rehearsal
 from vwsd_standins.rehearsal import data
-from vwsdlib.data import sets
+from vwsdlib.data import official, sets
 from vwsdlib.data.items import image_names
 from vwsdlib.data.pictures import decode
 
@@ -161,7 +162,7 @@ def test_drawing_and_decoding_are_cheap():
 
 
 def test_the_set_is_built_on_first_use_and_then_left_alone(small):
-    found = {part: sets.load_set("rehearsal", *part) for part in sets.SETS["rehearsal"][1]}
+    found = {part: sets.load_set("rehearsal", *part) for part in sets.SETS["rehearsal"].parts}
     assert set(found) == {("en", "test"), ("it", "test"), ("fa", "test"), ("en", "trial")}
     for data_set in found.values():
         assert (
@@ -222,7 +223,7 @@ def test_fingerprint_builds_and_follows(small, drawn):
     before = sets.fingerprint("rehearsal")
     assert before == sets.fingerprint("rehearsal") and drawn
     data.make_data(small, seed=1)
-    assert sets._split_state(small / "vwsd", "test") != sets._split_state(
+    assert official.split_state(small / "vwsd", "test") != official.split_state(
         data.make_data(small) / "vwsd", "test"
     )
     assert sets.fingerprint("rehearsal") == before
@@ -256,6 +257,6 @@ def test_text_that_is_not_as_published_is_no_official_text(shared, small, drawn,
             )
     data.make_data(small, texts=tmp_path / "mine")
     assert (
-        sets.rehearsal_record()["text"] == {"test": "generated", "trial": "official"}
+        rehearsal.record()["text"] == {"test": "generated", "trial": "official"}
         and len(sets.load_set("rehearsal", "en").items) == 6
     )

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from polclip import paper, sources, study
+from polclip import paper, runs, sources, study
 from polclip.checkpoints import read_checkpoint, tensors_sha256
 from polclip.config import PRESETS, Config, make_config
+from polclip.model import PolClip
+from polclip.packing import packed
 from polclip.published import read_metadata
+from polclip.states import PictureStates
 from polclip.train import train
 from vwsd_standins.rehearsal import data
 from vwsd_standins.rehearsal.polclip import FILES, make_polclip, polclip_folder
@@ -124,7 +127,8 @@ def test_the_published_study_stands_on_the_official_sets(home):
 
 XML = """<corpus lang="en" source="all"><text id="d"><sentence id="s"><wf>a</wf>
 <instance id="semeval2007.d000.s000.t000" lemma="bat" pos="NOUN">bat</instance>
-<instance id="senseval2.d000.s000.t000" lemma="bat" pos="NOUN">bat</instance></sentence></text></corpus>"""
+<instance id="senseval2.d000.s000.t000" lemma="bat" pos="NOUN">bat</instance>
+</sentence></text></corpus>"""
 
 
 def test_the_unified_evaluation_framework_stands_in_for_the_textual_test(
@@ -140,7 +144,7 @@ def test_the_unified_evaluation_framework_stands_in_for_the_textual_test(
     (place / "ALL.gold.key.txt").write_text(
         "".join(f"{name}.d000.s000.t000 bat%1:06:00::\n" for name in ("semeval2007", "senseval2"))
     )
-    assert [(r.set, r.golds) for r in paper.textual(folder)] == [
+    assert [(r.set, r.golds) for r in paper.textual_test(folder)] == [
         ("SE07", ("bat%1:06:00::",)),
         ("SE2", ("bat%1:06:00::",)),
     ]
@@ -216,18 +220,18 @@ def test_every_ablation_makes_a_valid_configuration_of_every_preset():
     for preset, config in PRESETS.items():
         for name in idle[preset]:
             with pytest.raises(VwsdError, match="changes nothing"):
-                study.plans(config, [1], [name])
-        names = [name for name in study.ABLATIONS if name not in idle[preset]]
-        plans = study.plans(config, [1, 2], names)
+                runs.plans(config, [1], [name])
+        names = [name for name in runs.ABLATIONS if name not in idle[preset]]
+        plans = runs.plans(config, [1, 2], names)
         assert [p.config.seed for p in plans] == [1, 2] + [1] * len(names) and len(
             {p.name for p in plans}
         ) == len(plans)
         for plan in plans[2:]:
-            changes = study.ABLATIONS[plan.name][1]
+            changes = runs.ABLATIONS[plan.name][1]
             assert plan.group == "ablation" and plan.changed and json.loads(plan.config.to_json())
-            assert all(getattr(plan.config, name) == value for name, value in changes.items())
+            assert plan.config == make_config(preset, seed=1, **changes)
     with pytest.raises(VwsdError, match="no-ema"):
-        study.plans(Config(), [1], ["no-emma"])
+        runs.plans(Config(), [1], ["no-emma"])
 
 
 def test_a_study_that_is_not_there_is_named_with_those_that_are():
@@ -235,15 +239,15 @@ def test_a_study_that_is_not_there_is_named_with_those_that_are():
         study.load_study("publishd")
     with pytest.raises(VwsdError, match="not one batch"):
         study.data_of(
-            study.Study("x", lambda config: study.packed([], config), [], None, [], []),
+            sources.Study("x", lambda config: packed([], config), [], None, [], []),
             Config(),
             None,
         )
 
 
 def test_a_run_of_the_rehearsal_from_end_to_end_is_trained_once(home, monkeypatch):
-    (plan,) = study.plans(make_config("paper", **TINY), [3])
-    result = study.run_one("rehearsal", plan, {"limit": 2})
+    (plan,) = runs.plans(make_config("paper", **TINY), [3])
+    result = runs.run_one("rehearsal", plan, {"limit": 2})
     assert (
         len(result.steps) == 6
         and [sorted(t["dev"]) for t in result.tests] == [["textual", "visual"]]
@@ -263,18 +267,18 @@ def test_a_run_of_the_rehearsal_from_end_to_end_is_trained_once(home, monkeypatc
         read_checkpoint(result.checkpoint)[2]
     )
     before = result.checkpoint.stat().st_mtime_ns
-    again = study.run_one("rehearsal", plan, {"limit": 2})
+    again = runs.run_one("rehearsal", plan, {"limit": 2})
     assert again.checkpoint == result.checkpoint and again.checkpoint.stat().st_mtime_ns == before
     assert all(np.array_equal(a, b) for a, b in zip(again.textual["sum"], result.textual["sum"]))
 
 
 def test_a_run_whose_data_changed_is_another_run(home):
     its = study.load_study("rehearsal", limit=2)
-    model = study.PolClip(make_config("paper", **TINY))
-    (plan,) = study.plans(model.config, [3])
+    model = PolClip(make_config("paper", **TINY))
+    (plan,) = runs.plans(model.config, [3])
     other = dataclasses.replace(its, facts=its.facts | {"train": "ie_semcor"})
-    assert study.run_folder(its, plan, model) != study.run_folder(other, plan, model)
-    states = study.PictureStates(model.backbone, its.keep_states)
+    assert runs.run_folder(its, plan, model) != runs.run_folder(other, plan, model)
+    states = PictureStates(model.backbone, its.keep_states)
     train(model, study.data_of(its, model.config, states), home / "run", save_every=1, stop_after=2)
     with pytest.raises(VwsdError, match="another configuration, backbone or data"):
         train(model, study.data_of(other, model.config, states), home / "run")

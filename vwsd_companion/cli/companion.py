@@ -93,15 +93,12 @@ def _fetch_models(o: argparse.Namespace) -> int:
 
 def _fetch_rehearsal(o: argparse.Namespace) -> int:
     """generated pictures and tiny random checkpoints in the real formats"""
+    from vwsd_standins import rehearsal
     from vwsd_standins.rehearsal.data import models_folder
     from vwsd_standins.rehearsal.models import make_models
     from vwsd_standins.rehearsal.translators import make_translators
-    from vwsdlib.data.sets import make_rehearsal, rehearsal_record
 
-    print(
-        f"{make_rehearsal(o.source)}: "
-        + ", ".join(f"{kind} {split} text" for split, kind in rehearsal_record()["text"].items())
-    )
+    print(f"{rehearsal.make_sets(o.source)}: {rehearsal.state()}")
     make_models(models_folder())
     make_translators(models_folder())
     print(

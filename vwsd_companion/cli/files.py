@@ -45,7 +45,7 @@ def read_set(o: argparse.Namespace):
     be another.
     """
     from vwsdlib.data.items import language_note, read_items
-    from vwsdlib.data.sets import is_official
+    from vwsdlib.data.official import is_official
 
     language = getattr(o, "language", None)
     with notes():

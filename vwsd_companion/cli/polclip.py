@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from vwsdlib.errors import VwsdError, known
@@ -17,21 +18,24 @@ KINDS = "folders of the converted pictures: semcor=DIR vwsd=DIR (vwsd: names wit
 
 
 def _roots(pairs: list[str] | None) -> dict[str, Path]:
-    found = dict(pair.partition("=")[::2] for pair in pairs or ())
-    if bare := [kind for kind, folder in found.items() if not folder]:
-        raise VwsdError(f"--pictures {bare[0]} names no folder", remedy=f"Write KIND=DIR, {KINDS}.")
-    return {
-        known("kind of pictures", kind, ("semcor", "vwsd")): Path(folder)
-        for kind, folder in found.items()
-    }
+    roots = {}
+    for pair in pairs or ():
+        kind, _, folder = pair.partition("=")
+        if not folder:
+            raise VwsdError(
+                f"--pictures {kind} names no folder", remedy=f"Write KIND=DIR, {KINDS}."
+            )
+        roots[known("kind of pictures", kind, ("semcor", "vwsd"))] = Path(folder)
+    return roots
 
 
 def _no_stray(o: argparse.Namespace, names: tuple[str, ...], source: str) -> None:
-    if stray := [name for name in names if getattr(o, name)]:
-        raise VwsdError(
-            f"--{stray[0].replace('_', '-')} does not go with {source}",
-            remedy=f"See vwsd {o.command} --help.",
-        )
+    for name in names:
+        if getattr(o, name):
+            raise VwsdError(
+                f"--{name.replace('_', '-')} does not go with {source}",
+                remedy=f"See vwsd {o.command} --help.",
+            )
 
 
 def _language_argument(p: argparse.ArgumentParser, of: str) -> None:
@@ -99,8 +103,8 @@ def _train_arguments(p: argparse.ArgumentParser) -> None:
     )
 
 
-@command(_train_arguments)
-def train(o: argparse.Namespace) -> int:
+@command(_train_arguments, "train")
+def train_polclip(o: argparse.Namespace) -> int:
     """Train PolCLIP on your records, on published batches, on shards or on a study's data; go on
     where the folder's run stopped.
 
@@ -114,21 +118,20 @@ def train(o: argparse.Namespace) -> int:
     """
     import torch
 
-    from polclip import study
     from polclip.config import make_config
     from polclip.model import PolClip
-    from polclip.sources import held_states
     from polclip.states import PictureStates
-    from polclip.train import train as run
+    from polclip.study import data_of, dev_of
+    from polclip.train import train
     from vwsdlib.encoders.streams import rank
 
     from ..pipeline import parse_settings
 
     process, _ = rank()
-    config, its = make_config(o.preset, **parse_settings(o.settings)), _study(o)
+    config, study = make_config(o.preset, **parse_settings(o.settings)), _study(o)
     model = PolClip(config)
-    states = held_states(PictureStates(model.backbone, its.keep_states))
-    run(model, study.data_of(its, config, states), o.out, study.dev_of(its, states), o.save_every)
+    states = PictureStates(model.backbone, study.keep_states)
+    train(model, data_of(study, config, states), o.out, dev_of(study, states), o.save_every)
     if process == 0:  # of several processes one speaks
         _print_run(o.out)
     if torch.distributed.is_initialized():
@@ -138,64 +141,43 @@ def train(o: argparse.Namespace) -> int:
 
 def _study(o: argparse.Namespace):
     """What is trained on, as a study without a test."""
-    from polclip.records import read_records
-    from polclip.sources import metadata_source, shard_source
-    from polclip.study import Study, digest, load_study, packed
+    from polclip.packing import packed
+    from polclip.records import load_records, records_sha256
+    from polclip.sources import Study, metadata_source, shard_source
+    from polclip.study import load_study
 
-    _no_stray(o, ("pictures",) * (not o.metadata) + ("dev_records",) * bool(o.study), "this source")
+    stray = () if o.metadata else ("pictures",)
+    _no_stray(o, (*stray, "dev_records") if o.study else stray, "this source")
     if o.study:
         return load_study(o.study)
-    dev = list(read_records(o.dev_records)) if o.dev_records else []
+    dev = list(load_records(o.dev_records)) if o.dev_records else []
+    facts = {"dev": records_sha256(dev)}
     if o.records:
-        records = list(read_records(o.records))
-        return Study(
-            "records",
-            lambda config: packed(records, config),
-            dev,
-            None,
-            [],
-            [],
-            {"records": digest(records), "dev": digest(dev)},
-        )
-    source = (
-        shard_source(o.shards) if o.shards else metadata_source([o.metadata], _roots(o.pictures))
-    )
-    return Study(
-        "stream",
-        source.batches,
-        dev,
-        None,
-        [],
-        [],
-        source.facts | {"dev": digest(dev)},
-        source.per_epoch,
-        keep_states=False,
-    )
+        records = list(load_records(o.records))
+        facts = {"records": records_sha256(records)} | facts
+        return Study("records", partial(packed, records), dev, None, [], [], facts)
+    if o.shards:
+        source = shard_source(o.shards)
+    else:
+        source = metadata_source([o.metadata], _roots(o.pictures))
+    how = {"per_epoch": source.per_epoch, "keep_states": False}
+    return Study("stream", source.batches, dev, None, [], [], source.facts | facts, **how)
 
 
 def _print_run(folder: Path) -> None:
+    from polclip.config import LOSSES
     from polclip.train import read_log
 
     steps, tests = read_log(folder)
-    for its in steps[-1:]:  # none where the log of a finished run was deleted
-        losses = "  ".join(
-            f"{name} {its[name]:.4f}"
-            for name in ("loss", "sig", "w2s", "isg", "w2i")
-            if name in its
-        )
-        print(f"step {its['step']}, epoch {its['epoch'] + 1}: {losses}")
+    for step in steps[-1:]:  # none where the log of a finished run was deleted
+        losses = [f"{name} {step[name]:.4f}" for name in ("loss", *LOSSES) if name in step]
+        print(f"step {step['step']}, epoch {step['epoch'] + 1}: {'  '.join(losses)}")
     for test in tests:
-        print(
-            f"dev, epoch {test['epoch'] + 1}: "
-            + "  ".join(f"{name} {value:.2f}" for name, value in test["dev"].items())
-        )
-    print(
-        "\n".join(
-            str(folder / name)
-            for name in ("best.safetensors", "last.safetensors")
-            if (folder / name).exists()
-        )
-    )
+        scores = [f"{name} {value:.2f}" for name, value in test["dev"].items()]
+        print(f"dev, epoch {test['epoch'] + 1}: {'  '.join(scores)}")
+    for name in ("best.safetensors", "last.safetensors"):
+        if (folder / name).exists():
+            print(folder / name)
 
 
 def _polclip_arguments(p: argparse.ArgumentParser) -> None:
@@ -258,12 +240,12 @@ def polclip(o: argparse.Namespace) -> int:
 def _textual(o: argparse.Namespace) -> int:
     from polclip.checkpoints import load_polclip
     from polclip.evaluate import textual_scores
-    from polclip.records import as_item, read_records
+    from polclip.records import as_item, load_records
     from vwsdlib.analysis.wsd_scoring import score_groups
     from vwsdlib.data.wsd import write_key
     from vwsdlib.language.wsd_baselines import choose
 
-    records = list(read_records(o.records))
+    records = list(load_records(o.records))
     if len({record.id for record in records}) < len(records):
         raise VwsdError(
             "an id stands twice",
@@ -280,23 +262,23 @@ def _textual(o: argparse.Namespace) -> int:
     scores = textual_scores(load_polclip(o.checkpoint)[0], records)
     items = [as_item(record) for record in records]
     answers = {name: choose(items, rows) for name, rows in scores.items()}
-    found = {name: score_groups(records, its) for name, its in answers.items()} if scored else {}
+    groups = {}
+    if scored:
+        groups = {name: score_groups(items, chosen) for name, chosen in answers.items()}
     if o.out:
         write_key(o.out, answers["sum"])
     if o.json:
-        _say(found)
-    elif found:
-        rows = [
-            ["group", "n", *found],
-            *(
-                [g[0]["group"], g[0]["total"], *(f"{its['f1']:.2f}" for its in g)]
-                for g in zip(*found.values())
-            ),
-        ]
-        print(
-            "\n".join(f"{row[0]:<6}" + "".join(f"  {cell:>6}" for cell in row[1:]) for row in rows)
-        )
+        _say(groups)
+    elif groups:
+        _print_row(["group", "n", *groups])
+        for group in zip(*groups.values()):
+            shares = [f"{own['f1']:.2f}" for own in group]
+            _print_row([group[0]["group"], group[0]["total"], *shares])
     return 0
+
+
+def _print_row(row: list) -> None:
+    print(f"{row[0]:<6}" + "".join(f"  {cell:>6}" for cell in row[1:]))
 
 
 def _visual(o: argparse.Namespace) -> int:
@@ -308,7 +290,6 @@ def _visual(o: argparse.Namespace) -> int:
     from vwsdlib.analysis.scoring import compare, write_scores
     from vwsdlib.data.items import missing_pictures
     from vwsdlib.data.sets import user_set
-    from vwsdlib.language.definitions import stored_definitions
 
     data = user_set(o.data, o.gold, o.images, items=read_set(o))
     if missing := missing_pictures(data.items, o.images):
@@ -318,26 +299,29 @@ def _visual(o: argparse.Namespace) -> int:
             where=o.images,
             remedy="Give the folder of this very set; names keep their case.",
         )
-    definitions = [""] * len(data.items)
-    if o.definitions:
-        with notes():
-            found, meta = stored_definitions(o.definitions, data.items)
-        if meta.get("data_sha256") not in (None, sha256_file(o.data)):
-            note(
-                f"{o.definitions.name} was made for another file than {o.data.name}, or it changed"
-                " since"
-            )
-        definitions = found.texts
+    definitions = _definitions(o, data) if o.definitions else [""] * len(data.items)
     model = load_polclip(o.checkpoint)[0]
-    texts = [
-        photo_text(item.phrase, definition) for item, definition in zip(data.items, definitions)
-    ]
+    texts = [photo_text(item.phrase, text) for item, text in zip(data.items, definitions)]
     scores = visual_scores(model, texts, paths_of(data), PictureStates(model.backbone))
     if o.out:
         write_scores(o.out, data.items, scores["sum"])
-    found = compare(list(scores.items()), data.items)
-    _say(found) if o.json else print_scores(found)
+    compared = compare(list(scores.items()), data.items)
+    _say(compared) if o.json else print_scores(compared)
     return 0
+
+
+def _definitions(o: argparse.Namespace, data) -> tuple[str, ...]:
+    """The texts of --definitions, one an item."""
+    from vwsdlib.language.definitions import stored_definitions
+
+    with notes():
+        definitions, meta = stored_definitions(o.definitions, data.items)
+    if meta.get("data_sha256") not in (None, sha256_file(o.data)):
+        note(
+            f"{o.definitions.name} was made for another file than {o.data.name}, or it changed"
+            " since"
+        )
+    return definitions.texts
 
 
 def _define_arguments(p: argparse.ArgumentParser) -> None:
@@ -374,8 +358,8 @@ def _define_arguments(p: argparse.ArgumentParser) -> None:
     )
 
 
-@command(_define_arguments)
-def define(o: argparse.Namespace) -> int:
+@command(_define_arguments, "define")
+def define_targets(o: argparse.Namespace) -> int:
     """Define the target of each item in its context; what a model wrote once is kept and not asked
     again. No definer sees a gold.
 
@@ -395,8 +379,8 @@ def define(o: argparse.Namespace) -> int:
         )
     with notes():
         items, language = _sentences_to_define(o) if o.wsd else _phrases_to_define(o)
-        found = definitions.define(o.definer, items)
-    lines = [{"id": item_id, "definition": text} for item_id, text in zip(found.ids, found.texts)]
+        made = definitions.define(o.definer, items)
+    lines = [{"id": item_id, "definition": text} for item_id, text in zip(made.ids, made.texts)]
     if blank := [line["id"] for line in lines if not line["definition"]]:
         note(
             f"{len(blank)} of {len(lines)} items stay without a definition, {blank[0]!r} the first"
@@ -404,10 +388,10 @@ def define(o: argparse.Namespace) -> int:
     asked = {
         "inventory": o.inventory,
         "language": language,
-        "refused": found.refused,
+        "refused": made.refused,
         "data_sha256": sha256_file(o.wsd or o.data),
     }
-    print(write_records(o.out.with_suffix(""), lines, {**found.facts, **asked}))
+    print(write_records(o.out.with_suffix(""), lines, {**made.facts, **asked}))
     return 0
 
 
@@ -530,7 +514,9 @@ def convert(o: argparse.Namespace) -> int:
     Example:
       vwsd convert records semcor.json semcor.jsonl --kind raw --pictures semcor=image_pt
     """
-    from polclip import published, records, streaming
+    from polclip.published import convert_json, convert_tensors
+    from polclip.records import load_records
+    from polclip.streaming import to_shards
 
     if o.what != "records":
         _no_stray(o, ("kind", "pictures", "missing"), o.what)
@@ -539,13 +525,13 @@ def convert(o: argparse.Namespace) -> int:
             "--kind is not given",
             remedy="raw for ..._training_data.json, metadata for ..._training_tokens.50.250.json.",
         )
-    work = {
-        "pictures": lambda: published.convert_tensors(o.source, o.target),
-        "records": lambda: published.convert_json(
-            o.source, o.target, o.kind, _roots(o.pictures), missing=o.missing or "error"
-        ),
-        "shards": lambda: streaming.to_shards(records.read_records(o.source), o.target),
-    }
     with notes():
-        print(f"{o.target}: {work[o.what]()} {o.what} written")
+        if o.what == "pictures":
+            count = convert_tensors(o.source, o.target)
+        elif o.what == "shards":
+            count = to_shards(load_records(o.source), o.target)
+        else:
+            roots, missing = _roots(o.pictures), o.missing or "error"
+            count = convert_json(o.source, o.target, o.kind, roots, missing)
+        print(f"{o.target}: {count} {o.what} written")
     return 0

@@ -20,7 +20,7 @@ from vwsdlib import paths
 from vwsdlib.analysis.saliency import available
 from vwsdlib.data.items import Item
 from vwsdlib.data.pictures import from_bytes
-from vwsdlib.data.sets import SETS, VwsdSet, load_set
+from vwsdlib.data.sets import SETS, VwsdSet, load_set, profile_of
 from vwsdlib.encoders.registry import load_encoder, load_segmenter
 from vwsdlib.encoders.store import VectorStore
 from vwsdlib.errors import VwsdError, known
@@ -180,7 +180,7 @@ class Explorer:
         known(
             "part",
             f"{language} {split}",
-            [" ".join(part) for part in SETS[known("set", dataset, SETS)][1]],
+            [" ".join(part) for part in SETS[known("set", dataset, SETS)].parts],
         )
         work.keep_apart(dataset)
         self.exports = Path(exports or paths.root() / "exports")
@@ -200,9 +200,9 @@ class Explorer:
         self._fill(
             self.dataset,
             (
-                ["rehearsal"]
-                if dataset == "rehearsal"
-                else [name for name in SETS if name != "rehearsal"]
+                [dataset]
+                if SETS[dataset].models
+                else [name for name, it in SETS.items() if not it.models]
             ),
             dataset,
         )
@@ -220,7 +220,7 @@ class Explorer:
         self._new_set()
 
     def _default_encoder(self, dataset: str) -> str:
-        wanted = ("lite",) if dataset == "emojiwsd" else ("clip-vit-b32", "lite")
+        wanted = SETS[dataset].encoders
         return next((name for name in wanted if name in work.at_hand()), work.at_hand()[0])
 
     # ------------------------------------------------------------ layout
@@ -359,7 +359,7 @@ class Explorer:
     def _new_set(self) -> None:
         parts = [
             (f"{LANGUAGE_NAMES[language]}, {split}", (language, split))
-            for language, split in SETS[self.dataset.value][1]
+            for language, split in SETS[self.dataset.value].parts
         ]
         self._fill(self.part, parts, self._first if self.part.value is None else self.part.value)
         self._load()
@@ -456,7 +456,7 @@ class Explorer:
                 self.order.value,
                 a,
                 b,
-                work.PROFILES.get(self.data.name, "demo"),
+                profile_of(self.data.name) or "demo",
             )
         except VwsdError:  # asked for what is not stored: say so, over the whole list
             self._set(self.keep, "all items"), self._set(self.order, "as in the set")

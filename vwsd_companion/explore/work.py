@@ -17,13 +17,11 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from PIL import Image
 
-from vwsd_standins import rehearsal
-from vwsd_standins.rehearsal.data import models_folder
 from vwsdlib.analysis.metrics import margins
 from vwsdlib.analysis.saliency import maps
 from vwsdlib.data.items import Item, normalise
 from vwsdlib.data.pictures import load_picture
-from vwsdlib.data.sets import VwsdSet
+from vwsdlib.data.sets import SETS, VwsdSet, prepare, profile_of
 from vwsdlib.encoders.checkpoints import present
 from vwsdlib.encoders.registry import (
     ENCODERS,
@@ -37,17 +35,13 @@ from vwsdlib.encoders.store import VectorStore
 from vwsdlib.errors import VwsdError
 from vwsdlib.language.replay import read_records
 from vwsdlib.paths import results_dir
+from vwsdlib.registry import resolve
 
 from ..facts.collect import Collection
 from ..facts.predictions import Predictions
 from ..views.figures import BLUE, STYLE, plt, png
 from ..views.figures.saliency import DIVERGING, SEQUENTIAL, overlay
 
-PROFILES = {
-    "emojiwsd": "demo",
-    "vwsd": "paper",
-    "rehearsal": "rehearsal",
-}  # whose stored results belong to a set
 TEMPLATES = {"as it is": "{}", "This is ….": "This is {}.", "A photo of “…”": 'A photo of "{}"'}
 SIGNED = (
     "crops_sum",
@@ -93,17 +87,19 @@ def at_hand(table: Mapping[str, Entry] = ENCODERS) -> list[str]:
 
 
 def keep_apart(dataset: str) -> None:
-    """Make the rehearsal's models ready where it is chosen; VwsdError for another set after it, for
+    """Make a set's own models ready where it has such; VwsdError for another set after it, for
     its random weights go by the names of the real ones.
     """
-    if dataset == "rehearsal":
-        rehearsal.prepare()
+    if SETS[dataset].models:
+        prepare(SETS[dataset].profile)
         load_encoder.cache_clear(), load_segmenter.cache_clear()
-    elif os.environ.get("VWSD_MODELS") == str(models_folder()):
-        raise VwsdError(
-            "this kernel has taken up the rehearsal's models, whose weights are random",
-            remedy="Restart the kernel (Kernel, Restart), then run the cell again.",
-        )
+        return
+    for name, it in SETS.items():
+        if it.models and os.environ.get("VWSD_MODELS") == str(resolve(it.models)()):
+            raise VwsdError(
+                f"this kernel has taken up the {name}'s models, whose weights are random",
+                remedy="Restart the kernel (Kernel, Restart), then run the cell again.",
+            )
 
 
 def forget(names: Iterable[str]) -> None:
@@ -157,10 +153,11 @@ def stored_runs(data: VwsdSet) -> dict[str, Predictions]:
     """Run name -> predictions that were made on exactly this set, from the results of its profile;
     empty where there are none.
     """
-    if data.name not in PROFILES:
+    profile = profile_of(data.name)
+    if not profile:
         return {}
     runs, digest = (
-        Collection(PROFILES[data.name], results_dir(PROFILES[data.name])).predictions,
+        Collection(profile, results_dir(profile)).predictions,
         data.sha256,
     )
     return {name: run for name, run in runs.items() if run.meta["data_sha256"] == digest}
@@ -246,7 +243,7 @@ def stored_text(data: VwsdSet, kind: str, item_id: str) -> dict[str, str]:
     """Translator or definer -> its stored text for an item; kind: of STORED_TEXT, from the results
     of the set's profile.
     """
-    folder = results_dir(PROFILES.get(data.name, data.name)) / kind
+    folder = results_dir(profile_of(data.name) or data.name) / kind
     found = {}
     for path in sorted(folder.glob(f"*.{data.language}.{data.split}.jsonl")):
         records = {

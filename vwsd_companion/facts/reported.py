@@ -13,6 +13,7 @@ import yaml
 
 from vwsdlib import paths, schema
 from vwsdlib.analysis.metrics import mcnemar, paired_interval, percent, wilson
+from vwsdlib.data.sets import SETS, set_of
 from vwsdlib.errors import VwsdError
 
 from .collect import Collection
@@ -124,18 +125,20 @@ def claims(c: Collection, explained: str = "") -> list[dict]:
     """Each reported entry with ours and the verdict.
 
     c: the stored facts; explained: text of docs/deviations.md, which answers a difference by naming
-    the claim's id. Only the profile `paper` can answer a paper; under `rehearsal` all is computed
-    alike and every verdict says so.
+    the claim's id. Which profile can answer a paper, its set says (`SetEntry.verdict`); under the
+    rehearsal all is computed alike and every verdict says so.
     """
-    if c.profile not in ("paper", "rehearsal"):
+    name = set_of(c.profile)
+    verdict = SETS[name].verdict if name else None
+    if verdict is None:
         return [{**_blank(entry), "verdict": "NOT RUN"} for entry in reported()]
     made = [
         _size_claim(entry, c.audits) if entry["paper"] == "task" else _claim(entry, c, explained)
         for entry in reported()
     ]
-    if c.profile == "rehearsal":
+    if verdict:
         return [
-            {**claim, "verdict": "REHEARSAL" if claim["ours"] is not None else claim["verdict"]}
+            {**claim, "verdict": verdict if claim["ours"] is not None else claim["verdict"]}
             for claim in made
         ]
     return made

@@ -21,13 +21,8 @@ from PIL import Image, ImageDraw
 from tqdm.auto import tqdm
 
 from vwsdlib.data.items import Item, image_names, read_items, write_items
-from vwsdlib.data.sets import (
-    OFFICIAL_CREDIT,
-    OFFICIAL_FILES,
-    VARIANT_RECORD,
-    is_official,
-    picture_names,
-)
+from vwsdlib.data.official import OFFICIAL_CREDIT, OFFICIAL_FILES, VARIANT_RECORD, is_official
+from vwsdlib.data.sources import picture_names
 from vwsdlib.errors import VwsdError
 from vwsdlib.paths import data_dir, quiet, sha256_bytes, sha256_file, write_bytes, write_text
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import random
-from itertools import accumulate, chain, pairwise
+from itertools import accumulate, chain, pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -29,18 +29,13 @@ FILES = (
     "vwsd_training_tokens.50.250.json",
     "all_twsd_test_data.json",
 )
-PLACES = {
-    "semcor": "D:\\PolCLIP\\image_pt\\{}.pt",
-    "vwsd": "E:\\L-VWSD\\image_pkl\\{}.pkl",
-}  # what the readers tell the kinds apart by
+# what the readers tell the kinds apart by
+PLACES = {"semcor": "D:\\PolCLIP\\image_pt\\{}.pt", "vwsd": "E:\\L-VWSD\\image_pkl\\{}.pkl"}
 FOLDERS = {"semcor": "image_pt", "vwsd": "image_vecs"}
 POS = ("NOUN", "VERB", "ADJ", "ADV")
-LEMMAS, BATCHES, ITEMS, LENGTH = (
-    {"semcor": 8, "vwsd": 6},
-    3,
-    2,
-    77,
-)  # of each kind; of each; a set and part of speech; tokens of a text
+LEMMAS = {"semcor": 8, "vwsd": 6}  # of each kind
+BATCHES, ITEMS = 3, 2  # of each kind; a set and part of speech
+LENGTH = 77  # tokens of a text
 START, END = 49406, 49407  # CLIP's ids around a text, padding is 0
 
 
@@ -53,43 +48,27 @@ def make_polclip(folder: str | Path, seed: int = 0) -> Path:
     """Write the files (in under five seconds; again where a build was killed), or return at once
     where they are; returns the folder.
     """
-    folder, stamp = (
-        Path(folder),
-        (
-            f"seed {seed}, code {sha256_file(__file__)}, words"
-            f" {sha256_file(Path(__file__).with_name('data.py'))}\n"
-        ),
-    )
+    folder = Path(folder)
+    words_of = Path(__file__).with_name("data.py")
+    stamp = f"seed {seed}, code {sha256_file(__file__)}, words {sha256_file(words_of)}\n"
     note = folder / "polclip.stamp"
-    if (
-        note.exists()
-        and note.read_text(encoding="utf-8") == stamp
-        and all((folder / name).exists() for name in FILES)
-    ):
+    whole = all((folder / name).exists() for name in FILES)
+    if whole and note.exists() and note.read_text(encoding="utf-8") == stamp:
         return folder
     dice = random.Random(f"polclip:{seed}")
     words = sorted(_words(dice, "en", 80))
     for name, kind in zip(FILES, FOLDERS):
         lemmas = [_lemma(dice, words, kind, i) for i in range(LEMMAS[kind])]
-        write_text(
-            folder / name,
-            json.dumps([_batch(dice, words, kind, lemmas, number) for number in range(BATCHES)]),
-        )
-        for picture in chain.from_iterable(
-            sense["pictures"] for lemma in lemmas for sense in lemma["senses"]
-        ):
-            write_bytes(folder / FOLDERS[kind] / f"{picture}.safetensors", _pixels(picture, seed))
+        batches = [_batch(dice, words, kind, lemmas, number) for number in range(BATCHES)]
+        write_text(folder / name, json.dumps(batches))
+        for sense in chain.from_iterable(lemma["senses"] for lemma in lemmas):
+            for picture in sense["pictures"]:
+                path = folder / FOLDERS[kind] / f"{picture}.safetensors"
+                write_bytes(path, _pixels(picture, seed))
     lemmas = [_lemma(dice, words, "semcor", 20 + i) for i in range(len(POS))]
-    asked = [
-        (source, short, lemma, i)
-        for source, short in SETS.items()
-        for lemma in lemmas
-        for i in range(ITEMS)
-    ]
-    write_text(
-        folder / FILES[2],
-        json.dumps([_question(dice, words, *its, number) for number, its in enumerate(asked)]),
-    )
+    asked = product(SETS.items(), lemmas, range(ITEMS))
+    questions = [_question(dice, words, *what, number) for number, what in enumerate(asked)]
+    write_text(folder / FILES[2], json.dumps(questions))
     write_text(note, stamp)
     return folder
 
@@ -104,21 +83,16 @@ def _lemma(dice: random.Random, words: list[str], kind: str, number: int) -> dic
         shown = (number + n) % 3 if kind == "semcor" else 1 + n
         name = f"bn{number:02d}{n}_{{}}" if kind == "semcor" else f"image.{number:02d}{n}{{}}"
         gloss = " ".join(dice.sample(words[30:70], 6))
-        senses.append(
-            {
-                "id": f"bn:{number:06d}{n}n",
-                "gloss": gloss,
-                "pictures": [name.format(i) for i in range(shown)],
-            }
-        )
+        pictures = [name.format(i) for i in range(shown)]
+        senses.append({"id": f"bn:{number:06d}{n}n", "gloss": gloss, "pictures": pictures})
     return {"word": word, "pos": POS[number % 4], "senses": senses}
 
 
 def _context(dice: random.Random, words: list[str], lemma: dict, kind: str) -> list[str]:
     """The target among other words, two of a phrase or eight of a sentence."""
-    found = dice.sample(words[30:70], 1 if kind == "vwsd" else 7)
-    found.insert(dice.randrange(len(found) + 1), lemma["word"])
-    return found
+    context = dice.sample(words[30:70], 1 if kind == "vwsd" else 7)
+    context.insert(dice.randrange(len(context) + 1), lemma["word"])
+    return context
 
 
 def _batch(
@@ -128,19 +102,20 @@ def _batch(
     ranges half open.
     """
     own = [lemmas[(2 * number + i) % len(lemmas)] for i in range(4)]
-    contexts, golds = (
-        [_context(dice, words, lemma, kind) for lemma in own],
-        [dice.randrange(len(lemma["senses"])) for lemma in own],
-    )
-    senses = [sense for lemma in own for sense in lemma["senses"]]
-    files = [[PLACES[kind].format(name) for name in sense["pictures"]] for sense in senses]
+    contexts = [_context(dice, words, lemma, kind) for lemma in own]
+    golds = [dice.randrange(len(lemma["senses"])) for lemma in own]
+    senses = list(chain.from_iterable(lemma["senses"] for lemma in own))
+    files = [list(map(PLACES[kind].format, sense["pictures"])) for sense in senses]
     spans, shown = _ranges([len(lemma["senses"]) for lemma in own]), _ranges(list(map(len, files)))
     glosses = [sense["gloss"] for sense in senses]
+    owners = []
+    for g, names in enumerate(files):
+        owners += [g] * len(names)
     return {
         "id": number,
         "word": [lemma["word"] for lemma in own],
         "word_list": contexts,
-        "sentence": [" ".join(its) for its in contexts],
+        "sentence": list(map(" ".join, contexts)),
         "sentence2gloss_labels": golds,
         "gold_gloss": [glosses[begin + gold] for (begin, _), gold in zip(spans, golds)],
         "candidate_gloss_labels": spans,
@@ -149,10 +124,10 @@ def _batch(
         "gloss2image_labels": shown,
         "candidate_image": files,
         "total_candidate_image": list(chain(*files)),
-        "image2gloss_labels": [g for g, its in enumerate(files) for _ in its],
+        "image2gloss_labels": owners,
         "sentence2image_labels": [shown[begin + gold] for (begin, _), gold in zip(spans, golds)],
-        "sentence_tokens": [_tokens(its) for its in contexts],
-        "sentence_mask": [_mask(its, lemma) for its, lemma in zip(contexts, own)],
+        "sentence_tokens": list(map(_tokens, contexts)),
+        "sentence_mask": list(map(_mask, contexts, own)),
         "gloss_tokens": [_tokens(gloss.split()) for gloss in glosses],
     }
 
@@ -172,13 +147,15 @@ def _mask(words: list[str], lemma: dict) -> list[int]:
 
 
 def _question(
-    dice: random.Random, words: list[str], source: str, short: str, lemma: dict, i: int, number: int
+    dice: random.Random, words: list[str], own: tuple[str, str], lemma: dict, i: int, number: int
 ) -> dict:
-    """One question of the textual test; what stands in one list too many does so in the published
-    file.
+    """One question of the textual test, of a set's long and short name; what stands in one list too
+    many does so in the published file.
     """
+    source, short = own
     context, gold = _context(dice, words, lemma, "semcor"), dice.randrange(len(lemma["senses"]))
-    ids, glosses = ([sense[key] for sense in lemma["senses"]] for key in ("id", "gloss"))
+    ids = [sense["id"] for sense in lemma["senses"]]
+    glosses = [sense["gloss"] for sense in lemma["senses"]]
     return {
         "token_id": f"{source}.d000.s{number:03d}.t{i:03d}",
         "word": lemma["word"],
@@ -205,7 +182,6 @@ def _pixels(name: str, seed: int) -> bytes:
     """
     from safetensors.numpy import save
 
-    noise = np.random.default_rng(
-        int(sha256_bytes(f"{seed}:{name}".encode())[:16], 16)
-    ).standard_normal((3, 14, 14))
+    number = int(sha256_bytes(f"{seed}:{name}".encode())[:16], 16)
+    noise = np.random.default_rng(number).standard_normal((3, 14, 14))
     return save({"pixels": noise.repeat(16, 1).repeat(16, 2).astype(np.float16)})

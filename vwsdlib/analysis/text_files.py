@@ -5,13 +5,11 @@ line an item or JSON lines by id.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from vwsd_standins.emojiwsd.senses import senses
-
 from ..data.items import Item, read_lines, read_text
-from ..data.sets import VwsdSet, key
+from ..data.sets import VwsdSet, gold_glosses
 from ..errors import VwsdError
 from ..language.definitions import Definitions, guard
 from ..language.replay import read_records
@@ -161,17 +159,9 @@ def definitions_of(path: str | Path, data: VwsdSet) -> dict[str, str]:
     records, meta = read_texts(path, data.items, "definitions")
     texts = {item_id: each["definition"] for item_id, each in records.items()}
     if meta.get("kind") != "chosen":  # a chosen gloss that is the gold's is a right choice
-        guard(
-            Definitions(tuple(texts), tuple(texts.values()), meta, "generated"), _gold_glosses(data)
-        )
+        definitions = Definitions(tuple(texts), tuple(texts.values()), meta, "generated")
+        guard(definitions, gold_glosses(data))
     return texts
-
-
-def _gold_glosses(data: VwsdSet) -> Mapping[str, Sequence[str]]:
-    """Item id -> gloss of its gold's sense, where the set has an answer key (EmojiWSD)."""
-    shown, glosses = key(data.images), {sense.id: sense.gloss for sense in senses()}
-    gold_senses = {item.id: shown.get(item.gold or "", {}).get("sense", "") for item in data.items}
-    return {item_id: [glosses[sense]] for item_id, sense in gold_senses.items() if sense in glosses}
 
 
 def translations_of(path: str | Path, items: Sequence[Item]) -> dict[str, dict[str, str]]:

@@ -26,15 +26,8 @@ from ..errors import VwsdError
 from ..paths import atomic, data_dir, quiet, sha256_bytes, write_bytes, write_text
 from .archives import DAMAGE
 from .items import image_names, read_items
-from .sets import (
-    OFFICIAL,
-    OFFICIAL_FILES,
-    VARIANT_RECORD,
-    image_variant,
-    is_official,
-    picture_names,
-)
-from .sources import whole_names
+from .official import OFFICIAL, OFFICIAL_FILES, VARIANT_RECORD, image_variant, is_official
+from .sources import picture_names, whole_names
 
 PAGE = "https://raganato.github.io/vwsd/"
 RELEASE = "https://github.com/asahi417/visual-wsd-baseline/releases/download"

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
 
-from ..errors import VwsdError
-from ..paths import data_dir, sha256_bytes, sha256_file
+from ..errors import VwsdError, entry_of
+from ..paths import data_dir
+from ..registry import Line, Registry, resolve
 from .items import Item, items_sha256, read_items
-from .sources import Pictures, Place, picture_names, pictures_at
-
-# SHA-256 of the official files as published; the train files are the copy in circulation, with
-# Windows line ends.
-OFFICIAL = {
-    "en.test.data.v1.1.txt": "0799d8aa7b14b05c275116b364f772c9858035a09135fd5c2cdfce814d4cc59b",
-    "en.test.gold.v1.1.txt": "1e183ecfdcc02e73b4887df141ec287fbf5075c7ef43cde867bf0326918d5db8",
-    "it.test.data.v1.1.txt": "a8fa0d2f28fbb32a47cac0846b52da4be148c96425412233da575d5de9860983",
-    "it.test.gold.v1.1.txt": "bcd4b7a0da2df12ea3f4f5702a9312626e10d582dec16094aacc013f74fcb6c1",
-    "fa.test.data.txt": "959c9be7cc32b8887c34ddff0917c8f5da20da9451ef38cb15736774e0143d8e",
-    "fa.test.gold.txt": "4875b660173d3d2f5956f038b94420c63abd1b18c0a3830aff48ef13d3d77bf7",
-    "train.data.v1.txt": "7569b4044f9b339aaf099c12688389341581370f45defd21fc3e45938a073f6c",
-    "train.gold.v1.txt": "e3d01d115cc94f0223be0f6249c4000f83b03e222d734ffb12680aae2f0562c6",
-    "trial.data.txt": "448d794554e89a6157cd08914012c731d3ee4cfd31c035209a37d8a7ade3d02f",
-    "trial.gold.txt": "338416b08d8e7074560cd2d354dcbe3dfb7d75b0740166a231a9b74cb221e8d5",
-}
+from .official import (
+    OFFICIAL_CREDIT,
+    OFFICIAL_FILES,
+    image_variant,
+    is_official,
+    layout_fingerprint,
+)
+from .sources import Pictures, Place, pictures_at
 
 
 @dataclass(frozen=True)
@@ -71,62 +61,43 @@ class VwsdSet:
         return replace(self, items=self.items[:limit]) if limit else self
 
 
-def is_official(path: str | Path) -> bool | None:
-    """Is the file the published one of its name? None where no such name was published."""
-    expected = OFFICIAL.get(Path(path).name)
-    return None if expected is None else sha256_file(path) == expected
+@dataclass(frozen=True)
+class SetEntry(Line):
+    """A set: all that is asked of it by name. `loader` makes of (language, split) a VwsdSet,
+    `about` is how captions call it. Functions are callables or "module:callable".
 
-
-def _emojiwsd(language: str, split: str) -> VwsdSet:
-    from vwsd_standins.emojiwsd import build
-
-    folder = build.build()
-    items = read_items(
-        folder / f"{language}.{split}.data.txt", folder / f"{language}.{split}.gold.txt"
-    )
-    return VwsdSet("emojiwsd", language, split, tuple(items), folder / "images", build.CREDIT)
-
-
-OFFICIAL_FILES = {
-    ("en", "test"): ("en.test.data.v1.1.txt", "en.test.gold.v1.1.txt", "test_images"),
-    ("it", "test"): ("it.test.data.v1.1.txt", "it.test.gold.v1.1.txt", "test_images"),
-    ("fa", "test"): ("fa.test.data.txt", "fa.test.gold.txt", "test_images"),
-    ("en", "trial"): ("trial.data.txt", "trial.gold.txt", "all_images"),
-    ("en", "train"): ("train.data.v1.txt", "train.gold.v1.txt", "train_images_v1"),
-}
-OFFICIAL_CREDIT = (
-    "SemEval-2023 Task 1 (Raganato et al. 2023), CC BY-NC 4.0; the pictures keep their own"
-    " licences."
-)
-
-
-# beside a split's folder of pictures: {"variant": original, resized or generated, ...}
-VARIANT_RECORD = "images.json"
-
-
-def image_variant(folder: str | Path) -> str | None:
-    """Which copy of the pictures a split's folder holds, as recorded by whoever put them there;
-    None without a record, VwsdError where the record is damaged.
+    fingerprint: () -> hash of its text and pictures, "" where they are not on disk yet.
+    prepare: (whole) -> None, makes what a run of its profile stands on (with whole=False only
+    where there is some of it); such a set has models of its own, and no other set is loaded beside
+    it. models: () -> the folder of these. senses: () -> sense id -> gloss, of the senses that
+    its answer key names. state: () -> what there is of it on this machine, for `vwsd doctor`.
+    profile: whose stored results are of it; scope: what these are and are not, in Markdown.
+    encoders: those to be asked first, best first. verdict: a word that stands for every verdict
+    against a paper; "" where its numbers may be compared with a paper's, None where they may not
+    stand beside them.
     """
-    path = Path(folder) / VARIANT_RECORD
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["variant"]
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError) as e:
-        raise VwsdError(
-            "the record of the pictures' variant cannot be read",
-            where=path,
-            remedy="Remove it with the folder of pictures and fetch them again.",
-        ) from e
+
+    parts: Sequence[tuple[str, str]] = ()  # (language, split), in the set's order
+    fingerprint: str | Callable[[], str] = ""
+    prepare: str | Callable[[bool], None] = ""
+    models: str | Callable[[], Path] = ""
+    senses: str | Callable[[], dict[str, str]] = ""
+    state: str | Callable[[], str] = ""
+    profile: str = ""
+    scope: str = ""
+    encoders: Sequence[str] = ("clip-vit-b32", "lite")
+    verdict: str | None = None
 
 
-def _official_layout(name: str, folder: Path, language: str, split: str, credit: str) -> VwsdSet:
+def read_layout(name: str, folder: Path, language: str, split: str, credit: str) -> VwsdSet:
+    """A set from a split's folder in the official layout; VwsdError names the files that are not
+    there.
+    """
     data, gold, images = OFFICIAL_FILES[language, split]
     if missing := [file for file in (data, gold) if not (folder / file).exists()]:
+        are = "is" if len(missing) == 1 else "are"
         raise VwsdError(
-            f"{' and '.join(missing)} of SemEval-2023 Task 1 {'is' if len(missing) == 1 else 'are'}"
-            " not here",
+            f"{' and '.join(missing)} of SemEval-2023 Task 1 {are} not here",
             where=folder,
             remedy=(
                 f"Run `vwsd fetch vwsd --split {split}`; with --from DIR it takes files that you"
@@ -135,54 +106,32 @@ def _official_layout(name: str, folder: Path, language: str, split: str, credit:
         )
     official = all([is_official(folder / file) for file in (data, gold)])
     items = tuple(read_items(folder / data, folder / gold, language))
-    return VwsdSet(
-        name,
-        language,
-        split,
-        items,
-        folder / images,
-        credit,
-        official,
-        image_variant(folder) or "as stored",
-    )
+    variant = image_variant(folder) or "as stored"
+    return VwsdSet(name, language, split, items, folder / images, credit, official, variant)
 
 
 def _official(language: str, split: str) -> VwsdSet:
-    return _official_layout("vwsd", data_dir() / "vwsd" / split, language, split, OFFICIAL_CREDIT)
+    return read_layout("vwsd", data_dir() / "vwsd" / split, language, split, OFFICIAL_CREDIT)
 
 
-def make_rehearsal(texts: Path | None = None) -> Path:
-    """Folder of the rehearsal's sets, built where they are not; official text is also looked for
-    below `texts`.
-    """
-    # by name, as the registry does with encoders: the rehearsal stands above the data in the order
-    # of imports
-    return import_module("vwsd_standins.rehearsal.data").make_data(data_dir() / "rehearsal", texts)
-
-
-def rehearsal_record() -> dict:
-    """What the rehearsal's sets were made from (`made_by`, `text` and `credit` of each split);
-    empty where there are none yet.
-    """
-    path = data_dir() / "rehearsal" / "rehearsal.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def _rehearsal(language: str, split: str) -> VwsdSet:
-    folder = make_rehearsal() / "vwsd" / split
-    return _official_layout(
-        "rehearsal", folder, language, split, rehearsal_record()["credit"][split]
-    )
-
-
-SETS: dict[str, tuple[Callable[[str, str], VwsdSet], Sequence[tuple[str, str]]]] = {
-    "emojiwsd": (
-        _emojiwsd,
-        [(language, split) for language in ("en", "it", "fa") for split in ("dev", "test")],
-    ),
-    "vwsd": (_official, list(OFFICIAL_FILES)),
-    "rehearsal": (_rehearsal, [part for part in OFFICIAL_FILES if part[1] != "train"]),
-}
+SETS = Registry(
+    SetEntry,
+    "vwsdlib.sets",
+    {
+        "vwsd": SetEntry(
+            _official,
+            "SemEval-2023 V-WSD",
+            tuple(OFFICIAL_FILES),
+            lambda: layout_fingerprint(data_dir() / "vwsd"),
+            profile="paper",
+            scope=(
+                "The papers' models on the official data. A verdict compares counts of items;"
+                " CONSISTENT is not a reproduction.\n"
+            ),
+            verdict="",
+        )
+    },
+)
 
 
 def load_set(name: str, language: str = "en", split: str = "test") -> VwsdSet:
@@ -190,24 +139,40 @@ def load_set(name: str, language: str = "en", split: str = "test") -> VwsdSet:
 
     Raises VwsdError naming the alternatives, or what is missing and how to get it.
     """
-    if name not in SETS:
-        near = difflib.get_close_matches(name, SETS, 1)
-        raise VwsdError(
-            f"no set named {name!r}",
-            remedy=f"{f'Did you mean {near[0]!r}? ' if near else ''}Sets: {', '.join(SETS)}.",
-        )
-    loader, parts = SETS[name]
-    if (language, split) not in parts:
-        raise VwsdError(
-            f"{name} has no {language} {split}",
-            remedy="It has " + ", ".join(f"{lang} {part}" for lang, part in parts) + ".",
-        )
-    return loader(language, split)
+    entry = entry_of("set", name, SETS)
+    if (language, split) not in entry.parts:
+        parts = ", ".join(" ".join(part) for part in entry.parts)
+        raise VwsdError(f"{name} has no {language} {split}", remedy=f"It has {parts}.")
+    return entry(language, split)
 
 
 def languages(name: str, split: str = "test") -> list[str]:
     """Languages of a set's split, in its own order."""
-    return [lang for lang, part in SETS[name][1] if part == split]
+    return [language for language, part in SETS[name].parts if part == split]
+
+
+def fingerprint(name: str) -> str:
+    """Hash of a set's text and of its pictures; "" where its files are not on disk yet."""
+    return resolve(SETS[name].fingerprint)()
+
+
+def set_of(profile: str) -> str:
+    """Name of the set whose stored results a profile holds; "" where no set has such."""
+    return next((name for name, it in SETS.items() if profile and it.profile == profile), "")
+
+
+def profile_of(name: str) -> str:
+    """The profile that holds a set's stored results; "" for a set without such and for a user's."""
+    return SETS[name].profile if name in SETS else ""
+
+
+def prepare(profile: str, whole: bool = True) -> None:
+    """Make what a run of the profile stands on, where its set has models of its own; from then on
+    this process loads those alone. whole=False: only where there is some of it.
+    """
+    name = set_of(profile)
+    if name and SETS[name].prepare:
+        resolve(SETS[name].prepare)(whole)
 
 
 def user_set(
@@ -244,42 +209,19 @@ def key(images: Path | Pictures) -> dict[str, dict]:
     path = folder.parent / "key.tsv" if folder else None
     if not path or not path.exists():
         return {}
-    header, *rows = path.read_text(encoding="utf-8").splitlines()
-    return {
-        row.split("\t")[0]: dict(zip(header.split("\t")[1:], row.split("\t")[1:])) for row in rows
-    }
+    lines = path.read_text(encoding="utf-8").splitlines()
+    (_, *fields), *rows = [line.split("\t") for line in lines]
+    return {name: dict(zip(fields, shown)) for name, *shown in rows}
 
 
-def fingerprint(name: str) -> str:
-    """Hash of a set's text and of its pictures; "" where the official files are not on disk yet.
-
-    EmojiWSD: of the pixels too. Official layout: which variant and how many pictures, as hashing 10
-    GB at each start would take minutes.
+def gold_glosses(data: VwsdSet) -> dict[str, tuple[str, ...]]:
+    """Item id -> the gloss of the sense that its gold's picture shows, where a set has an answer
+    key; else nothing. For guarding against leaks, never for scoring.
     """
-    from vwsd_standins.emojiwsd import build
-
-    if name == "emojiwsd":
-        manifest = json.loads((build.build() / "manifest.json").read_text())
-        return manifest["text"] + manifest["pixels"]
-    folder = make_rehearsal() / "vwsd" if name == "rehearsal" else data_dir() / name
-    found = [
-        f"{part} {_split_state(folder, part)}"
-        for part in dict.fromkeys(split for _, split in OFFICIAL_FILES)
-        if (folder / part).is_dir()
-    ]
-    return sha256_bytes("\n".join(found).encode()) if found else ""
-
-
-def _split_state(folder: Path, split: str) -> list:
-    """Hashes of a split's text files, the record of its pictures (variant and, where generated, by
-    what) and their number.
-    """
-    names = dict.fromkeys(
-        name for (_, part), files in OFFICIAL_FILES.items() if part == split for name in files
-    )
-    paths = [folder / split / name for name in (*names, VARIANT_RECORD)]
-    return [
-        f"{p.name} {len(picture_names(p)) if p.is_dir() else sha256_file(p)}"
-        for p in paths
-        if p.exists()
-    ]
+    if not (shown := key(data.images)):
+        return {}
+    glosses: dict[str, str] = {}
+    for entry in SETS.values():
+        glosses |= resolve(entry.senses)() if entry.senses else {}
+    senses = {item.id: shown.get(item.gold or "", {}).get("sense", "") for item in data.items}
+    return {item_id: (glosses[it],) for item_id, it in senses.items() if it in glosses}

@@ -1,4 +1,5 @@
-"""Encoders by name. A new model is one entry here: nothing else needs to know.
+"""Encoders by name. A new model is one entry in encoders.yml, or in another package
+(`vwsdlib.registry`): nothing else needs to know.
 
 An encoder turns pictures and texts into unit vectors of one space. Its `identity()` holds
 everything that a vector depends on; equal identities mean equal vectors. Vectors must not depend on
@@ -7,17 +8,17 @@ what else is in the batch.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
-from ..errors import VwsdError
+from ..errors import VwsdError, entry_of
+from ..registry import Line, Registry
 
 
 class Encoder(Protocol):
@@ -61,217 +62,46 @@ class Segmenter(Protocol):
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One line of the registry: where the encoder is made, what it is, what it needs, which
-    languages it was made for.
+class Entry(Line):
+    """An encoder or a segmenter: where it is made (with the variant as the last argument, where one
+    is asked for), what it is, what it needs, which languages it was made for.
     """
 
-    loader: str  # "module:callable" or "module:callable:argument", imported when asked for
-    about: str
     languages: tuple[str, ...]
     extra: str  # the extra of this package that brings what it needs
     checkpoints: tuple[str, ...] = ()  # keys of checkpoints.CHECKPOINTS that it reads
     variants: tuple[str, ...] = ()  # faster ones with a drift that is measured: "name@variant"
 
 
-EN = ("en",)
-USE_16 = (
-    "en",
-    "ar",
-    "zh",
-    "nl",
-    "fr",
-    "de",
-    "it",
-    "ja",
-    "ko",
-    "pl",
-    "pt",
-    "ru",
-    "es",
-    "th",
-    "tr",
-)  # traditional Chinese is the sixteenth
-MANY = (
-    "en",
-    "it",
-    "fa",
-    "ar",
-    "bg",
-    "cs",
-    "da",
-    "de",
-    "el",
-    "es",
-    "et",
-    "fi",
-    "fr",
-    "he",
-    "hi",
-    "hr",
-    "hu",
-    "id",
-    "ja",
-    "ko",
-    "lt",
-    "lv",
-    "nl",
-    "no",
-    "pl",
-    "pt",
-    "ro",
-    "ru",
-    "sk",
-    "sl",
-    "sr",
-    "sv",
-    "th",
-    "tr",
-    "uk",
-    "vi",
-    "zh",
+ENCODERS = Registry(Entry, "vwsdlib.encoders", Path(__file__).with_name("encoders.yml"))
+# models that give a mask for a text
+SEGMENTERS = Registry(
+    Entry,
+    "vwsdlib.segmenters",
+    {
+        "clipseg-rd64": Entry(
+            "vwsdlib.encoders.clipseg:ClipSegSegmenter:clipseg-rd64",
+            "CLIPSeg with its decoder",
+            ("en",),
+            "paper",
+            ("clipseg-rd64",),
+        )
+    },
 )
 
 
-def published(name: str, about: str, languages: tuple[str, ...], *checkpoints: str) -> Entry:
-    """Line of an encoder from published checkpoints: by default the one of its own name."""
-    return Entry(
-        f"vwsdlib.encoders.pretrained:load_pretrained:{name}",
-        about,
-        languages,
-        "paper",
-        checkpoints or (name,),
-        ("quick", "bf16", "fp16", "draft", "bf16-draft"),
-    )
-
-
-ENCODERS: dict[str, Entry] = {
-    "lite": Entry(
-        "vwsd_standins.lite:load_lite",
-        "EfficientNet-Lite0 + MiniLM with a small trained head; runs anywhere",
-        EN,
-        "demo",
-    ),
-    "random": Entry(
-        "vwsdlib.encoders.control:load_random",
-        "control: a random unit vector for each content, so at chance",
-        MANY,
-        "",
-    ),
-    "lite-352": Entry(
-        "vwsd_standins.lite_twins:load_view:lite-352",
-        "the lite encoder at 352 px, CLIPSeg's input size",
-        EN,
-        "demo",
-    ),
-    "lite-352-imagenet": Entry(
-        "vwsd_standins.lite_twins:load_view:lite-352-imagenet",
-        "the same with ImageNet's mean and deviation",
-        EN,
-        "demo",
-    ),
-    "lite-multilingual": Entry(
-        "vwsd_standins.lite_twins:load_multilingual",
-        "the lite encoder's pictures, texts of 16 languages (not Farsi)",
-        USE_16,
-        "demo",
-    ),
-    "clip-vit-b32": published(
-        "clip-vit-b32", "OpenAI CLIP ViT-B/32 at 224 px: the study's baseline", EN
-    ),
-    "clip-vit-b16": published("clip-vit-b16", "OpenAI CLIP ViT-B/16 at 224 px", EN),
-    "clip-vit-l14": published("clip-vit-l14", "OpenAI CLIP ViT-L/14 at 224 px", EN),
-    "clip-vit-l14-336": published("clip-vit-l14-336", "OpenAI CLIP ViT-L/14 at 336 px", EN),
-    "clip-vit-b16-352": published(
-        "clip-vit-b16-352",
-        "control: CLIP ViT-B/16 at 352 px, positions interpolated",
-        EN,
-        "clip-vit-b16",
-    ),
-    "clip-vit-b16-352-imagenet": published(
-        "clip-vit-b16-352-imagenet",
-        "control: the same with ImageNet's mean and deviation",
-        EN,
-        "clip-vit-b16",
-    ),
-    "clip-vit-b16-352-squash": published(
-        "clip-vit-b16-352-squash", "control: the same, squashed, not cropped", EN, "clip-vit-b16"
-    ),
-    "clip-vit-b16-352-squash-bilinear": published(
-        "clip-vit-b16-352-squash-bilinear",
-        "control: the same, bilinear, not bicubic",
-        EN,
-        "clip-vit-b16",
-    ),
-    "clipseg-rd64": published(
-        "clipseg-rd64",
-        "CLIPSeg rd64-refined as dual encoder (352 px, squashed, no decoder): what the study"
-        " scored",
-        EN,
-    ),
-    "siglip-multilingual": published(
-        "siglip-multilingual", "SigLIP base, multilingual, 256 px", MANY
-    ),
-    "siglip2-base": published("siglip2-base", "SigLIP 2 base at 256 px", MANY),
-    "siglip2-large": published("siglip2-large", "SigLIP 2 large at 256 px", MANY),
-    "siglip2-so400m": published("siglip2-so400m", "SigLIP 2 so400m at 256 px", MANY),
-    "openclip-h14": published("openclip-h14", "OpenCLIP ViT-H/14, LAION-2B", EN),
-    "mclip": published(
-        "mclip", "M-CLIP: XLM-R large reads, CLIP ViT-B/32 sees", MANY, "clip-vit-b32", "mclip"
-    ),
-    "clip-b32-multilingual": published(
-        "clip-b32-multilingual",
-        "the organisers' multilingual CLIP: DistilBERT reads, B/32 sees",
-        MANY,
-        "clip-vit-b32",
-        "clip-b32-multilingual",
-    ),
-}
-
-# models that give a mask for a text
-SEGMENTERS: dict[str, Entry] = {
-    "lite-dense": Entry(
-        "vwsd_standins.lite_twins:load_dense:lite-dense",
-        "the lite encoder at every place of its 11x11 feature map (352 px)",
-        EN,
-        "demo",
-    ),
-    "lite-dense-704": Entry(
-        "vwsd_standins.lite_twins:load_dense:lite-dense-704",
-        "the same at 704 px, 22x22 places",
-        EN,
-        "demo",
-    ),
-    "clipseg-rd64": Entry(
-        "vwsdlib.encoders.clipseg:ClipSegSegmenter:clipseg-rd64",
-        "CLIPSeg with its decoder",
-        EN,
-        "paper",
-        ("clipseg-rd64",),
-    ),
-}
-
-
-def entry(name: str, table: dict[str, Entry] = ENCODERS) -> Entry:
+def entry(name: str, table: Mapping[str, Entry] = ENCODERS) -> Entry:
     """Registry line of an encoder, also of its variant "name@variant"; VwsdError lists the
     alternatives.
     """
-    plain, _, variant = name.partition("@")
-    if plain not in table:
-        near = difflib.get_close_matches(plain, table, 1)
-        kind, hint = (
-            "encoder" if table is ENCODERS else "segmenter",
-            (f"Did you mean {near[0]!r}? " if near else ""),
-        )
-        raise VwsdError(
-            f"no {kind} named {name!r}", remedy=f"{hint}{kind.capitalize()}s: {', '.join(table)}."
-        )
-    if "@" in name and variant not in table[plain].variants:
-        variants = ", ".join(f"{plain}@{v}" for v in table[plain].variants)
+    plain, at, variant = name.partition("@")
+    line = entry_of("encoder" if table is ENCODERS else "segmenter", plain, table)
+    if at and variant not in line.variants:
+        variants = ", ".join(f"{plain}@{v}" for v in line.variants)
         raise VwsdError(
             f"{plain!r} has no variant {variant!r}", remedy=f"Variants: {variants or 'none'}."
         )
-    return table[plain]
+    return line
 
 
 @cache
@@ -288,14 +118,12 @@ def load_segmenter(name: str) -> Segmenter:
     return _load(name, SEGMENTERS)
 
 
-def _load(name: str, table: dict[str, Entry]):
-    found = entry(name, table)
-    module, function, *arguments = found.loader.split(":")
+def _load(name: str, table: Mapping[str, Entry]):
+    line = entry(name, table)
     try:
-        make: Callable = getattr(import_module(module), function)
-        return make(*arguments, *name.split("@")[1:])
+        return line(*name.split("@")[1:])
     except ImportError as e:
         raise VwsdError(
             f"{name!r} needs the package {e.name or e}",
-            remedy=f"Install it: pip install 'vwsdlib[{found.extra}]'.",
+            remedy=f"Install it: pip install 'vwsdlib[{line.extra}]'.",
         ) from e

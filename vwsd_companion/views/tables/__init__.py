@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vwsdlib import paths
+from vwsdlib.data.sets import SETS
 from vwsdlib.errors import VwsdError
 
 from ...facts.collect import Collection
@@ -191,11 +192,8 @@ def set_title(c: Collection) -> str:
     facts = [*c.audits.values(), *(p.meta for p in c.predictions.values())]
     if not facts:
         return c.profile
-    name = {
-        "emojiwsd": "EmojiWSD",
-        "vwsd": "SemEval-2023 V-WSD",
-        "rehearsal": "random weights, generated pictures",
-    }.get(facts[0]["dataset"], facts[0]["dataset"])
+    name = facts[0]["dataset"]
+    name = SETS[name].about if name in SETS else name
     return f"{name}{_part(facts)}; profile {c.profile}"
 
 
