@@ -5,6 +5,7 @@ from __future__ import annotations
 from vwsdlib.data.official import OFFICIAL_FILES
 from vwsdlib.data.sets import SetEntry
 from vwsdlib.encoders.registry import Entry
+from vwsdlib.language.replay import Entry as Answerer
 from vwsdlib.registry import Line
 
 EN = ("en",)
@@ -85,6 +86,16 @@ SEGMENTERS = {
         "demo",
         place=0,
     ),
+}
+INVENTORIES = {"emojiwsd": Line("vwsd_standins.reference:inventory", "EmojiWSD's senses", place=0)}
+TRANSLATORS = {
+    "reference": Answerer(
+        "vwsd_standins.reference:translator",
+        "upper bound: EmojiWSD's own first English phrase of the sense",
+        ("it", "fa"),
+        settings={"phrase": "first English phrase of the sense", "upper_bound": True},
+        targets="vwsd_standins.reference:lemma_of",
+    )
 }
 STUDIES = {
     "emojiwsd": Line("vwsd_standins.studies:emojiwsd", "EmojiWSD's dev senses", place=0),
