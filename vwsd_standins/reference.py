@@ -12,14 +12,14 @@ from vwsdlib.data.sets import VwsdSet
 from vwsdlib.data.wordnet import lemma_form
 from vwsdlib.errors import VwsdError
 from vwsdlib.language.inventories import Inventory, english_inventory
-from vwsdlib.language.replay import Answering, Entry, one_by_one
+from vwsdlib.language.replay import Answerer, Answering, one_by_one
 from vwsdlib.paths import sha256_file
 
 from .emojiwsd import build
 from .emojiwsd.senses import SENSES_FILE, Sense, senses
 
 
-def load(language: str, split: str) -> VwsdSet:
+def emojiwsd_set(language: str, split: str) -> VwsdSet:
     """A part of EmojiWSD, built where it is not."""
     folder = build.build()
     data, gold = (folder / f"{language}.{split}.{kind}.txt" for kind in ("data", "gold"))
@@ -27,18 +27,18 @@ def load(language: str, split: str) -> VwsdSet:
     return VwsdSet("emojiwsd", language, split, items, folder / "images", build.CREDIT)
 
 
-def fingerprint() -> str:
+def emojiwsd_fingerprint() -> str:
     """Hashes of EmojiWSD's text and of its pictures' pixels; it is built where it is not."""
     manifest = json.loads((build.build() / "manifest.json").read_text(encoding="utf-8"))
     return manifest["text"] + manifest["pixels"]
 
 
-def glosses() -> dict[str, str]:
+def emojiwsd_glosses() -> dict[str, str]:
     """Sense id -> gloss, of the senses that the answer key names."""
     return {sense.id: sense.gloss for sense in senses()}
 
 
-def inventory() -> Inventory:
+def emojiwsd_inventory() -> Inventory:
     """EmojiWSD's own senses of an English lemma in file order; other languages have none."""
 
     def look_up(lemma: str) -> list[tuple[str, str]]:
@@ -49,7 +49,9 @@ def inventory() -> Inventory:
     return english_inventory(look_up)
 
 
-def translator(entry: Entry, source: str, target: str) -> tuple[dict, Callable[[], Answering]]:
+def reference_translator(
+    entry: Answerer, source: str, target: str
+) -> tuple[dict, Callable[[], Answering]]:
     """Identity and loader of the reference: EmojiWSD's own first English phrase of the sense."""
     facts = {
         "model": "EmojiWSD",
@@ -57,16 +59,16 @@ def translator(entry: Entry, source: str, target: str) -> tuple[dict, Callable[[
         "weights_sha256": sha256_file(SENSES_FILE),
         "settings": dict(entry.settings),
     }
-    answer = one_by_one(lambda phrase: sense_of(phrase, source).phrases[0])
+    answer = one_by_one(lambda phrase: reference_sense(phrase, source).phrases[0])
     return facts, lambda: answer
 
 
-def lemma_of(phrase: str, language: str) -> str:
+def reference_target(phrase: str, language: str) -> str:
     """English lemma of the sense that a phrase means."""
-    return sense_of(phrase, language).lemma
+    return reference_sense(phrase, language).lemma
 
 
-def sense_of(phrase: str, language: str) -> Sense:
+def reference_sense(phrase: str, language: str) -> Sense:
     """EmojiWSD's sense of a phrase: each Italian and Farsi phrase has one; VwsdError for any
     other."""
     for sense in senses():

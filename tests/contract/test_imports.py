@@ -14,9 +14,13 @@ from vwsdlib.paths import PACKAGES
 
 # each imports from itself and from those before it
 ROOMS = {
-    "vwsdlib": "errors finite schema disk processes paths kept registry data encoders language analysis cli",
+    "vwsdlib": (
+        "errors finite schema disk processes paths kept registry data encoders language analysis cli"
+    ),
     "polclip": "",
-    "vwsd_standins": "emojiwsd lite lite_twins lite_backbone records rehearsal reference studies entries",
+    "vwsd_standins": (
+        "emojiwsd lite lite_twins lite_backbone records rehearsal reference studies entries"
+    ),
     "vwsd_companion": "facts views notebook report site pipeline runner explore doctor cli",
 }
 LOADER = re.compile(r"((?:%s)(?:\.\w+)*):\w+" % "|".join(PACKAGES))

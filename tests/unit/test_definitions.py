@@ -125,7 +125,7 @@ def test_what_is_no_number_is_never_the_best(odd, monkeypatch):
         choose([ASKED], [np.array([odd, 1.0])])
     monkeypatch.setitem(wsd_baselines.BASELINES, "odd", lambda *_: [np.array([odd, 1.0])])
     chooses = replace(
-        definitions.DEFINERS["lesk"], loader="vwsdlib.language.definitions:choosing:odd"
+        definitions.DEFINERS["lesk"], loader="vwsdlib.language.definitions:choosing_definer:odd"
     )
     monkeypatch.setitem(definitions.DEFINERS, "odd", chooses)
     with pytest.raises(VwsdError, match="not numbers.*x.0"):

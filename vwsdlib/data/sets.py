@@ -180,7 +180,7 @@ def profile_of(name: str) -> str:
     return SETS[name].profile if name in SETS else ""
 
 
-def prepare(profile: str, whole: bool = True) -> None:
+def prepare_profile(profile: str, whole: bool = True) -> None:
     """Make what a run of the profile stands on, where its set has models of its own; from then on
     this process loads those alone. whole=False: only where there is some of it.
     """

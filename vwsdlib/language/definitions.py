@@ -27,7 +27,7 @@ from . import endpoint
 from .inventories import INVENTORIES, as_wsd_items
 from .local import load_generator, local_facts, settings_of, tell
 from .quality import words
-from .replay import Answering, Entry, one_by_one, prepared, read_records, replay, write_records
+from .replay import Answerer, Answering, one_by_one, prepared, read_records, replay, write_records
 from .wsd_baselines import BASELINES, glosses_of
 
 SYSTEM = (
@@ -41,7 +41,7 @@ PROMPT = (
 )
 WRITING = {"system": SYSTEM, "prompt": PROMPT, "kept": "first sentence"}
 SENTENCE_END = re.compile(r"(?<=[.!?\u061f])\s+(?![a-z])|(?<=[\u3002\uff01\uff1f])")
-DEFINERS = Registry(Entry, "vwsdlib.definers", Path(__file__).with_name("definers.yml"))
+DEFINERS = Registry(Answerer, "vwsdlib.definers", Path(__file__).with_name("definers.yml"))
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def first_sentence(text: str) -> str:
     return SENTENCE_END.split(" ".join(text.split()), maxsplit=1)[0].strip()
 
 
-def choosing(method: str, entry: Entry) -> tuple[dict, Callable]:
+def choosing_definer(method: str, entry: Answerer) -> tuple[dict, Callable]:
     """Identity and loader of a definer that takes the gloss which a method of BASELINES scores
     highest: items -> glosses, "" where an item has no candidates.
     """
@@ -104,7 +104,7 @@ def choosing(method: str, entry: Entry) -> tuple[dict, Callable]:
     return facts, lambda: choose
 
 
-def instruct(entry: Entry) -> tuple[dict, Callable[[], Answering]]:
+def local_definer(entry: Answerer) -> tuple[dict, Callable[[], Answering]]:
     """Identity and loader of an instruct model on this machine."""
     checkpoint = checkpoints.find(entry.model)
     told = settings_of(entry.settings, checkpoint.folder)
@@ -143,17 +143,9 @@ def _write(tokenizer, model, text: str) -> str:
     )
 
 
-def chat(entry: Entry) -> tuple[dict, Callable[[], Answering]]:
+def chat_definer(entry: Answerer) -> tuple[dict, Callable[[], Answering]]:
     """Identity and loader of the chat endpoint."""
     return endpoint.chat({**entry.settings, **WRITING}, messages, first_sentence)
-
-
-def identity(name: str) -> dict:
-    """All that decides a definition (definer, kind, model, revision, weights_sha256, settings with
-    the prompt, ...); loads no model.
-    """
-    entry, facts, _ = prepared("definer", name, DEFINERS)
-    return {"definer": name, "kind": entry.kind, **facts}
 
 
 def define(name: str, items: Sequence[WsdItem], store: str | Path | None = None) -> Definitions:
@@ -162,7 +154,7 @@ def define(name: str, items: Sequence[WsdItem], store: str | Path | None = None)
 
     store: folder of the stored answers, by default `<cache>/definitions`; each line of `chat` and
     `hf` holds also model, prompt, temperature and date. What comes back went through `guard`: a
-    written text that equals a gloss (`known_glosses`) is emptied and counted in `refused`, and a
+    written text that equals a gloss of its item is emptied and counted in `refused`, and a
     warning says so. Raises VwsdError for a missing checkpoint or variable, candidates without
     glosses, and what `endpoint.ask` raises.
     """
@@ -190,8 +182,15 @@ def define(name: str, items: Sequence[WsdItem], store: str | Path | None = None)
 
 
 def _guarded(definitions: Definitions, items: Sequence[WsdItem], where: str = "") -> Definitions:
-    """`guard` against all glosses that these items' inventory has; a warning counts the refused."""
-    guarded = guard(definitions, known_glosses(items), drop=True)
+    """Definitions, those emptied that equal a gloss of their item: of its golds, of any candidate
+    where the gold is not known. A warning counts them.
+    """
+    glosses = {}
+    for item in items:
+        pairs = zip(item.candidates, item.glosses)
+        gold = tuple(gloss for candidate, gloss in pairs if candidate in item.golds)
+        glosses[item.id] = gold if item.golds else item.glosses
+    guarded = guard(definitions, glosses, drop=True)
     if guarded.refused:
         warnings.warn(
             f"{guarded.refused} of {len(guarded.ids)} definitions{where} were refused and emptied:"
@@ -199,18 +198,6 @@ def _guarded(definitions: Definitions, items: Sequence[WsdItem], where: str = ""
             stacklevel=3,
         )
     return guarded
-
-
-def known_glosses(items: Sequence[WsdItem]) -> dict[str, tuple[str, ...]]:
-    """Item id -> the glosses that no written definition may equal: those of its golds, of all
-    candidates where the gold is not known.
-    """
-    glosses = {}
-    for item in items:
-        pairs = zip(item.candidates, item.glosses)
-        gold = tuple(gloss for candidate, gloss in pairs if candidate in item.golds)
-        glosses[item.id] = gold if item.golds else item.glosses
-    return glosses
 
 
 def guard(

@@ -55,7 +55,7 @@ def settings_of(asked: Mapping, folder: Path) -> dict:
     return settings
 
 
-def local_facts(key: str, found, settings: Mapping, packages: Sequence[str], shapes: str) -> dict:
+def local_facts(key: str, checkpoint, settings: Mapping, packages: Sequence[str], shapes: str) -> dict:
     """Identity of what a checkpoint (`checkpoints.find`) writes in float32; VwsdError names a
     package that is missing.
     """
@@ -66,11 +66,11 @@ def local_facts(key: str, found, settings: Mapping, packages: Sequence[str], sha
     except ImportError as e:
         raise VwsdError(f"generating text needs the package {e.name}", remedy=INSTALL) from e
     kinds = (".json", ".model", ".spm", ".txt")  # tokenizer and configuration
-    files = [p for p in sorted(found.folder.iterdir()) if p.suffix in kinds]
+    files = [p for p in sorted(checkpoint.folder.iterdir()) if p.suffix in kinds]
     return {
         "model": checkpoints.checkpoint(key).repo,
-        "revision": found.revision,
-        "weights_sha256": found.weights_sha256,
+        "revision": checkpoint.revision,
+        "weights_sha256": checkpoint.weights_sha256,
         "files_sha256": sha256_bytes("".join(p.name + sha256_file(p) for p in files).encode()),
         "settings": dict(settings),
         "versions": versions,

@@ -28,7 +28,7 @@ Answering = Callable[[list[str]], Pairs]
 
 
 @dataclass(frozen=True)
-class Entry(Line):
+class Answerer(Line):
     """A translator or a definer. `loader` takes the entry itself and the languages in question
     (source, target; none for a definer), and gives all that decides an answer (a dict) and a
     function that loads the model: () -> texts -> Pairs. A definer of the kind "chosen" takes items
@@ -45,7 +45,7 @@ class Entry(Line):
     targets: str = ""
 
 
-def prepared(kind: str, name: str, table: Mapping[str, Entry], *languages: str) -> tuple:
+def prepared(kind: str, name: str, table: Mapping[str, Answerer], *languages: str) -> tuple:
     """(entry, identity, function that loads the model) of a name; VwsdError lists the others."""
     entry = entry_of(kind, name, table)
     facts, load = entry(entry, *languages)

@@ -21,8 +21,8 @@ from ..registry import Registry, resolve
 from . import endpoint, quality
 from .local import load_generator, local_facts, settings_of, tell
 from .replay import (
+    Answerer,
     Answering,
-    Entry,
     Pairs,
     prepared,
     read_records,
@@ -34,7 +34,7 @@ from .replay import (
 BATCH = 16  # rows of every batch, filled up: shapes must not tell how many texts were asked for
 LENGTHS = (16, 32, 64, 128)  # padded token counts
 LANGUAGES = {"it": "Italian", "fa": "Persian (Farsi)", "en": "English"}  # as `chat` is told
-TRANSLATORS = Registry(Entry, "vwsdlib.translators", Path(__file__).with_name("translators.yml"))
+TRANSLATORS = Registry(Answerer, "vwsdlib.translators", Path(__file__).with_name("translators.yml"))
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,9 @@ class Translations:
     replayed: int
 
 
-def seq2seq(entry: Entry, source: str, target: str) -> tuple[dict, Callable[[], Answering]]:
+def local_translator(
+    entry: Answerer, source: str, target: str
+) -> tuple[dict, Callable[[], Answering]]:
     """Identity and loader of a sequence-to-sequence checkpoint on this machine."""
     checkpoint = checkpoints.find(entry.model)
     settings = settings_of(entry.settings, checkpoint.folder)
@@ -114,7 +116,9 @@ def _translated(tokenizer, model, batch: list[str], length: int) -> list[str]:
     return tokenizer.batch_decode(out, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
-def chat(entry: Entry, source: str, target: str) -> tuple[dict, Callable[[], Answering]]:
+def chat_translator(
+    entry: Answerer, source: str, target: str
+) -> tuple[dict, Callable[[], Answering]]:
     """Identity and loader of the chat endpoint, asked with the entry's prompt."""
     names = {"source": LANGUAGES[source], "target": LANGUAGES[target]}
 
