@@ -19,7 +19,7 @@ from pathlib import Path
 from ..data.items import Item
 from ..data.wsd import WsdItem, joined
 from ..encoders import checkpoints
-from ..errors import VwsdError
+from ..errors import VwsdError, entry_of
 from ..finite import best
 from ..paths import cache_dir
 from ..registry import Registry
@@ -27,7 +27,7 @@ from . import endpoint
 from .inventories import INVENTORIES, as_wsd_items
 from .local import load_generator, local_facts, settings_of, tell
 from .quality import words
-from .replay import Answerer, Answering, one_by_one, prepared, read_records, replay, write_records
+from .replay import Answerer, Answering, one_by_one, read_records, replay, write_records
 from .wsd_baselines import BASELINES, glosses_of
 
 SYSTEM = (
@@ -158,8 +158,9 @@ def define(name: str, items: Sequence[WsdItem], store: str | Path | None = None)
     warning says so. Raises VwsdError for a missing checkpoint or variable, candidates without
     glosses, and what `endpoint.ask` raises.
     """
-    entry, facts, load = prepared("definer", name, DEFINERS)
-    facts = {"definer": name, "kind": entry.kind, **facts}
+    entry = entry_of("definer", name, DEFINERS)
+    identity, load = entry(entry)
+    facts = {"definer": name, "kind": entry.kind, **identity}
     ids, options = tuple(item.id for item in items), tuple(item.glosses for item in items)
     if entry.kind == "chosen":
         return guard(Definitions(ids, tuple(load()(items)), facts, entry.kind, options), {})

@@ -55,7 +55,9 @@ def settings_of(asked: Mapping, folder: Path) -> dict:
     return settings
 
 
-def local_facts(key: str, checkpoint, settings: Mapping, packages: Sequence[str], shapes: str) -> dict:
+def local_facts(
+    key: str, checkpoint, settings: Mapping, packages: Sequence[str], shapes: str
+) -> dict:
     """Identity of what a checkpoint (`checkpoints.find`) writes in float32; VwsdError names a
     package that is missing.
     """

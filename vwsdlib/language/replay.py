@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from ..errors import VwsdError, entry_of
+from ..errors import VwsdError
 from ..kept import digest
 from ..paths import quiet, refuse_special, sha256_bytes, write_text
 from ..registry import Line
@@ -43,13 +43,6 @@ class Answerer(Line):
     # "module:callable": (phrase, language) -> its target in English, where the phrase tells which
     # sense is meant; other translators are given the target alone
     targets: str = ""
-
-
-def prepared(kind: str, name: str, table: Mapping[str, Answerer], *languages: str) -> tuple:
-    """(entry, identity, function that loads the model) of a name; VwsdError lists the others."""
-    entry = entry_of(kind, name, table)
-    facts, load = entry(entry, *languages)
-    return entry, facts, load
 
 
 def one_by_one(answer: Callable[[str], str]) -> Answering:

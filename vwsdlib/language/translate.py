@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..data.items import Item, read_lines
 from ..encoders import checkpoints
-from ..errors import VwsdError
+from ..errors import VwsdError, entry_of
 from ..paths import cache_dir
 from ..registry import Registry, resolve
 from . import endpoint, quality
@@ -24,7 +24,6 @@ from .replay import (
     Answerer,
     Answering,
     Pairs,
-    prepared,
     read_records,
     refuse_twice,
     replay,
@@ -129,13 +128,14 @@ def chat_translator(
 
 
 def _prepared(name: str, source: str, target: str) -> tuple[dict, Callable[[], Answering]]:
-    able = [other for other, entry in TRANSLATORS.items() if source in entry.languages]
-    if name in TRANSLATORS and (name not in able or target != "en"):
+    entry = entry_of("translator", name, TRANSLATORS)
+    able = [other for other, it in TRANSLATORS.items() if source in it.languages]
+    if name not in able or target != "en":
         raise VwsdError(
             f"{name} does not translate {source} to {target}",
             remedy=f"Into English, {source} is translated by: {', '.join(able) or 'none'}.",
         )
-    _, facts, load = prepared("translator", name, TRANSLATORS, source, target)
+    facts, load = entry(entry, source, target)
     return {"translator": name, **facts, "source": source, "target": target}, load
 
 
