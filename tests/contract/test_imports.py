@@ -15,7 +15,8 @@ from vwsdlib.paths import PACKAGES
 # each imports from itself and from those before it
 ROOMS = {
     "vwsdlib": (
-        "errors finite schema disk processes paths kept registry data encoders language analysis cli"
+        "errors finite schema disk processes paths kept registry"
+        " data encoders language analysis cli"
     ),
     "polclip": "",
     "vwsd_standins": (

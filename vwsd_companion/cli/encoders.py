@@ -54,9 +54,9 @@ def _say_decisions(places: Sequence, truncated: str) -> None:
     from vwsdlib.encoders.streams import decisions
 
     places, met = list(dict.fromkeys(places)), defaultdict(list)
-    for place, taken in zip(places, decisions(places, truncated)):
+    for picture, taken in zip(places, decisions(places, truncated)):
         for name in taken:
-            met[name].append(str(place))
+            met[name].append(str(picture))
     for name in sorted(met, key=list(DECISIONS).index):
         more = ", ..." if len(met[name]) > SHOWN else ""
         note(
