@@ -159,18 +159,15 @@ def add_encoder(walk: Walk, page: str) -> str:
     code = next(block for kind, block in FENCE.findall(text) if kind == "python")
     place, line = (
         re.search(r"Save it as `([\w/]+\.py)`", text)[1],
-        re.search(r'The line in the registry: `("(\w+)": Entry\(.+?\))`', text),
+        re.search(r"The line in the registry: `((\w+): {.+?})`", text),
     )
     assert sum(bool(row.strip()) for row in code.splitlines()) < 20, (
         "an encoder is meant to be short"
     )
     (walk.clone / place).write_text(code, encoding="utf-8")
-    registry = walk.clone / re.search(r"`ENCODERS` in `([\w/]+\.py)`", text)[1]
-    before, start, rest = registry.read_text(encoding="utf-8").partition(
-        "ENCODERS: dict[str, Entry] = {\n"
-    )
-    inside, end, after = rest.partition("\n}\n")
-    registry.write_text(f"{before}{start}{inside}\n    {line[1]},{end}{after}", encoding="utf-8")
+    registry = walk.clone / re.search(r"at the end of `([\w/]+\.yml)`", text)[1]
+    with open(registry, "a", encoding="utf-8") as f:
+        f.write(f"{line[1]}\n")
     return line[2]
 
 
@@ -210,9 +207,8 @@ def main() -> int:
         walk.clone / "results/demo/report.md"
     ).exists() and "`results/demo/report.md`" in walk.page("README.md")
     walk.type(".venv/bin/vwsd report --html", "README.md")
-    print(
-        f"    {walk.time('open the pages, find an item that failed and why', lambda: why_it_failed(walk))}"
-    )
+    what = "open the pages, find an item that failed and why"
+    print(f"    {walk.time(what, lambda: why_it_failed(walk))}")
     page = "docs/adding-a-model.md"
     name = walk.time(f"add the toy encoder   ({page})", lambda: add_encoder(walk, page))
     walk.type(f"vwsd run --profile demo --only 02_clip_baseline --set encoder={name}", page)

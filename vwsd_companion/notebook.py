@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vwsdlib.data.sets import prepare
+from vwsdlib.data.sets import prepare_profile
 from vwsdlib.errors import VwsdError
 from vwsdlib.paths import results_dir, write_text
 
@@ -190,7 +190,7 @@ def start(notebook: str, **parameters) -> Run:
             where=expected,
             remedy=f"Write start({expected!r}, ...) in it.",
         )
-    prepare(parameters["profile"])
+    prepare_profile(parameters["profile"])
     seed = int(parameters.get("seed") or 0)
     random.seed(seed)
     try:

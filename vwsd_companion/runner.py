@@ -103,7 +103,7 @@ def run(
     steps = plan(profile, only, start_from, force, limit, settings)
     _time_factor()
     _try_folders(profile)
-    sets.prepare(profile)
+    sets.prepare_profile(profile)
     if progress is None:
         progress = sys.stderr.isatty() and not os.environ.get("CI")
     report = RunReport(profile)
@@ -130,7 +130,7 @@ def status(profile: str) -> list[tuple[str, str, str]]:
     """
     found: dict[str, tuple[str, str]] = {}
     steps = plan(profile)
-    sets.prepare(profile, whole=False)
+    sets.prepare_profile(profile, whole=False)
     for step in steps:
         reasons = changed(step, components(step))
         reasons += [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from vwsdlib.data.official import OFFICIAL_FILES
 from vwsdlib.data.sets import SetEntry
 from vwsdlib.encoders.registry import Entry
+from vwsdlib.language.replay import Answerer
 from vwsdlib.registry import Line
 
 EN = ("en",)
@@ -13,20 +14,20 @@ USE_16 = tuple("en ar zh nl fr de it ja ko pl pt ru es th tr".split())
 
 SETS = {
     "emojiwsd": SetEntry(
-        "vwsd_standins.reference:load",
+        "vwsd_standins.reference:emojiwsd_set",
         "EmojiWSD",
         tuple((language, split) for language in ("en", "it", "fa") for split in ("dev", "test")),
-        "vwsd_standins.reference:fingerprint",
-        senses="vwsd_standins.reference:glosses",
+        "vwsd_standins.reference:emojiwsd_fingerprint",
+        senses="vwsd_standins.reference:emojiwsd_glosses",
         profile="demo",
         encoders=("lite",),
         place=0,
     ),
     "rehearsal": SetEntry(
-        "vwsd_standins.rehearsal:load",
+        "vwsd_standins.rehearsal:rehearsal_set",
         "random weights, generated pictures",
         tuple(part for part in OFFICIAL_FILES if part[1] != "train"),
-        "vwsd_standins.rehearsal:fingerprint",
+        "vwsd_standins.rehearsal:rehearsal_fingerprint",
         "vwsd_standins.rehearsal:prepare",
         "vwsd_standins.rehearsal.data:models_folder",
         state="vwsd_standins.rehearsal:state",
@@ -85,6 +86,18 @@ SEGMENTERS = {
         "demo",
         place=0,
     ),
+}
+INVENTORIES = {
+    "emojiwsd": Line("vwsd_standins.reference:emojiwsd_inventory", "EmojiWSD's senses", place=0)
+}
+TRANSLATORS = {
+    "reference": Answerer(
+        "vwsd_standins.reference:reference_translator",
+        "upper bound: EmojiWSD's own first English phrase of the sense",
+        ("it", "fa"),
+        settings={"phrase": "first English phrase of the sense", "upper_bound": True},
+        targets="vwsd_standins.reference:reference_target",
+    )
 }
 STUDIES = {
     "emojiwsd": Line("vwsd_standins.studies:emojiwsd", "EmojiWSD's dev senses", place=0),

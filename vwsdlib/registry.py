@@ -92,8 +92,9 @@ class Registry(MutableMapping[str, Entry], Generic[Entry]):
         """The entries that an entry point names, none where they cannot be had."""
         try:
             entries = dict(point.load())
-            if strange := [name for name, it in entries.items() if not isinstance(it, self.shape)]:
-                raise TypeError(f"{strange[0]!r} is no {self.shape.__module__}.{_name(self.shape)}")
+            for name, entry in entries.items():
+                if not isinstance(entry, self.shape):
+                    raise TypeError(f"{name!r} is no {self.shape.__module__}.{self.shape.__name__}")
             return entries
         except Exception as e:  # whatever another package's code may raise
             said = one_line(f"{type(e).__name__}: {first_line(e)}")
@@ -114,10 +115,6 @@ class Registry(MutableMapping[str, Entry], Generic[Entry]):
 
     def __len__(self) -> int:
         return len(self._all())
-
-
-def _name(shape: type) -> str:
-    return shape.__qualname__
 
 
 def resolve(loader: str | Callable) -> Callable:

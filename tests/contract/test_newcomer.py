@@ -8,7 +8,9 @@ import shutil
 import newcomer
 import pytest
 
+from vwsdlib.encoders.registry import Entry
 from vwsdlib.paths import PACKAGE
+from vwsdlib.registry import read_entries
 
 ROOT = PACKAGE.parent
 PAGE = "docs/adding-a-model.md"
@@ -20,24 +22,16 @@ def walk(tmp_path):
     (clone / "vwsdlib" / "encoders").mkdir(parents=True)
     shutil.copy(ROOT / "README.md", clone)
     shutil.copytree(ROOT / "docs", clone / "docs", ignore=shutil.ignore_patterns("reference"))
-    shutil.copy(ROOT / "vwsdlib" / "encoders" / "registry.py", clone / "vwsdlib" / "encoders")
+    shutil.copy(ROOT / "vwsdlib" / "encoders" / "encoders.yml", clone / "vwsdlib" / "encoders")
     return newcomer.Walk(tmp_path)
 
 
-def entries(path) -> list[str]:
-    """Names in ENCODERS, in order, of a registry's source."""
-    table = next(
-        node
-        for node in ast.parse(path.read_text()).body
-        if isinstance(node, ast.AnnAssign) and node.target.id == "ENCODERS"
-    )
-    return [name.value for name in table.value.keys]
-
-
 def test_the_toy_encoder_is_saved_and_registered_as_the_page_says(walk):
-    registry = walk.clone / "vwsdlib" / "encoders" / "registry.py"
-    before = entries(registry)
-    assert newcomer.add_encoder(walk, PAGE) == "grey" and entries(registry) == [*before, "grey"]
+    lines = walk.clone / "vwsdlib" / "encoders" / "encoders.yml"
+    before = read_entries(lines, Entry)
+    assert newcomer.add_encoder(walk, PAGE) == "grey"
+    grey = Entry("vwsdlib.encoders.grey:load_grey", "a toy", ("en",), "")
+    assert list(read_entries(lines, Entry).items()) == [*before.items(), ("grey", grey)]
     assert "class Grey" in (walk.clone / "vwsdlib" / "encoders" / "grey.py").read_text()
 
 

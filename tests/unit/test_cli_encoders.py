@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from vwsd_companion import cli
+from vwsdlib.analysis import scorers
 from vwsdlib.analysis.scorers import all_numbers, cosine_scores, texts_of
 from vwsdlib.analysis.text_files import definitions_of
 from vwsdlib.data.hf import to_dataset
@@ -21,6 +22,7 @@ from vwsdlib.encoders.control import RandomEncoder
 from vwsdlib.encoders.readable import language_notes
 from vwsdlib.encoders.store import VectorStore
 from vwsdlib.errors import VwsdError
+from vwsdlib.registry import Line
 
 
 def run(capsys, *arguments):
@@ -113,11 +115,8 @@ def test_a_name_with_two_pictures_stops_by_name(evaluate, official):
     )
     (official[2] / "image.3.png").write_bytes((official[2] / "a" / "image.3.png").read_bytes())
     code, _, err = evaluate()
-    assert (
-        code == 0
-        and "note: 1 names stand for other pictures further below as well (image.3.png for b/image.3.png"
-        in err.replace("a/image", "b/image")
-    )
+    said = "note: 1 names stand for other pictures further below as well (image.3.png for b/image.3"
+    assert code == 0 and f"{said}.png" in err.replace("a/image", "b/image")
 
 
 def test_encode_counts_what_it_leaves_out(official, own_folders, capsys):
@@ -284,6 +283,57 @@ def test_without_gold_scores_and_a_submission_are_written(evaluate, official, ca
     assert found["systems"] == [] and found["written"] == [str(tmp_path / "s.tsv")]
     code, _, err = evaluate(gold=False)
     assert code == 2 and "without --gold there is nothing to print" in err
+
+
+def test_a_registered_set_is_evaluated_by_its_name(emojiwsd, own_folders, capsys):
+    asked = ("evaluate", "--encoder", "random", "--json", "--set")
+    english, italian = (
+        json.loads(run(capsys, *asked, name)[1]) for name in ("emojiwsd:en.dev", "emojiwsd:it.dev")
+    )
+    files = (
+        *("--data", emojiwsd / "en.dev.data.txt", "--gold", emojiwsd / "en.dev.gold.txt"),
+        *("--images", emojiwsd / "images"),
+    )
+    by_files = json.loads(run(capsys, *asked[:-1], *files)[1])
+    assert english == by_files and english["systems"][0]["k"] > 0 == len(english["missing"])
+    assert italian["systems"][0]["n"] < english["systems"][0]["n"]
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        (("--set", "emojwsd"), "no set named 'emojwsd'. Did you mean 'emojiwsd'"),
+        (("--set", "emojiwsd:de"), "emojiwsd has no de test. It has en dev, en test"),
+        (("--set", "emojiwsd:it.trial"), "emojiwsd has no it trial"),
+        (("--set", "emojiwsd", "--gold", "x"), "--gold does not go with --set"),
+        (("--set", "emojiwsd", "--language", "it"), "--language does not go with --set"),
+        (("--set", "emojiwsd", "--scorer", "cosin"), "Did you mean 'cosine'? Scorers: cosine."),
+    ],
+)
+def test_a_set_or_a_scorer_that_is_none_is_answered_with_those_there_are(
+    given, words, own_folders, capsys
+):
+    code, out, err = run(capsys, "evaluate", "--encoder", "random", *given)
+    assert code == 2 and not out and words in err
+
+
+@pytest.mark.parametrize("given", [(), ("--data", "x"), ("--images", "x")])
+def test_without_a_set_its_files_are_required(given, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["evaluate", *given])
+    assert "the following arguments are required: --" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("scores", [np.zeros((1, 10)), np.zeros((6, 9)), np.full((6, 10), np.nan)])
+def test_what_a_scorer_gives_is_checked(scores, official, monkeypatch):
+    data = user_set(*official)
+    monkeypatch.setitem(scorers.SCORERS, "odd", Line(lambda *_: scores, "odd"))
+    with pytest.raises(VwsdError, match="'odd' gives numbers of the shape|are no numbers"):
+        scorers.score_with("odd", data, None, [])
+    item = data.items[0]
+    monkeypatch.setitem(scorers.SCORERS, "odd", Line(lambda *_: np.ones((6, 10)), "odd"))
+    made = scorers.score_with("odd", data, None, [], {item.id: [item.candidates[3]]})
+    assert np.argwhere(np.isinf(made)).tolist() == [[0, 3]] and made[0, 3] < 0
 
 
 ITEM = Item("x.0", "en", "bat", "fruit bat", ())

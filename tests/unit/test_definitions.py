@@ -28,7 +28,8 @@ from vwsdlib.language.definitions import (
     read_definitions,
     write_definitions,
 )
-from vwsdlib.language.replay import read_records, read_store, settings_of, write_records
+from vwsdlib.language.local import settings_of
+from vwsdlib.language.replay import read_records, read_store, write_records
 from vwsdlib.language.wsd_baselines import choose
 
 GLOSSES = ("a club for hitting a ball", "nocturnal mammal that flies")
@@ -123,14 +124,11 @@ def test_what_is_no_number_is_never_the_best(odd, monkeypatch):
         best(np.array([0.1, odd, 0.2]))
     with pytest.raises(VwsdError, match="not numbers.*x.0"):
         choose([ASKED], [np.array([odd, 1.0])])
-    monkeypatch.setitem(
-        definitions.DEFINERS,
-        "odd",
-        replace(
-            definitions.DEFINERS["lesk"],
-            prepare=definitions._choosing(lambda items: [np.array([odd, 1.0])]),
-        ),
+    monkeypatch.setitem(wsd_baselines.BASELINES, "odd", lambda *_: [np.array([odd, 1.0])])
+    chooses = replace(
+        definitions.DEFINERS["lesk"], loader="vwsdlib.language.definitions:choosing_definer:odd"
     )
+    monkeypatch.setitem(definitions.DEFINERS, "odd", chooses)
     with pytest.raises(VwsdError, match="not numbers.*x.0"):
         define("odd", [ASKED])
     assert best(np.array([1.0, 2.0, 2.0])) == 1 and finite(np.zeros((0, 3))).shape == (0, 3)

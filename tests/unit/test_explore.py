@@ -15,6 +15,7 @@ from PIL import Image
 from vwsd_companion.explore import Explorer, widget, work
 from vwsd_companion.facts.predictions import Predictions, write_predictions
 from vwsd_companion.views.tables.saliency import METHOD_NAMES
+from vwsd_standins.rehearsal.data import models_folder
 from vwsdlib.analysis.metrics import gold_ranks
 from vwsdlib.analysis.saliency import METHODS
 from vwsdlib.data.items import Item, write_items
@@ -501,7 +502,7 @@ def test_arguments_that_do_not_fit_are_named():
 
 
 def test_the_rehearsals_models_and_another_set_do_not_meet(monkeypatch):
-    monkeypatch.setenv("VWSD_MODELS", str(work.models_folder()))
+    monkeypatch.setenv("VWSD_MODELS", str(models_folder()))
     with pytest.raises(VwsdError, match="rehearsal's models.*random"):
         Explorer("emojiwsd")
 
@@ -609,7 +610,9 @@ def test_the_rehearsal_in_a_process_of_its_own(tmp_path):
 import json
 from vwsd_companion.explore import Explorer
 its, said = Explorer("rehearsal"), []
-def note(what): said.append([what, its.status.value, len(its.answers), its.shown.value.count("<img"), its.map.value[:8]])
+def note(what):
+    images = its.shown.value.count("<img")
+    said.append([what, its.status.value, len(its.answers), images, its.map.value[:8]])
 note("first")
 its.encoder_b.value = "clipseg-rd64"; note("two")
 for _, method in its.method.options:

@@ -4,6 +4,7 @@ made once; rules checked by hand.
 
 import json
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 
@@ -233,18 +234,8 @@ def test_other_settings_weights_or_language_are_other_keys(models, monkeypatch, 
     for change in ("language", "settings", "weights"):
         with monkeypatch.context() as m, pytest.raises(AssertionError, match="a model was loaded"):
             if change == "settings":
-                m.setitem(
-                    tr.TRANSLATORS,
-                    "nllb-600m",
-                    tr.Entry(
-                        entry.about,
-                        entry.languages,
-                        entry.prepare,
-                        entry.model,
-                        {**entry.settings, "num_beams": 5},
-                        entry.codes,
-                    ),
-                )
+                other = replace(entry, settings={**entry.settings, "num_beams": 5})
+                m.setitem(tr.TRANSLATORS, "nllb-600m", other)
             if change == "weights":
                 m.setattr(
                     checkpoints,
@@ -407,7 +398,10 @@ def test_chat_translates_and_replays(chat, own_folders):
     assert body["messages"][0]["content"].startswith(
         "Translate this Persian (Farsi) phrase into English"
     )
-    assert first.identity["settings"]["prompt"] == tr.PROMPT and first.identity["model"] == "toy"
+    assert (
+        first.identity["settings"]["prompt"] == tr.TRANSLATORS["chat"].settings["prompt"]
+        and first.identity["model"] == "toy"
+    )
     assert tr.translate("chat", FA[:2], "fa").replayed == 2 and len(chat.asked) == 4
     stored = [p for p in own_folders.rglob("*") if p.is_file()]
     assert (

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
-from vwsdlib.errors import VwsdError
+from vwsdlib.errors import VwsdError, entry_of
 
 from . import _say, command
 from .arguments import at_least, place
@@ -54,9 +54,9 @@ def _say_decisions(places: Sequence, truncated: str) -> None:
     from vwsdlib.encoders.streams import decisions
 
     places, met = list(dict.fromkeys(places)), defaultdict(list)
-    for place, taken in zip(places, decisions(places, truncated)):
+    for picture, taken in zip(places, decisions(places, truncated)):
         for name in taken:
-            met[name].append(str(place))
+            met[name].append(str(picture))
     for name in sorted(met, key=list(DECISIONS).index):
         more = ", ..." if len(met[name]) > SHOWN else ""
         note(
@@ -67,8 +67,21 @@ def _say_decisions(places: Sequence, truncated: str) -> None:
         note(f"{len(places)} pictures, taken as they are stored")
 
 
+class _InPlace(argparse.Action):
+    """--set: what it stands in place of need not be given then."""
+
+    def __init__(self, *args, instead: Sequence[argparse.Action], **kwargs):
+        super().__init__(*args, **kwargs)
+        self.instead = instead
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        setattr(namespace, self.dest, values)
+        for action in self.instead:
+            action.required = False
+
+
 def _evaluate_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument(
+    data = p.add_argument(
         "--data",
         type=Path,
         required=True,
@@ -88,8 +101,26 @@ def _evaluate_arguments(p: argparse.ArgumentParser) -> None:
         help="language of the set, as it (default: as the data file's name begins, else English)",
     )
     p.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    p.add_argument("--images", required=True, type=place, metavar="PLACE", help=PLACE)
+    images = p.add_argument("--images", required=True, type=place, metavar="PLACE", help=PLACE)
+    p.add_argument(
+        "--set",
+        action=_InPlace,
+        instead=(data, images),
+        metavar="NAME[:LANGUAGE[.SPLIT]]",
+        help=(
+            "a set by its name, in place of --data, --gold, --images and --language: emojiwsd,"
+            " vwsd:it, vwsd:en.trial ...; a name that is none lists all"
+        ),
+    )
     _encoder(p)
+    p.add_argument(
+        "--scorer",
+        default="cosine",
+        help=(
+            "how an item becomes ten scores (default: cosine, of its text with each picture);"
+            " other packages add further ones, a name that is none lists all"
+        ),
+    )
     p.add_argument("--text", default="phrase", help=f"{TEXT} (default: phrase)")
     p.add_argument(
         "--definitions",
@@ -130,6 +161,8 @@ def evaluate(o: argparse.Namespace) -> int:
     """Run an encoder over any set in the official layout and print what `score` prints; without
     gold, write scores or a submission.
 
+    The set is given by its files, or by its name where the project or another package has it.
+
     A name is looked for as it stands ("0/p0.png"), else anywhere below the place. Pictures that are
     nowhere are named, never dropped silently: they score -inf, so they rank last (an item whose
     gold is missing counts as wrong), every item stays in n, and a second line gives the figures of
@@ -138,34 +171,43 @@ def evaluate(o: argparse.Namespace) -> int:
     Example:
       vwsd evaluate --data trial.data.txt --gold trial.gold.txt --images all_images --out scores.tsv
       vwsd evaluate --data it.own.data.txt --images it.zip --encoder mclip --submission out
+      vwsd evaluate --set emojiwsd:en.dev --encoder lite
     """
     from vwsdlib.analysis.reading import refuse_constant
-    from vwsdlib.analysis.scorers import cosine_scores, text_maker, texts_of
+    from vwsdlib.analysis.scorers import SCORERS, score_with, text_maker, texts_of
     from vwsdlib.analysis.scoring import compare, write_scores
     from vwsdlib.data.items import missing_pictures
-    from vwsdlib.data.sets import user_set
     from vwsdlib.encoders.readable import language_notes
     from vwsdlib.encoders.registry import entry, load_encoder
     from vwsdlib.encoders.store import VectorStore
 
-    if not (o.gold or o.out or o.submission):
+    if not (o.set or o.gold or o.out or o.submission):
         raise VwsdError(
             "without --gold there is nothing to print",
             remedy=(
                 "Give --gold, or write what was found with --out SCORES.tsv or --submission DIR."
             ),
         )
-    text_maker(o.text), entry(o.encoder)  # slips of the pen come to light before a file is read
-    data = user_set(o.data, o.gold, o.images, o.language, read_set(o))
+    # slips of the pen come to light before a file is read
+    text_maker(o.text), entry(o.encoder), entry_of("scorer", o.scorer, SCORERS)
+    data = _evaluated_set(o)
+    judged = bool(o.gold or o.set and all(item.gold for item in data.items))
+    if not (judged or o.out or o.submission):
+        raise VwsdError(
+            "the set has no golds, so there is nothing to print",
+            where=o.set,
+            remedy="Write what was found with --out SCORES.tsv or --submission DIR.",
+        )
     texts = _texts(o, data, texts_of)
     missing = missing_pictures(data.items, data.images)
     if sum(map(len, missing.values())) == sum(len(i.candidates) for i in data.items):
         raise VwsdError(
             "none of the pictures is in the folder",
-            where=o.images,
+            where=o.images or o.set,
             remedy="Give the folder of this very set; names keep their case.",
         )
-    _say_shadowed(data.images)
+    if not o.set:
+        _say_shadowed(data.images)
     for said in language_notes(
         o.encoder, "en" if o.translations else data.items[0].language, texts
     ):
@@ -180,9 +222,9 @@ def evaluate(o: argparse.Namespace) -> int:
             ],
             o.truncated,
         )
-    scores = cosine_scores(
-        data, VectorStore(load_encoder(o.encoder), truncated=o.truncated), texts, missing
-    )
+    store = VectorStore(load_encoder(o.encoder), truncated=o.truncated)
+    scores = score_with(o.scorer, data, store, texts, missing)
+    system = o.encoder if o.scorer == "cosine" else f"{o.encoder}, {o.scorer}"
     if not o.allow_ties:
         refuse_constant(scores, o.encoder)
     written = []
@@ -191,12 +233,12 @@ def evaluate(o: argparse.Namespace) -> int:
         written.append(o.out)
     if o.submission:
         written += _write_submission(o, data, scores)
-    found = compare([(o.encoder, scores)], data.items) if o.gold else {"systems": [], "pairs": []}
+    found = compare([(system, scores)], data.items) if judged else {"systems": [], "pairs": []}
     whole = [i for i, item in enumerate(data.items) if item.id not in missing]
     found["missing"], found["complete"] = missing, None
-    if o.gold and missing and whole:
+    if judged and missing and whole:
         found["complete"] = compare(
-            [(f"{o.encoder}, complete items", scores[whole])], [data.items[i] for i in whole]
+            [(f"{system}, complete items", scores[whole])], [data.items[i] for i in whole]
         )["systems"][0]
     found["written"] = list(map(str, written))
     if o.json:
@@ -205,6 +247,21 @@ def evaluate(o: argparse.Namespace) -> int:
     else:
         _print_evaluation(found, data.items)
     return 0
+
+
+def _evaluated_set(o: argparse.Namespace):
+    """The set of --set, else that of the files; VwsdError where both are given."""
+    from vwsdlib.data.sets import named_set, user_set
+
+    if not o.set:
+        return user_set(o.data, o.gold, o.images, o.language, read_set(o))
+    given = [name for name in ("data", "gold", "images", "language") if getattr(o, name)]
+    if given:
+        raise VwsdError(
+            f"--{given[0]} does not go with --set, which names a set with all its files",
+            remedy="See vwsd evaluate --help.",
+        )
+    return named_set(o.set)
 
 
 def _texts(o: argparse.Namespace, data, texts_of) -> list[str]:

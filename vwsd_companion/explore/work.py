@@ -21,7 +21,7 @@ from vwsdlib.analysis.metrics import margins
 from vwsdlib.analysis.saliency import maps
 from vwsdlib.data.items import Item, normalise
 from vwsdlib.data.pictures import load_picture
-from vwsdlib.data.sets import SETS, VwsdSet, prepare, profile_of
+from vwsdlib.data.sets import SETS, VwsdSet, prepare_profile, profile_of
 from vwsdlib.encoders.checkpoints import present
 from vwsdlib.encoders.registry import (
     ENCODERS,
@@ -91,7 +91,7 @@ def keep_apart(dataset: str) -> None:
     its random weights go by the names of the real ones.
     """
     if SETS[dataset].models:
-        prepare(SETS[dataset].profile)
+        prepare_profile(SETS[dataset].profile)
         load_encoder.cache_clear(), load_segmenter.cache_clear()
         return
     for name, it in SETS.items():

@@ -52,13 +52,13 @@ def record() -> dict:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def load(language: str, split: str) -> VwsdSet:
+def rehearsal_set(language: str, split: str) -> VwsdSet:
     """A part of the rehearsal's set."""
     folder = make_sets() / "vwsd" / split
     return read_layout("rehearsal", folder, language, split, record()["credit"][split])
 
 
-def fingerprint() -> str:
+def rehearsal_fingerprint() -> str:
     """Hash of the sets' text, of what made the pictures, and of their number."""
     return layout_fingerprint(make_sets() / "vwsd")
 

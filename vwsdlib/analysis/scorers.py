@@ -1,5 +1,5 @@
-"""Scorers: an item becomes ten floats, higher is better. A new technique is one function here; a
-new text one entry of TEXTS.
+"""Scorers: an item becomes ten floats, higher is better. A new technique is one function and one
+entry of SCORERS, here or in another package; a new text one entry of TEXTS.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from ..data.items import CANDIDATES, Item, image_names
 from ..data.sets import VwsdSet
 from ..data.sources import Place
 from ..encoders.store import VectorStore
-from ..errors import VwsdError
+from ..errors import VwsdError, entry_of
 from ..finite import all_numbers
+from ..registry import Line, Registry
 
 PART = 256  # items whose vectors are in memory at once
 TEXTS: dict[str, Callable[[Item], str]] = {
@@ -23,8 +24,6 @@ TEXTS: dict[str, Callable[[Item], str]] = {
     "phrase": lambda item: item.phrase,
     "this_is": lambda item: f"This is {item.phrase}.",  # the organisers' second prompt
 }
-
-
 FIELDS = ("phrase", "word", "target")  # of a template; word and target are the same
 
 
@@ -108,8 +107,8 @@ def _no_word(item_id: str) -> VwsdError:
 
 
 def _translated(item: Item, translations: Mapping[str, Mapping[str, str]]) -> Item:
-    its = translations[item.id]
-    return replace(item, phrase=its["phrase_en"], target=its.get("target_en", ""))
+    english = translations[item.id]
+    return replace(item, phrase=english["phrase_en"], target=english.get("target_en", ""))
 
 
 def cosine_scores(
@@ -132,6 +131,36 @@ def cosine_scores(
         for start in range(0, len(data.items), PART)
     ]
     return np.concatenate([np.zeros((0, CANDIDATES)), *parts])
+
+
+# A scorer takes what `cosine_scores` takes and gives what it gives. Further ones come from other
+# packages.
+SCORERS = Registry(
+    Line, "vwsdlib.scorers", {"cosine": Line(cosine_scores, "cosine of the text with each picture")}
+)
+
+
+def score_with(
+    name: str,
+    data: VwsdSet,
+    store: VectorStore,
+    texts: Sequence[str],
+    missing: dict[str, list[str]] | None = None,
+) -> np.ndarray:
+    """Scores [n, 10] float64 of the items by a scorer of SCORERS; -inf for pictures of `missing`.
+    VwsdError for an unknown scorer, other shapes, and a score that is no number.
+    """
+    scores = np.array(entry_of("scorer", name, SCORERS)(data, store, texts, missing), np.float64)
+    if scores.shape != (len(data.items), CANDIDATES):
+        raise VwsdError(
+            f"the scorer {name!r} gives numbers of the shape {scores.shape}, not ten for each of"
+            f" {len(data.items)} items",
+            remedy="A scorer gives an array [n, 10], a row an item, in the order of candidates.",
+        )
+    for row, item in zip(scores, data.items):
+        absent = set((missing or {}).get(item.id, ()))
+        row[[candidate in absent for candidate in item.candidates]] = -np.inf
+    return all_numbers(scores, name)
 
 
 def _part(

@@ -14,10 +14,8 @@ from ..errors import VwsdError
 from ..language.definitions import Definitions, guard
 from ..language.replay import read_records
 
-KEYS = {
-    "definitions": ("definition",),
-    "translations": ("phrase_en", "target_en"),
-}  # of a record; the first must be there
+# of a record; the first must be there
+KEYS = {"definitions": ("definition",), "translations": ("phrase_en", "target_en")}
 
 
 def read_phrases(path: str | Path) -> list[str]:
@@ -52,25 +50,22 @@ def read_texts(
     by_id = {}
     for record in records:
         by_id[record["id"]] = {name: record[name] for name in KEYS[kind] if name in record}
-    lost = [item.id for item in items if item.id not in by_id]
+    ids = [item.id for item in items]
+    lost = [item_id for item_id in ids if item_id not in by_id]
+    foreign = by_id.keys() - set(ids)
+    what = ""
     if lost:
-        raise VwsdError(
-            f"{len(lost)} of {len(items)} items have no line, {lost[0]!r} the first",
-            where=path,
-            remedy="Give the file made of this very data file.",
-        )
-    foreign = by_id.keys() - {item.id for item in items}
-    if foreign:
-        raise VwsdError(
-            f"{len(foreign)} of {len(by_id)} lines belong to no item, {min(foreign)!r} among them",
-            where=path,
-            remedy="Give the file made of this very data file.",
-        )
+        what = f"{len(lost)} of {len(ids)} items have no line, {lost[0]!r} the first"
+    elif foreign:
+        count = f"{len(foreign)} of {len(by_id)}"
+        what = f"{count} lines belong to no item, {min(foreign)!r} among them"
+    if what:
+        raise VwsdError(what, where=path, remedy="Give the file made of this very data file.")
     return by_id, meta
 
 
 def _plain(path: Path, items: Sequence[Item], kind: str) -> list[dict]:
-    lines = [line.strip() for line in path_lines(path)]
+    lines = [line.strip() for line in _lines(path)]
     if kind == "definitions":  # the last items' empty lines count where they stand in the file
         blank = _physical_lines(path) - len(lines)
         lines += [""] * min(blank, len(items) - len(lines))
@@ -89,7 +84,7 @@ def _physical_lines(path: Path) -> int:
     return text.count("\n") + (not text.endswith("\n"))
 
 
-def path_lines(path: Path) -> list[str]:
+def _lines(path: Path) -> list[str]:
     """Lines of a text file; VwsdError where there is none."""
     lines = read_lines(path)
     if not lines:
@@ -105,43 +100,40 @@ def _records(path: Path, kind: str) -> tuple[list[dict], dict]:
     if path.with_name(path.name.removesuffix(".jsonl") + ".meta.json").exists():
         records, meta = read_records(path, kind)
     else:
-        records, meta = (
-            [
-                _record(line, f"{path}:{number}")
-                for number, line in enumerate(path_lines(path), start=1)
-            ],
-            {},
-        )
-    known = set()
+        numbered = enumerate(_lines(path), start=1)
+        records, meta = [_parsed(line, f"{path}:{number}") for number, line in numbered], {}
+    known: set[str] = set()
     for number, record in enumerate(records, start=1):
-        where, wanted = f"{path}:{number}", KEYS[kind][0]
-        if (
-            not isinstance(record, dict)
-            or not isinstance(record.get("id"), str)
-            or not isinstance(record.get(wanted), str)
-        ):
-            raise VwsdError(
-                f"no object with id and {wanted}, both texts",
-                where=where,
-                remedy='Write as {"id": "en.own.0", "' + wanted + '": "..."}.',
-            )
-        if record["id"] in known:
-            raise VwsdError(
-                f"the id {record['id']!r} stands twice",
-                where=where,
-                remedy="Keep one line an item.",
-            )
+        _check(record, kind, known, f"{path}:{number}")
         known.add(record["id"])
-        if any(not isinstance(record[name], str) for name in KEYS[kind] if name in record):
-            raise VwsdError(
-                f"{' and '.join(KEYS[kind])} must be texts",
-                where=where,
-                remedy="Put them in quotation marks.",
-            )
     return records, meta
 
 
-def _record(line: str, where: str) -> object:
+def _check(record: object, kind: str, known: set[str], where: str) -> None:
+    """VwsdError where a record has no id and first text, has an id that is known, or another type
+    of text.
+    """
+    first, *_ = KEYS[kind]
+    texts = record if isinstance(record, dict) else {}
+    if not isinstance(texts.get("id"), str) or not isinstance(texts.get(first), str):
+        raise VwsdError(
+            f"no object with id and {first}, both texts",
+            where=where,
+            remedy='Write as {"id": "en.own.0", "' + first + '": "..."}.',
+        )
+    if texts["id"] in known:
+        raise VwsdError(
+            f"the id {texts['id']!r} stands twice", where=where, remedy="Keep one line an item."
+        )
+    if any(not isinstance(texts[name], str) for name in KEYS[kind] if name in texts):
+        raise VwsdError(
+            f"{' and '.join(KEYS[kind])} must be texts",
+            where=where,
+            remedy="Put them in quotation marks.",
+        )
+
+
+def _parsed(line: str, where: str) -> object:
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as e:
@@ -156,8 +148,8 @@ def definitions_of(path: str | Path, data: VwsdSet) -> dict[str, str]:
     """Item id -> definition of a file (`read_texts`), after `guard`: where the gold senses' glosses
     are known, none may be repeated.
     """
-    records, meta = read_texts(path, data.items, "definitions")
-    texts = {item_id: each["definition"] for item_id, each in records.items()}
+    by_id, meta = read_texts(path, data.items, "definitions")
+    texts = {item_id: each["definition"] for item_id, each in by_id.items()}
     if meta.get("kind") != "chosen":  # a chosen gloss that is the gold's is a right choice
         definitions = Definitions(tuple(texts), tuple(texts.values()), meta, "generated")
         guard(definitions, gold_glosses(data))
@@ -168,12 +160,12 @@ def translations_of(path: str | Path, items: Sequence[Item]) -> dict[str, dict[s
     """Item id -> its translation, `phrase_en` and perhaps `target_en` (`read_texts`); VwsdError for
     an empty phrase.
     """
-    records, _ = read_texts(path, items, "translations")
-    empty = [item_id for item_id, each in records.items() if not each["phrase_en"].strip()]
+    by_id, _ = read_texts(path, items, "translations")
+    empty = [item_id for item_id, each in by_id.items() if not each["phrase_en"].strip()]
     if empty:
         raise VwsdError(
             f"{len(empty)} of {len(items)} translations are empty, that of {empty[0]!r} the first",
             where=path,
             remedy="Translate each phrase.",
         )
-    return records
+    return by_id

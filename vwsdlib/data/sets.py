@@ -146,6 +146,20 @@ def load_set(name: str, language: str = "en", split: str = "test") -> VwsdSet:
     return entry(language, split)
 
 
+def named_set(text: str) -> VwsdSet:
+    """A set by "NAME", "NAME:LANGUAGE" or "NAME:LANGUAGE.SPLIT": where nothing is said English and
+    test, else the first part that fits. VwsdError as of `load_set`.
+    """
+    name, _, part = text.partition(":")
+    language, _, split = part.partition(".")
+    parts = entry_of("set", name, SETS).parts
+    wanted = (language or "en", split or "test")
+    fitting = [it for it in parts if language in ("", it[0]) and split in ("", it[1])]
+    if fitting and wanted not in fitting:
+        wanted = fitting[0]
+    return load_set(name, *wanted)
+
+
 def languages(name: str, split: str = "test") -> list[str]:
     """Languages of a set's split, in its own order."""
     return [language for language, part in SETS[name].parts if part == split]
@@ -166,7 +180,7 @@ def profile_of(name: str) -> str:
     return SETS[name].profile if name in SETS else ""
 
 
-def prepare(profile: str, whole: bool = True) -> None:
+def prepare_profile(profile: str, whole: bool = True) -> None:
     """Make what a run of the profile stands on, where its set has models of its own; from then on
     this process loads those alone. whole=False: only where there is some of it.
     """

@@ -39,22 +39,13 @@ def write_corpus(path: str | Path, items: Iterable[WsdItem], limit: int = 0) -> 
                     where=path,
                     remedy="Build the corpus from SemCor.",
                 )
-            if gloss := gold_gloss(item):
-                f.write(
-                    json.dumps(
-                        {
-                            "messages": [
-                                *messages(question(item)),
-                                {"role": "assistant", "content": gloss},
-                            ]
-                        },
-                        ensure_ascii=False,
-                    )
-                    + "\n"
-                )
-                written += 1
-            else:
+            gloss = gold_gloss(item)
+            if not gloss:
                 passed += 1
+            else:
+                chat = [*messages(question(item)), {"role": "assistant", "content": gloss}]
+                f.write(json.dumps({"messages": chat}, ensure_ascii=False) + "\n")
+                written += 1
             if written == limit > 0:
                 break
     if passed:

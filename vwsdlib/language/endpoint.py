@@ -15,23 +15,25 @@ import os
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from time import monotonic, sleep
+from typing import NamedTuple
 
 from ..errors import VwsdError
+from .replay import Answering, one_by_one
 
 TIMEOUT = 60.0  # seconds that one attempt may take, the reading of its answer included
 PAUSES = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each attempt; so many attempts there are
 MOST_BYTES = 8 << 20  # of one answer; a definition has some hundreds
-LONGEST, PATIENCE = (
-    60.0,
-    180.0,
-)  # seconds: of a pause that the server asks for (Retry-After), of all pauses for one answer
+LONGEST = 60.0  # seconds of a pause that the server asks for (Retry-After)
+PATIENCE = 180.0  # seconds of all pauses for one answer
+# no user, password or query: they may be secrets
 ADDRESS = re.compile(
     r"https?://((?:\[[\da-f:.]+\]|[\w.-]+)(?::\d+)?(?:/[^\s?#]*?)?)/*", re.ASCII | re.IGNORECASE
-)  # no user, password or query: they may be secrets
+)
+CHECK_FORMAT = "Check that VWSD_CHAT_URL speaks the OpenAI chat format"
 REFUSALS = {
     400: "Check VWSD_CHAT_MODEL.",
     401: "Set VWSD_CHAT_KEY to a valid key.",
@@ -61,11 +63,8 @@ def chat_facts() -> dict:
             "the chat model is not named",
             remedy="Set VWSD_CHAT_MODEL to the name the endpoint gives it.",
         )
-    if (
-        url.lower().startswith("http:")
-        and os.environ.get("VWSD_CHAT_KEY", "").strip()
-        and not _this_machine(plain[1])
-    ):
+    keyed = bool(os.environ.get("VWSD_CHAT_KEY", "").strip())
+    if keyed and url.lower().startswith("http:") and not _this_machine(plain[1]):
         raise VwsdError(
             "the key would go over plain http to another machine, readable to all on the way",
             where=plain[1],
@@ -91,6 +90,22 @@ def _this_machine(address: str) -> bool:
         return False
 
 
+def chat(
+    settings: Mapping,
+    asked: Callable[[str], Sequence[Mapping[str, str]]],
+    tidy: Callable[[str], str] = str,
+) -> tuple[dict, Callable[[], Answering]]:
+    """Identity and loader (as registries want them) of the endpoint in use: a text is asked by the
+    messages that `asked` makes of it, under `settings` (temperature, ...), and answered through
+    `tidy`.
+    """
+    facts = chat_facts()
+    told = {**settings, "endpoint": facts["endpoint"]}
+    identity = {"model": facts["model"], "revision": "", "weights_sha256": "", "settings": told}
+    answer = one_by_one(lambda text: tidy(ask(asked(text), settings["temperature"])))
+    return identity, lambda: answer
+
+
 def ask(messages: Sequence[Mapping[str, str]], temperature: float = 0) -> str:
     """The endpoint's answer to chat `messages` (role, content) on one line, white space folded.
 
@@ -100,66 +115,63 @@ def ask(messages: Sequence[Mapping[str, str]], temperature: float = 0) -> str:
     """
     facts = chat_facts()
     request = _request(facts, messages, temperature)
-    what, remedy, asked, waited = "", "", 0.0, 0.0
-    for pause in (
-        min(max(least, asked), LONGEST) for least in PAUSES
-    ):  # lazily: `asked` is what the last answer said
+    fault, waited = _Fault("", ""), 0.0
+    for pause in PAUSES:
+        pause = min(max(pause, fault.wait), LONGEST)
         waited += pause
         if waited > PATIENCE:
             break
         sleep(pause)
-        asked = 0.0
-        try:
-            return _content(_body(request))
-        except urllib.error.HTTPError as e:
-            what, remedy = (
-                f"the chat endpoint answers with HTTP {e.code}",
-                REFUSALS.get(e.code, "Try again later; what was answered is kept."),
-            )
-            asked = _retry_after(e.headers.get("Retry-After"))
-            if e.code not in (408, 429) and e.code < 500:
-                break
-        except (LookupError, TypeError, AttributeError, RecursionError):
-            what, remedy = (
-                "the chat endpoint's answer is no chat completion",
-                "Check that VWSD_CHAT_URL speaks the OpenAI chat format.",
-            )
+        answer, fault = _attempt(request)
+        if fault is None:
+            return answer
+        if not fault.passing:
             break
-        except _TooLong:
-            what, remedy = (
-                f"the chat endpoint's answer has more than {MOST_BYTES >> 20} MB",
-                "Check that VWSD_CHAT_URL speaks the OpenAI chat format.",
-            )
-            break
-        except ValueError:
-            what, remedy = (
-                "the chat endpoint's answer is no JSON",
-                "Check that VWSD_CHAT_URL speaks the OpenAI chat format, or try again later.",
-            )
-        except (
-            OSError,
-            OverflowError,
-            http.client.HTTPException,
-        ) as e:  # no such host or port, refused, timed out, hung up, cut off
-            what, remedy = (
-                f"the chat endpoint cannot be reached ({type(e).__name__})",
-                "Check VWSD_CHAT_URL, and that the server is up.",
-            )
-    raise VwsdError(
-        what, where=facts["endpoint"], remedy=remedy
-    )  # out here, so that no other exception hangs on it
+    # out here, so that no other exception hangs on it
+    raise VwsdError(fault.what, where=facts["endpoint"], remedy=fault.remedy)
+
+
+class _Fault(NamedTuple):
+    """Why there is no answer; whether it may pass, and the seconds that the server asks to wait."""
+
+    what: str
+    remedy: str
+    passing: bool = False
+    wait: float = 0.0
+
+
+def _attempt(request: urllib.request.Request) -> tuple[str, _Fault | None]:
+    """The answer to one request, or the fault in its place."""
+    try:
+        return _content(_body(request)), None
+    except urllib.error.HTTPError as e:
+        remedy = REFUSALS.get(e.code, "Try again later; what was answered is kept.")
+        passing = e.code in (408, 429) or e.code >= 500
+        wait = _retry_after(e.headers.get("Retry-After"))
+        return "", _Fault(f"the chat endpoint answers with HTTP {e.code}", remedy, passing, wait)
+    except (LookupError, TypeError, AttributeError, RecursionError):
+        return "", _Fault("the chat endpoint's answer is no chat completion", f"{CHECK_FORMAT}.")
+    except _TooLong:
+        size = f"more than {MOST_BYTES >> 20} MB"
+        return "", _Fault(f"the chat endpoint's answer has {size}", f"{CHECK_FORMAT}.")
+    except ValueError:
+        remedy = f"{CHECK_FORMAT}, or try again later."
+        return "", _Fault("the chat endpoint's answer is no JSON", remedy, True)
+    # no such host or port, refused, timed out, hung up, cut off
+    except (OSError, OverflowError, http.client.HTTPException) as e:
+        what = f"the chat endpoint cannot be reached ({type(e).__name__})"
+        return "", _Fault(what, "Check VWSD_CHAT_URL, and that the server is up.", True)
 
 
 def _request(
     facts: Mapping, messages: Sequence[Mapping[str, str]], temperature: float
 ) -> urllib.request.Request:
-    address = (
-        os.environ["VWSD_CHAT_URL"].strip().rstrip("/").removesuffix("/chat/completions")
-        + "/chat/completions"
-    )
+    address = os.environ["VWSD_CHAT_URL"].strip().rstrip("/").removesuffix("/chat/completions")
     body = {"model": facts["model"], "messages": list(messages), "temperature": temperature}
     request = urllib.request.Request(
-        address, json.dumps(body).encode(), {"Content-Type": "application/json"}
+        f"{address}/chat/completions",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
     )
     if key := os.environ.get("VWSD_CHAT_KEY", "").strip():
         if not (key.isascii() and key.isprintable() and " " not in key):
@@ -188,9 +200,8 @@ def _body(request: urllib.request.Request) -> bytes:
     _TooLong where there are too many.
     """
     end, parts, size = monotonic() + TIMEOUT, [], 0
-    no_proxy = (
-        [urllib.request.ProxyHandler({})] if _this_machine(request.host) else []
-    )  # a proxy is another machine, and would see the key
+    # a proxy is another machine, and would see the key
+    no_proxy = [urllib.request.ProxyHandler({})] if _this_machine(request.host) else []
     with urllib.request.build_opener(_Stay, *no_proxy).open(request, timeout=TIMEOUT) as answer:
         while part := answer.read1():
             parts.append(part)
@@ -204,9 +215,8 @@ def _body(request: urllib.request.Request) -> bytes:
 
 def _content(body: bytes) -> str:
     text = json.loads(body)["choices"][0]["message"]["content"]
-    return " ".join(
-        text.encode("utf-8", "replace").decode().split()
-    )  # half a surrogate pair could not be stored
+    storable = text.encode("utf-8", "replace").decode()  # half a surrogate pair could not be
+    return " ".join(storable.split())
 
 
 def _retry_after(value: str | None) -> float:
@@ -214,11 +224,8 @@ def _retry_after(value: str | None) -> float:
     none or it cannot be read.
     """
     try:
-        seconds = (
-            float(value)
-            if re.fullmatch(r"[\d.]+", value or "")
-            else (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-        )
+        if re.fullmatch(r"[\d.]+", value or ""):
+            return float(value)
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
     except (ValueError, TypeError):  # neither; a date without a time zone
         return 0.0
-    return max(0.0, seconds)

@@ -35,10 +35,10 @@ def copied(record: Mapping) -> bool:
     """A content word of the source (four letters and more in Italian, any word in Arabic script in
     Farsi) stands unchanged in the output.
     """
-    found = set(words(record["phrase"])) & set(words(record["phrase_en"]))
+    shared = set(words(record["phrase"])) & set(words(record["phrase_en"]))
     if record["language"] == "fa":
-        return any(re.search(r"[\u0600-\u06ff]", word) for word in found)
-    return any(len(word) >= 4 and word not in JOINING for word in found)
+        return any(re.search(r"[\u0600-\u06ff]", word) for word in shared)
+    return any(len(word) >= 4 and word not in JOINING for word in shared)
 
 
 def target_lost(record: Mapping) -> bool:
@@ -61,13 +61,15 @@ def repeats(record: Mapping) -> bool:
     input.
     """
     out = words(record["phrase_en"])
-    return any(a == b == c for a, b, c in zip(out, out[1:], out[2:])) or len(out) > 4 * len(
-        words(record["phrase"])
-    )
+    thrice = any(a == b == c for a, b, c in zip(out, out[1:], out[2:]))
+    return thrice or len(out) > 4 * len(words(record["phrase"]))
 
 
 RULES: dict[str, Callable[[Mapping], bool]] = {
-    rule.__name__: rule for rule in (copied, target_lost, empty, repeats)
+    "copied": copied,
+    "target_lost": target_lost,
+    "empty": empty,
+    "repeats": repeats,
 }
 
 

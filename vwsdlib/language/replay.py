@@ -1,10 +1,10 @@
 """Answers that are made once: kept line by line under the hash of their text and of all that
 decided them, and found there ever after.
 
-The file's name is the identity's hash, so another model, prompt or setting never finds them; a
-local checkpoint's identity has every setting that generate() is told with its value, hashes of its
-files, versions. Below a results folder a run's answers are a durable fact, like predictions:
-`NAME.jsonl` holds a line an item, `NAME.meta.json` the identity.
+Translators and definers are the two kinds of those who answer, and share the entry of a registry,
+the store, and the form of a durable file. The store's file is named by the identity's hash, so
+another model, prompt or setting never finds it. Below a results folder a run's answers are a fact,
+like predictions: `NAME.jsonl` holds a line an item, `NAME.meta.json` the identity.
 """
 
 from __future__ import annotations
@@ -12,120 +12,71 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import version
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tqdm.auto import tqdm
 
 from ..errors import VwsdError
-from ..paths import quiet, refuse_special, sha256_bytes, sha256_file, write_text
+from ..kept import digest
+from ..paths import quiet, refuse_special, sha256_bytes, write_text
+from ..registry import Line
 
-# a setting that is read from the checkpoint's own files; its value stands in the identity
-SHIPPED = "as shipped"
-# All that generate() can be told and that could move an answer, with the library's default; the
-# token ids are the checkpoint's.
-DEFAULTS = {
-    "num_beams": 1,
-    "do_sample": False,
-    "early_stopping": False,
-    "length_penalty": 1.0,
-    "no_repeat_ngram_size": 0,
-    "repetition_penalty": 1.0,
-    "renormalize_logits": False,
-    "bad_words_ids": None,
-    "forced_eos_token_id": None,
-}
-GREEDY = DEFAULTS | dict.fromkeys(
-    ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"), SHIPPED
-)
-INSTALL = (
-    "Install what it needs: pip install 'vwsdlib[paper]' sentencepiece protobuf. If that is there,"
-    " fetch the checkpoint again."
-)
 AGAIN = "Make them again: the notebook with --force, or the command that wrote them."
 Pairs = Iterator[list[tuple[str, str]]]  # (text, answer), a batch at a time in any order
+Answering = Callable[[list[str]], Pairs]
 
 
-def settings_of(asked: Mapping, folder: Path) -> dict:
-    """Every generation setting with its value; `SHIPPED` ones from generation_config.json, else
-    config.json, else the library's default.
+@dataclass(frozen=True)
+class Answerer(Line):
+    """A translator or a definer. `loader` takes the entry itself and the languages in question
+    (source, target; none for a definer), and gives all that decides an answer (a dict) and a
+    function that loads the model: () -> texts -> Pairs. A definer of the kind "chosen" takes items
+    in place of texts and gives a gloss for each.
     """
-    files = [
-        folder / name
-        for name in ("config.json", "generation_config.json")
-        if (folder / name).exists()
-    ]
-    from ..schema import read_json
 
-    shipped: dict[str, Any] = {}
-    for path in files:
-        shipped |= read_json(
-            path, dict[str, Any], "checkpoint's settings", "Fetch the checkpoint again."
-        )
-    return {
-        name: shipped.get(name, DEFAULTS.get(name)) if value == SHIPPED else value
-        for name, value in {**GREEDY, **asked}.items()
-    }
+    languages: tuple[str, ...] = ()  # that a translator reads
+    kind: str = "generated"  # or "chosen"
+    model: str = ""  # key of encoders.checkpoints
+    settings: Mapping = field(default_factory=dict)
+    codes: Mapping[str, str] = field(default_factory=dict)  # language -> the tokenizer's code
+    # "module:callable": (phrase, language) -> its target in English, where the phrase tells which
+    # sense is meant; other translators are given the target alone
+    targets: str = ""
 
 
-def local_facts(key: str, found, settings: Mapping, packages: Sequence[str], shapes: str) -> dict:
-    """Identity of what a checkpoint (`checkpoints.find`) writes in float32; VwsdError names a
-    package that is missing.
-    """
-    from ..encoders import checkpoints
-
-    try:
-        import torch
-
-        versions = {name: version(name) for name in packages}
-    except ImportError as e:
-        raise VwsdError(f"generating text needs the package {e.name}", remedy=INSTALL) from e
-    files = [
-        p for p in sorted(found.folder.iterdir()) if p.suffix in (".json", ".model", ".spm", ".txt")
-    ]  # tokenizer and configuration
-    return {
-        "model": checkpoints.checkpoint(key).repo,
-        "revision": found.revision,
-        "weights_sha256": found.weights_sha256,
-        "files_sha256": sha256_bytes("".join(p.name + sha256_file(p) for p in files).encode()),
-        "settings": dict(settings),
-        "versions": versions,
-        "dtype": "float32",
-        "device": "cuda" if torch.cuda.is_available() else "cpu",
-        "shapes": shapes,
-    }
+def one_by_one(answer: Callable[[str], str]) -> Answering:
+    """texts -> Pairs, by a function that answers one text."""
+    return lambda texts: ([(text, answer(text))] for text in texts)
 
 
 def replay(
     name: str,
     facts: Mapping,
     texts: Sequence[str],
-    load: Callable[[], Callable[[list[str]], Pairs]],
+    load: Callable[[], Answering],
     folder: str | Path,
     desc: str = "",
     note: Callable[[], Mapping] = dict,
 ) -> tuple[dict[str, str], int]:
-    """(text -> answer, how many of `texts` were found); `load` is called only where one is missing,
-    and each batch is stored as it comes.
+    """(text -> answer, how many of `texts` were there); `load` is called only where one is
+    missing, and each batch is stored as it comes.
 
     facts: the identity, all that decides an answer. note: what else a new line holds.
     """
-    digest = sha256_bytes(json.dumps(facts, sort_keys=True, ensure_ascii=False).encode())
-    path = Path(folder) / f"{name}-{digest[:16]}.jsonl"
-    keys = {text: sha256_bytes(f"{text}\0{digest}".encode()) for text in texts}
+    identity = digest(facts)
+    path = Path(folder) / f"{name}-{identity[:16]}.jsonl"
+    keys = {text: sha256_bytes(f"{text}\0{identity}".encode()) for text in texts}
     known = read_store(path)
     missing = [text for text, key in keys.items() if key not in known]
     replayed = sum(keys[text] in known for text in texts)
     if missing:
         with tqdm(total=len(missing), desc=desc or name, unit="text", disable=quiet()) as bar:
             for pairs in load()(missing):
-                append(
-                    path,
-                    [{"key": keys[text], "in": text, "out": out, **note()} for text, out in pairs],
-                )
-                known |= {keys[text]: out for text, out in pairs}
-                bar.update(len(pairs))
+                lines = [{"key": keys[t], "in": t, "out": out, **note()} for t, out in pairs]
+                append(path, lines)
+                known |= {line["key"]: line["out"] for line in lines}
+                bar.update(len(lines))
     return {text: known[key] for text, key in keys.items()}, replayed
 
 
@@ -152,11 +103,8 @@ def append(path: Path, lines: Iterable[Mapping]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "ab+") as f:
             f.seek(max(f.tell() - 1, 0))
-            start = b"" if f.read() in (b"\n", b"") else b"\n"
-            f.write(
-                start
-                + "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
-            )
+            start = "" if f.read() in (b"\n", b"") else "\n"
+            f.write((start + _json_lines(lines)).encode())
     except OSError as e:
         raise VwsdError(
             f"cannot store the answers: {e.strerror or e}",
@@ -165,22 +113,19 @@ def append(path: Path, lines: Iterable[Mapping]) -> None:
         ) from e
 
 
+def _json_lines(records: Iterable[Mapping]) -> str:
+    lines = [json.dumps(dict(it), ensure_ascii=False, allow_nan=False) + "\n" for it in records]
+    return "".join(lines)
+
+
 def write_records(stem: str | Path, records: Sequence[Mapping], meta: Mapping) -> Path:
     """Write `<stem>.jsonl` and `<stem>.meta.json`, which holds `meta` and their number n; returns
     the path of the former.
     """
-    path = write_text(
-        f"{stem}.jsonl",
-        "".join(
-            json.dumps(dict(record), ensure_ascii=False, allow_nan=False) + "\n"
-            for record in records
-        ),
-    )
-    write_text(
-        f"{stem}.meta.json",
-        json.dumps({**meta, "n": len(records)}, indent=1, ensure_ascii=False, allow_nan=False)
-        + "\n",
-    )
+    path = write_text(f"{stem}.jsonl", _json_lines(records))
+    whole = {**meta, "n": len(records)}
+    text = json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False)
+    write_text(f"{stem}.meta.json", text + "\n")
     return path
 
 
@@ -207,13 +152,11 @@ def read_records(
         raise VwsdError(
             f"{len(records)} {what}, {meta['n']} were written", where=path, remedy=AGAIN
         )
-    twice = [
-        item_id
-        for item_id, count in Counter(record["id"] for record in records).items()
-        if count > 1
-    ]
-    if twice:
-        raise VwsdError(
-            f"{len(twice)} ids stand twice, {twice[0]!r} the first", where=path, remedy=AGAIN
-        )
+    refuse_twice([record["id"] for record in records], path, AGAIN)
     return records, meta
+
+
+def refuse_twice(ids: Sequence[str], where: object, remedy: str) -> None:
+    """VwsdError where an id stands twice."""
+    if twice := [item_id for item_id, count in Counter(ids).items() if count > 1]:
+        raise VwsdError(f"{len(twice)} ids stand twice, {twice[0]!r} the first", where, remedy)

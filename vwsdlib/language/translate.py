@@ -1,71 +1,45 @@
-"""Translators by name, and translations that are made once: every one is kept under the hash of its
-text and of all that decided it.
+"""Translators by name, and translations that are made once (`replay`).
 
 A translator's identity (model, revision, weights, generation settings, languages, package versions)
 names its file in the cache; a second run finds all texts there and loads no model. Below a results
-folder a run's translations are a durable fact, like predictions:
-`translations/<translator>.<language>.<split>.jsonl` holds a line an item, `.meta.json` the
-identity.
+folder a run's translations are `translations/<translator>.<language>.<split>.jsonl`.
 """
 
 from __future__ import annotations
 
 import csv
-import difflib
-import warnings
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from vwsd_standins.emojiwsd.senses import SENSES_FILE, Sense, senses
-
 from ..data.items import Item, read_lines
-from ..errors import VwsdError
-from ..paths import cache_dir, sha256_file
+from ..encoders import checkpoints
+from ..errors import VwsdError, entry_of
+from ..paths import cache_dir
+from ..registry import Registry, resolve
 from . import endpoint, quality
+from .local import load_generator, local_facts, settings_of, tell
 from .replay import (
-    INSTALL,
-    SHIPPED,
+    Answerer,
+    Answering,
     Pairs,
-    local_facts,
     read_records,
+    refuse_twice,
     replay,
-    settings_of,
     write_records,
 )
 
 BATCH = 16  # rows of every batch, filled up: shapes must not tell how many texts were asked for
 LENGTHS = (16, 32, 64, 128)  # padded token counts
-CODES = {"it": "ita_Latn", "fa": "pes_Arab", "en": "eng_Latn"}
-PROMPT = (
-    "Translate this {source} phrase into {target}. It is not a sentence. Answer with the"
-    " translation alone, without quotes or remarks.\n\n{text}"
-)
-LANGUAGES = {"it": "Italian", "fa": "Persian (Farsi)", "en": "English"}
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One line of the registry: `prepare(entry, source, target)` -> what decides a translation, and
-    a loader of texts -> Pairs.
-    """
-
-    about: str
-    languages: tuple[str, ...]
-    prepare: Callable[[Entry, str, str], tuple[dict, Callable[[], Callable[[list[str]], Pairs]]]]
-    model: str = ""  # key of encoders.checkpoints
-    settings: Mapping = field(default_factory=dict)
-    codes: Mapping[str, str] = field(
-        default_factory=dict
-    )  # language -> the tokenizer's code, where it needs one
+LANGUAGES = {"it": "Italian", "fa": "Persian (Farsi)", "en": "English"}  # as `chat` is told
+TRANSLATORS = Registry(Answerer, "vwsdlib.translators", Path(__file__).with_name("translators.yml"))
 
 
 @dataclass(frozen=True)
 class Translations:
     """texts_out[i] translates texts_in[i]; `identity` is all that decided it; `replayed` texts were
-    found, the others made.
+    there, the others made.
     """
 
     texts_in: tuple[str, ...]
@@ -74,227 +48,94 @@ class Translations:
     replayed: int
 
 
-def _seq2seq(entry: Entry, source: str, target: str) -> tuple[dict, Callable]:
-    from ..encoders import checkpoints
-
-    found = checkpoints.find(entry.model)
-    settings = {
-        **settings_of(entry.settings, found.folder),
-        **({"codes": [entry.codes[source], entry.codes[target]]} if entry.codes else {}),
-    }
-    facts = local_facts(
-        entry.model,
-        found,
-        settings,
-        ("transformers", "tokenizers", "sentencepiece", "torch"),
-        f"batch {BATCH}, tokens padded to {LENGTHS}",
-    )
-    return facts, lambda: load_seq2seq(found.folder, settings, facts["device"])
+def local_translator(
+    entry: Answerer, source: str, target: str
+) -> tuple[dict, Callable[[], Answering]]:
+    """Identity and loader of a sequence-to-sequence checkpoint on this machine."""
+    checkpoint = checkpoints.find(entry.model)
+    settings = settings_of(entry.settings, checkpoint.folder)
+    if entry.codes:
+        settings["codes"] = [entry.codes[source], entry.codes[target]]
+    packages = ("transformers", "tokenizers", "sentencepiece", "torch")
+    shapes = f"batch {BATCH}, tokens padded to {LENGTHS}"
+    facts = local_facts(entry.model, checkpoint, settings, packages, shapes)
+    return facts, lambda: load_seq2seq(checkpoint.folder, settings, facts["device"])
 
 
-def load_seq2seq(
-    folder: Path, settings: Mapping, device: str = "cpu"
-) -> Callable[[list[str]], Pairs]:
+def load_seq2seq(folder: Path, settings: Mapping, device: str = "cpu") -> Answering:
     """A checkpoint as texts -> Pairs, told exactly `settings`; VwsdError where tokenizer or weights
     cannot be read.
     """
-    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
     asked = dict(settings)
     source, target = asked.pop("codes", (None, None))
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", "Recommended: pip install sacremoses"
-            )  # Marian's tokenizer does not call it
-            tokenizer = AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, **({"src_lang": source} if source else {})
-            )
-        model = (
-            AutoModelForSeq2SeqLM.from_pretrained(folder, local_files_only=True, dtype="float32")
-            .to(device)
-            .eval()
-        )
-    except (
-        ImportError,
-        OSError,
-        ValueError,
-    ) as e:  # without protobuf the tokenizer of mT5 asks, wrongly, for tiktoken
-        raise VwsdError(
-            f"the checkpoint cannot be loaded: {str(e).strip().splitlines()[0]}",
-            where=folder,
-            remedy=INSTALL,
-        ) from e
+    told = {"src_lang": source} if source else {}
+    tokenizer, model = load_generator(folder, "AutoModelForSeq2SeqLM", device, **told)
     if target:
-        asked["forced_bos_token_id"] = tokenizer.convert_tokens_to_ids(target)
-        if {tokenizer.convert_tokens_to_ids(source), asked["forced_bos_token_id"]} & {
-            None,
-            tokenizer.unk_token_id,
-        }:
+        first, last = map(tokenizer.convert_tokens_to_ids, (source, target))
+        if {first, last} & {None, tokenizer.unk_token_id}:
             raise VwsdError(
                 f"the tokenizer does not know {source} or {target}",
                 where=folder,
                 remedy="Fetch the checkpoint again.",
             )
-    model.generation_config = GenerationConfig(
-        **asked
-    )  # replaced, not passed: generate() fills gaps from the checkpoint's own
-    return lambda texts: _generate(tokenizer, model, texts)
+        asked["forced_bos_token_id"] = last
+    tell(model, asked)
+    return partial(_generate, tokenizer, model)
 
 
 def _generate(tokenizer, model, texts: list[str]) -> Pairs:
     """Batches of constant shape, so that a translation does not depend on its neighbours."""
-    import torch
-
     counts = [len(ids) for ids in tokenizer(texts)["input_ids"]]
-    if too_long := [(text, count) for text, count in zip(texts, counts) if count > LENGTHS[-1]]:
-        text, count = too_long[0]
+    if too_long := [i for i, count in enumerate(counts) if count > LENGTHS[-1]]:
         raise VwsdError(
             f"{len(too_long)} of {len(texts)} texts are too long to be translated: the first has"
-            f" {count} tokens, at most {LENGTHS[-1]} are read",
-            where=f"{text[:60]}...",
+            f" {counts[too_long[0]]} tokens, at most {LENGTHS[-1]} are read",
+            where=f"{texts[too_long[0]][:60]}...",
             remedy="Give phrases, not documents.",
         )
     padded = [next(length for length in LENGTHS if length >= count) for count in counts]
     for length in sorted(set(padded)):
-        some = [text for text, its in zip(texts, padded) if its == length]
-        for batch in (some[start : start + BATCH] for start in range(0, len(some), BATCH)):
-            rows = batch + batch[-1:] * (BATCH - len(batch))
-            tokens = tokenizer(
-                rows, padding="max_length", max_length=length, return_tensors="pt"
-            ).to(model.device)  # [16, length]
-            with torch.inference_mode():
-                out = model.generate(
-                    input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
-                )  # [16, at most max_new_tokens + 1]
-            decoded = tokenizer.batch_decode(
-                out, skip_special_tokens=True, clean_up_tokenization_spaces=False
-            )
-            yield list(zip(batch, decoded))
+        some = [text for text, own in zip(texts, padded) if own == length]
+        for start in range(0, len(some), BATCH):
+            batch = some[start : start + BATCH]
+            yield list(zip(batch, _translated(tokenizer, model, batch, length)))
 
 
-def _chat(entry: Entry, source: str, target: str) -> tuple[dict, Callable]:
-    its = endpoint.chat_facts()
-    facts = {
-        "model": its["model"],
-        "revision": "",
-        "weights_sha256": "",
-        "settings": {**entry.settings, "endpoint": its["endpoint"]},
-    }
-    fill = partial(PROMPT.format, source=LANGUAGES[source], target=LANGUAGES[target])
-    ask = lambda text: endpoint.ask(
-        [{"role": "user", "content": fill(text=text)}], entry.settings["temperature"]
-    )  # noqa: E731
-    return facts, lambda: lambda texts: ([(text, ask(text))] for text in texts)
+def _translated(tokenizer, model, batch: list[str], length: int) -> list[str]:
+    """Translations of at most BATCH texts; as many rows are filled up with the last one."""
+    import torch
+
+    rows = batch + batch[-1:] * (BATCH - len(batch))
+    tokens = tokenizer(rows, padding="max_length", max_length=length, return_tensors="pt")
+    tokens = tokens.to(model.device)  # [16, length]
+    with torch.inference_mode():
+        out = model.generate(
+            input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
+        )  # [16, at most max_new_tokens + 1]
+    return tokenizer.batch_decode(out, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
-def _reference(entry: Entry, source: str, target: str) -> tuple[dict, Callable]:
-    facts = {
-        "model": "EmojiWSD",
-        "revision": SENSES_FILE.name,
-        "weights_sha256": sha256_file(SENSES_FILE),
-        "settings": dict(entry.settings),
-    }
-    return (
-        facts,
-        lambda: (
-            lambda texts: ([(text, reference_sense(text, source).phrases[0])] for text in texts)
-        ),
-    )
+def chat_translator(
+    entry: Answerer, source: str, target: str
+) -> tuple[dict, Callable[[], Answering]]:
+    """Identity and loader of the chat endpoint, asked with the entry's prompt."""
+    names = {"source": LANGUAGES[source], "target": LANGUAGES[target]}
+
+    def asked(text: str) -> list[dict[str, str]]:
+        return [{"role": "user", "content": entry.settings["prompt"].format(text=text, **names)}]
+
+    return endpoint.chat(entry.settings, asked)
 
 
-def reference_sense(phrase: str, language: str) -> Sense:
-    """EmojiWSD's sense of a phrase: each Italian and Farsi phrase has one; VwsdError for any
-    other."""
-    for sense in senses():
-        if getattr(sense, language)[1] == phrase:
-            return sense
-    raise VwsdError(
-        f"no reference translation of {phrase!r}",
-        remedy="The reference knows EmojiWSD's phrases alone; choose another translator.",
-    )
-
-
-TRANSLATORS: dict[str, Entry] = {
-    # The study took what the checkpoint ships, a beam; its limit of 512 tokens is cut to 64, which
-    # phrases of five words never reach.
-    "opus-mt": Entry(
-        "OPUS-MT Italian to English (Tiedemann and Thottingal 2020), as in the study",
-        ("it",),
-        _seq2seq,
-        "opus-mt-it-en",
-        {
-            "num_beams": SHIPPED,
-            "early_stopping": SHIPPED,
-            "length_penalty": SHIPPED,
-            "renormalize_logits": SHIPPED,
-            "bad_words_ids": SHIPPED,
-            "forced_eos_token_id": SHIPPED,
-            "max_new_tokens": 64,
-        },
-    ),
-    # The checkpoint shipped no generation config, so the study had the library's default: greedy,
-    # 20 tokens with the start token, so 19 new.
-    # Tokens through the fast tokenizer without byte fallback, as in the study: rare characters
-    # become <unk>.
-    "mt5-parsinlu": Entry(
-        "mT5 base of ParsiNLU, Farsi to English (Khashabi et al. 2021), as in the study",
-        ("fa",),
-        _seq2seq,
-        "mt5-fa-en",
-        {"max_new_tokens": 19},
-    ),
-    "nllb-600m": Entry(
-        "NLLB-200 distilled 600M (NLLB Team 2022), beam 4",
-        ("it", "fa"),
-        _seq2seq,
-        "nllb-200-600m",
-        {"num_beams": 4, "max_new_tokens": 64},
-        CODES,
-    ),
-    "nllb-1.3b": Entry(
-        "NLLB-200 1.3B (NLLB Team 2022), beam 4",
-        ("it", "fa"),
-        _seq2seq,
-        "nllb-200-1.3b",
-        {"num_beams": 4, "max_new_tokens": 64},
-        CODES,
-    ),
-    "chat": Entry(
-        "any OpenAI-compatible endpoint (VWSD_CHAT_URL, VWSD_CHAT_MODEL, VWSD_CHAT_KEY)",
-        ("it", "fa"),
-        _chat,
-        settings={"temperature": 0, "prompt": PROMPT},
-    ),
-    "reference": Entry(
-        "upper bound: EmojiWSD's own first English phrase of the sense",
-        ("it", "fa"),
-        _reference,
-        settings={"phrase": "first English phrase of the sense", "upper_bound": True},
-    ),
-}
-
-
-def _prepare(name: str, source: str, target: str) -> tuple[dict, Callable]:
-    if name not in TRANSLATORS:
-        near = difflib.get_close_matches(name, TRANSLATORS, 1)
-        raise VwsdError(
-            f"no translator named {name!r}",
-            remedy=(
-                f"{f'Did you mean {near[0]!r}? ' if near else ''}Translators:"
-                f" {', '.join(TRANSLATORS)}."
-            ),
-        )
-    entry = TRANSLATORS[name]
-    if source not in entry.languages or target != "en":
-        able = [other for other, its in TRANSLATORS.items() if source in its.languages]
+def _prepared(name: str, source: str, target: str) -> tuple[dict, Callable[[], Answering]]:
+    entry = entry_of("translator", name, TRANSLATORS)
+    able = [other for other, it in TRANSLATORS.items() if source in it.languages]
+    if name not in able or target != "en":
         raise VwsdError(
             f"{name} does not translate {source} to {target}",
             remedy=f"Into English, {source} is translated by: {', '.join(able) or 'none'}.",
         )
-    facts, load = entry.prepare(entry, source, target)
+    facts, load = entry(entry, source, target)
     return {"translator": name, **facts, "source": source, "target": target}, load
 
 
@@ -302,7 +143,7 @@ def identity(name: str, source: str, target: str = "en") -> dict:
     """All that decides a translation (translator, model, revision, weights_sha256, settings,
     source, target, ...); loads no model.
     """
-    return _prepare(name, source, target)[0]
+    return _prepared(name, source, target)[0]
 
 
 def translate(
@@ -317,10 +158,9 @@ def translate(
     store: folder of the stored translations, by default `<cache>/translations`. Raises VwsdError
     naming the translators of a language, a missing checkpoint, or the variable to set for `chat`.
     """
-    facts, load = _prepare(name, source, target)
-    known, replayed = replay(
-        name, facts, texts, load, store or cache_dir() / "translations", f"{name} {source}"
-    )
+    facts, load = _prepared(name, source, target)
+    folder = store or cache_dir() / "translations"
+    known, replayed = replay(name, facts, texts, load, folder, f"{name} {source}")
     return Translations(tuple(texts), tuple(known[text] for text in texts), facts, replayed)
 
 
@@ -331,8 +171,9 @@ def translate_items(
     alone), flags (quality.RULES).
     """
     phrases = translate(name, [item.phrase for item in items], language, store=store).texts_out
-    if name == "reference":  # a target alone has several senses; the reference knows which is meant
-        targets = tuple(reference_sense(item.phrase, language).lemma for item in items)
+    if TRANSLATORS[name].targets:  # a target alone has several senses, and this one knows which
+        target_of = resolve(TRANSLATORS[name].targets)
+        targets = tuple(target_of(item.phrase, language) for item in items)
     else:
         targets = translate(name, [item.target for item in items], language, store=store).texts_out
     return [
@@ -369,9 +210,8 @@ def read_translations(path: str | Path) -> tuple[list[dict], dict]:
     """Records and meta of a translations file; VwsdError where lines are missing or not of this
     form.
     """
-    return read_records(
-        path, "translations", ("id", "language", "target", "phrase", "phrase_en", "target_en")
-    )
+    texts = ("id", "language", "target", "phrase", "phrase_en", "target_en")
+    return read_records(path, "translations", texts)
 
 
 def load_stored(path: str | Path, language: str) -> list[dict]:
@@ -395,15 +235,5 @@ def load_stored(path: str | Path, language: str) -> list[dict]:
                 remedy="Separate them by tabs, all in one line.",
             )
         records.append(_record(row["index"], language, *(row[column] for column in columns[1:])))
-    _unique([record["id"] for record in records], path)
+    refuse_twice([record["id"] for record in records], path, "Give each item one line.")
     return records
-
-
-def _unique(ids: Sequence[str], where: object) -> None:
-    twice = [item_id for item_id, count in Counter(ids).items() if count > 1]
-    if twice:
-        raise VwsdError(
-            f"{len(twice)} ids stand twice, {twice[0]!r} the first",
-            where=where,
-            remedy="Give each item one line.",
-        )

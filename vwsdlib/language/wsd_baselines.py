@@ -52,22 +52,17 @@ def lesk_scores(items: Sequence[WsdItem], wordnet: WordNet | None = None) -> Sco
 
     @cache
     def signature(key: str, gloss: str) -> frozenset[str]:
-        return _content(" ".join((gloss, *(wordnet.sense(key).examples if wordnet else ()))))
+        examples = wordnet.sense(key).examples if wordnet else ()
+        return _content(" ".join((gloss, *examples)))
 
     scores = []
     for item in tqdm(items, desc="lesk", unit=" items", leave=False, disable=quiet()):
         first, last = item.span
         target = _content(" ".join((*item.tokens[first : last + 1], item.lemma.replace("_", " "))))
         context = _content(" ".join((*item.tokens[:first], *item.tokens[last + 1 :]))) - target
-        scores.append(
-            np.array(
-                [
-                    len(context & signature(*pair))
-                    for pair in zip(item.candidates, glosses_of(item))
-                ],
-                dtype=float,
-            )
-        )
+        pairs = zip(item.candidates, glosses_of(item))
+        shared = [len(context & signature(key, gloss)) for key, gloss in pairs]
+        scores.append(np.array(shared, dtype=float))
     return scores
 
 
@@ -79,26 +74,25 @@ def encoder_scores(items: Sequence[WsdItem], store: VectorStore | None = None) -
     own candidates.
     """
     store = store or VectorStore(load_encoder("lite"))
-    name = getattr(store.encoder, "name", "")
-    pairs = [
-        [f"{item.lemma.replace('_', ' ')}: {gloss}" for gloss in glosses_of(item)] for item in items
-    ]
-    texts = list(
-        dict.fromkeys([item.sentence for item in items] + [text for some in pairs for text in some])
-    )
-    row = {text: i for i, text in enumerate(texts)}
-    vectors = store.texts(texts)  # [texts, d]
+    texts = dict.fromkeys(item.sentence for item in items)  # each once, in the order of coming
+    senses = []
+    for item in items:
+        lemma = item.lemma.replace("_", " ")
+        senses.append([f"{lemma}: {gloss}" for gloss in glosses_of(item)])
+        texts |= dict.fromkeys(senses[-1])
+    vectors = store.texts(list(texts))  # [texts, d]
     finite(
         vectors,
-        f"the vectors of the encoder {name}",
+        f"the vectors of the encoder {getattr(store.encoder, 'name', '')}",
         "it overflows, or its weights are damaged",
         remedy="Take another encoder or variant.",
     )
-    return [
-        vectors[[row[t] for t in some]].astype(np.float64)
-        @ vectors[row[item.sentence]].astype(np.float64)
-        for item, some in zip(items, pairs)
-    ]
+    row = {text: i for i, text in enumerate(texts)}
+    scores = []
+    for item, glosses in zip(items, senses):
+        candidates = vectors[[row[text] for text in glosses]].astype(np.float64)
+        scores.append(candidates @ vectors[row[item.sentence]].astype(np.float64))
+    return scores
 
 
 # name -> scores of items, given WordNet where the candidates are its sense keys (else None) and the
@@ -117,13 +111,12 @@ def choose(items: Sequence[WsdItem], scores: Scores) -> dict[str, tuple[str, ...
 
     VwsdError, naming the item, where a score is no number.
     """
-    answers = {}
+    answers: dict[str, tuple[str, ...]] = {}
     for item, own in zip(items, scores):
-        answers[item.id] = (
-            (item.candidates[best(own, "the scores", NO_BEST, item.id, "Score the items again.")],)
-            if item.candidates
-            else ()
-        )
+        answers[item.id] = ()
+        if item.candidates:
+            place = best(own, "the scores", NO_BEST, item.id, "Score the items again.")
+            answers[item.id] = (item.candidates[place],)
     return answers
 
 
