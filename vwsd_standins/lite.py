@@ -461,6 +461,9 @@ def write_head(head: Head, path: Path) -> None:
 def read_head(path: Path) -> Head:
     """The head stored at `path`; one of DAMAGED where there is none or its bytes are not as they
     were written.
+
+    Its numbers stay mapped from the file, also in the process that trained them (`kept` reads what
+    it wrote): where numbers lie in memory decides the last bits of a product of one row.
     """
     with safe_open(path, framework="pt") as file:
         head = {name: file.get_tensor(name) for name in file.keys()}
