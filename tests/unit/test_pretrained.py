@@ -520,6 +520,13 @@ def test_the_last_control_is_clipseg_where_the_inner_clip_is_the_same(models):
     assert len({json.dumps(encoder(name).identity()) for name in names}) == len(names)
 
 
+@pytest.mark.parametrize("variant", ["bf16", "fp16"])
+def test_a_variant_that_has_encoded_still_gives_its_map(variant):
+    one = load_pretrained("clip-vit-b32", variant)
+    words = one.encode_texts(TEXTS[:2])  # in inference mode, where weights are read on first use
+    assert one.relevance(one.pixels(pictures(1)), words).shape == (2, 7, 7)
+
+
 @pytest.mark.parametrize(
     "name", ["clip-vit-b32", "clip-vit-b16-352", "clipseg-rd64", "siglip2-base"]
 )
