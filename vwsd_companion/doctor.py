@@ -250,7 +250,7 @@ def weights() -> str:
     """The lite encoder's two weight files, by SHA-256."""
     from vwsd_standins import lite
 
-    lite.check_weights()
+    lite.check_files()
     return "weights of the lite encoder, SHA-256 as expected"
 
 

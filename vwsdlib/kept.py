@@ -15,7 +15,8 @@ Kept = TypeVar("Kept")
 
 
 def digest(made_of: Any) -> str:
-    """Hex SHA-256 of a value as JSON with sorted keys; what JSON does not know goes by its `str`."""
+    """Hex SHA-256 of a value as JSON with sorted keys; what JSON does not know goes by its
+    `str`."""
     text = json.dumps(made_of, sort_keys=True, ensure_ascii=False, default=str)
     return sha256_bytes(text.encode())
 
@@ -44,3 +45,19 @@ def kept(
         with atomic(path) as temporary:
             write(value, temporary)
     return read(path)
+
+
+def made_once(whole: Callable[[], bool], make: Callable[[], Any], lock: Path) -> None:
+    """Have `make` make what is more than one file, unless it is there already: `whole` tells.
+
+    A second process waits at the file `lock` for the first, and then finds all of it. What a killed
+    one leaves, `whole` must tell from what is whole: by a record that `make` writes last.
+    """
+    from filelock import FileLock
+
+    if whole():
+        return
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        if not whole():
+            make()

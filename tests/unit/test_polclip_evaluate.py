@@ -282,7 +282,7 @@ def test_states_of_another_frozen_part_are_other_states(tmp_path):
         )
         for n in (0, 1)
     )
-    assert closed._store.path != opened._store.path
+    assert closed.files.rows.folder != opened.files.rows.folder
 
 
 # ---------------------------------------------------------------- the lite encoder as backbone
@@ -297,7 +297,7 @@ def encoder():
     pairs = lite.Pairs(
         features, towers.conse(features), texts, torch.arange(80) // 2, texts.mean(0)
     )
-    return lite.LiteEncoder(towers, lite.train_head(pairs, lite.Recipe(steps=5, batch=64)))
+    return lite.LiteEncoder(towers, lite.train_head(pairs, lite.HeadRecipe(steps=5, batch=64)))
 
 
 @pytest.fixture

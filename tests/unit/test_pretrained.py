@@ -16,22 +16,19 @@ import transformers
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from vwsd_standins.rehearsal.models import REPOS, make_models
+from vwsd_standins.rehearsal.models import (
+    CLIP_STATISTICS,
+    IMAGENET_STATISTICS,
+    REPOS,
+    make_models,
+)
 from vwsdlib.data.pictures import load_picture
 from vwsdlib.encoders import registry
 from vwsdlib.encoders.checkpoints import CHECKPOINTS, find
 from vwsdlib.encoders.clipseg import DECODER_BATCH, ClipSegSegmenter, inner_clip_differences
-from vwsdlib.encoders.pretrained import (
-    CLIP_STATISTICS,
-    IMAGENET_STATISTICS,
-    RECIPES,
-    TEXT_BATCH,
-    fold_quick_gelu,
-    load_pretrained,
-    square_of,
-    two_products,
-)
+from vwsdlib.encoders.pretrained import RECIPES, TEXT_BATCH, load_pretrained, square_of
 from vwsdlib.encoders.store import VectorStore
+from vwsdlib.encoders.towers import fold_quick_gelu, two_products
 from vwsdlib.errors import VwsdError
 
 CLIPS = [
@@ -523,6 +520,13 @@ def test_the_last_control_is_clipseg_where_the_inner_clip_is_the_same(models):
     assert len({json.dumps(encoder(name).identity()) for name in names}) == len(names)
 
 
+@pytest.mark.parametrize("variant", ["bf16", "fp16"])
+def test_a_variant_that_has_encoded_still_gives_its_map(variant):
+    one = load_pretrained("clip-vit-b32", variant)
+    words = one.encode_texts(TEXTS[:2])  # in inference mode, where weights are read on first use
+    assert one.relevance(one.pixels(pictures(1)), words).shape == (2, 7, 7)
+
+
 @pytest.mark.parametrize(
     "name", ["clip-vit-b32", "clip-vit-b16-352", "clipseg-rd64", "siglip2-base"]
 )
@@ -543,7 +547,7 @@ def test_relevance_by_the_formula(name):
     )
     vision = (
         getattr(transformers, RECIPES[name].model)
-        .from_pretrained(one.found[0].folder, attn_implementation="eager")
+        .from_pretrained(one.files[0].folder, attn_implementation="eager")
         .eval()
     )
     for text, map_ in zip(words, got):
@@ -590,7 +594,7 @@ def test_masks_are_those_of_transformers(layers, models, tmp_path, monkeypatch):
         transformers.CLIPSegForImageSegmentation(config).save_pretrained(folder)
     ours_ = ClipSegSegmenter("clipseg-rd64")
     assert len(ours_.encoder.model.vision_model.encoder.layers) == 2
-    folder, image, words = ours_.encoder.found[0].folder, pictures(3)[2], texts(DECODER_BATCH + 2)
+    folder, image, words = ours_.encoder.files[0].folder, pictures(3)[2], texts(DECODER_BATCH + 2)
     model = transformers.CLIPSegForImageSegmentation.from_pretrained(folder).eval()
     processor, tokenizer = (
         transformers.ViTImageProcessorPil.from_pretrained(folder),

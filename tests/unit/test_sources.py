@@ -100,7 +100,7 @@ def test_what_was_encoded_in_a_shard_is_known_in_the_folder(folder):
     ]  # shard by shard
     assert store.fill_images([at / n for n in NAMES]) == 6
     store.fill_images([folder / "images" / n for n in NAMES])
-    assert len(store._rows._index) == 6
+    assert len(store.rows) == 6
 
 
 def test_a_changed_archive_is_read_again(folder):

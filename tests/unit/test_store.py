@@ -241,13 +241,13 @@ def test_prepared_pictures_are_those_read_whole_in_their_order(pictures, tmp_pat
     assert np.array_equal(
         rows[:10], VectorStore(Counting(), tmp_path / "w").images(pictures)
     ) and np.array_equal(rows[10], rows[0])
-    assert len(store._rows._index) == 10
+    assert len(store.rows) == 10
     pictures[7].write_bytes(b"no picture")
     fresh = VectorStore(Squared(), tmp_path / "x")
     with pytest.raises(VwsdError, match="not a picture.*p7.png"):
         fresh.images(pictures)
     assert (
-        np.array_equal(fresh.images(pictures[:6]), rows[:6]) and len(fresh._rows._index) == 6
+        np.array_equal(fresh.images(pictures[:6]), rows[:6]) and len(fresh.rows) == 6
     )  # the batches before it were kept
 
 
@@ -334,7 +334,7 @@ def test_members_of_a_compressed_tar_are_read_in_its_order(pictures, tmp_path):
             tar.add(path, path.name)
     at, read = pictures_at(tmp_path / "p.tar.gz"), []
     store = VectorStore(Counting(), tmp_path / "v")
-    store._loaded = lambda places, loaded=store._loaded: read.extend(places) or loaded(places)
+    store.files.read = lambda places, was=store.files.read: read.extend(places) or was(places)
     backwards = [at / path.name for path in reversed(pictures)]
     assert np.array_equal(
         store.images(backwards), VectorStore(Counting(), tmp_path / "w").images(pictures[::-1])

@@ -59,14 +59,9 @@ def environment(place, tmp_path, monkeypatch):
 def rows_of(place, folder=None):
     store = VectorStore(load_pretrained("clip-vit-b32"), folder)
     paths = sorted((place / "images").iterdir())
-    missing = [p for p in paths if store._known_digests([store_key(p)]) == [None]]
-    return store.images(paths), len(missing)
-
-
-def store_key(path):
-    from vwsdlib.encoders.store import _file_key
-
-    return _file_key(path).key
+    digests = store.files.digests
+    missing = digests.known(list(digests.look(paths).values())).count(None)
+    return store.images(paths), missing
 
 
 def torchrun(place, processes):

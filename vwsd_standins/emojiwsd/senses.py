@@ -43,23 +43,25 @@ class Sense:
 @cache
 def senses() -> tuple[Sense, ...]:
     """All senses in file order."""
-    entries = yaml.load(
-        SENSES_FILE.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    )
-    return tuple(
-        Sense(
-            s["id"],
-            entry["lemma"],
-            s["emoji"],
-            s["gloss"],
-            tuple(s["phrases"]),
-            tuple(s["sentences"]),
-            (s["it"]["target"], s["it"]["phrase"]),
-            (s["fa"]["target"], s["fa"]["phrase"]),
-            frozenset(s.get("not_with", ())),
-        )
-        for entry in entries
-        for s in entry["senses"]
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    entries = yaml.load(SENSES_FILE.read_text(encoding="utf-8"), loader)
+    made = []
+    for entry in entries:
+        made += [_sense(entry["lemma"], written) for written in entry["senses"]]
+    return tuple(made)
+
+
+def _sense(lemma: str, written: dict) -> Sense:
+    return Sense(
+        written["id"],
+        lemma,
+        written["emoji"],
+        written["gloss"],
+        tuple(written["phrases"]),
+        tuple(written["sentences"]),
+        (written["it"]["target"], written["it"]["phrase"]),
+        (written["fa"]["target"], written["fa"]["phrase"]),
+        frozenset(written.get("not_with", ())),
     )
 
 

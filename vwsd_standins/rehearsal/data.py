@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import PIL
-from filelock import FileLock
 from PIL import Image, ImageDraw
 from tqdm.auto import tqdm
 
@@ -24,19 +23,16 @@ from vwsdlib.data.items import Item, image_names, read_items, write_items
 from vwsdlib.data.official import OFFICIAL_CREDIT, OFFICIAL_FILES, VARIANT_RECORD, is_official
 from vwsdlib.data.sources import picture_names
 from vwsdlib.errors import VwsdError
+from vwsdlib.kept import made_once
 from vwsdlib.paths import data_dir, quiet, sha256_bytes, sha256_file, write_bytes, write_text
 
+# items and distinct targets, as published
 SPLITS = {
     "test": {"en": (463, 259), "it": (305, 208), "fa": (200, 154)},
     "trial": {"en": (16, 16)},
-}  # items, distinct targets: as published
-SUFFIXES = {
-    ".jpg": 7809,
-    ".png": 256,
-    ".jpeg": 18,
-    ".JPG": 12,
-    ".PNG": 5,
-}  # of the official test set's 8,100
+}
+# of the official test set's 8,100
+SUFFIXES = {".jpg": 7809, ".png": 256, ".jpeg": 18, ".JPG": 12, ".PNG": 5}
 LETTERS = {
     "en": ("bdfglmnprst", "aeiou"),
     "it": ("bcdflmnprtv", "aeio"),
@@ -58,28 +54,19 @@ def make_data(folder: str | Path, texts: Path | None = None, seed: int = 0) -> P
     it whole or not at all. Raises VwsdError where the disk is full.
     """
     folder = Path(folder)
-    found = {
-        split: _official_text(split, [folder / "vwsd" / split, data_dir() / "vwsd" / split], texts)
-        for split in SPLITS
-    }
-    kinds = {split: "official" if files else "generated" for split, files in found.items()}
-    record = {
-        "made_by": _made_by(seed),
-        "text": kinds,
-        "credit": {split: CREDIT[kind] for split, kind in kinds.items()},
-    }
-    if _is_whole(folder, record):
-        return folder
+    files = {split: _official_text(split, folder, texts) for split in SPLITS}
+    kinds = {split: "official" if some else "generated" for split, some in files.items()}
+    credit = {split: CREDIT[kind] for split, kind in kinds.items()}
+    record = {"made_by": _made_by(seed), "text": kinds, "credit": credit}
+
+    def make() -> None:
+        for split, some in files.items():
+            _make_split(folder / "vwsd" / split, split, some, seed)
+        made = json.dumps(record | {"pictures": _counts(folder)}, indent=1) + "\n"
+        write_text(folder / "rehearsal.json", made)
+
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):  # a second process waits, then finds the set
-            if not _is_whole(folder, record):
-                for split, files in found.items():
-                    _make_split(folder / "vwsd" / split, split, files, seed)
-                write_text(
-                    folder / "rehearsal.json",
-                    json.dumps(record | {"pictures": _counts(folder)}, indent=1) + "\n",
-                )
+        made_once(lambda: _is_whole(folder, record), make, folder / ".lock")
     except OSError as e:
         raise VwsdError(
             f"the rehearsal's data could not be written: {e.strerror or e}",
@@ -116,50 +103,48 @@ def _counts(folder: Path) -> dict[str, int]:
     }
 
 
-def _official_text(split: str, folders: list[Path], texts: Path | None) -> dict[str, Path]:
+def _official_text(split: str, folder: Path, texts: Path | None) -> dict[str, Path]:
     """File name -> published file, of every language of a split; empty where one is nowhere to be
     found.
     """
-    found = {}
-    for name in (
-        name for language in SPLITS[split] for name in OFFICIAL_FILES[language, split][:2]
-    ):
-        places = [
-            *(sorted(texts.rglob(name)) if texts else ()),
-            *(folder / name for folder in folders),
-        ]
-        found[name] = next((p for p in places if p.is_file() and is_official(p)), None)
-    return found if all(found.values()) else {}
+    files = {}
+    for language in SPLITS[split]:
+        for name in OFFICIAL_FILES[language, split][:2]:
+            given = sorted(texts.rglob(name)) if texts else []
+            usual = [home / "vwsd" / split / name for home in (folder, data_dir())]
+            published = [p for p in (*given, *usual) if p.is_file() and is_official(p)]
+            if not published:
+                return {}
+            files[name] = published[0]
+    return files
 
 
 def _make_split(folder: Path, split: str, texts: dict[str, Path], seed: int) -> None:
     images = folder / OFFICIAL_FILES["en", split][2]
+    note = folder / VARIANT_RECORD
     record = json.dumps({"variant": "generated", "made_by": _made_by(seed)}) + "\n"
-    if (
-        not (folder / VARIANT_RECORD).exists()
-        or (folder / VARIANT_RECORD).read_text(encoding="utf-8") != record
-    ):
+    if not note.exists() or note.read_text(encoding="utf-8") != record:
         shutil.rmtree(images, ignore_errors=True)
-        write_text(folder / VARIANT_RECORD, record)
+        write_text(note, record)
     for name, path in texts.items():
         write_bytes(folder / name, path.read_bytes())
-    for language, items in ({} if texts else stand_in(split, seed)).items():
-        write_items(items, *(folder / name for name in OFFICIAL_FILES[language, split][:2]))
-    needed = {
-        name
-        for language in SPLITS[split]
-        for name in image_names(read_items(folder / OFFICIAL_FILES[language, split][0]))
-    }
+    if not texts:
+        for language, items in stand_in(split, seed).items():
+            write_items(items, *(folder / name for name in OFFICIAL_FILES[language, split][:2]))
+    needed = set()
+    for language in SPLITS[split]:
+        needed |= set(image_names(read_items(folder / OFFICIAL_FILES[language, split][0])))
+    _draw(images, needed, split, seed)
+
+
+def _draw(images: Path, needed: set[str], split: str, seed: int) -> None:
+    """Those of the pictures that are not there; others, of another text, go."""
     there = picture_names(images)
     images.mkdir(parents=True, exist_ok=True)
-    for name in there - needed:  # of another text
+    for name in there - needed:
         (images / name).unlink()
-    for name in tqdm(
-        sorted(needed - there),
-        desc=f"rehearsal pictures, {split}",
-        unit=" pictures",
-        disable=quiet(),
-    ):
+    missing, title = sorted(needed - there), f"rehearsal pictures, {split}"
+    for name in tqdm(missing, desc=title, unit=" pictures", disable=quiet()):
         # without paths.atomic, whose flush to disk would double the time: a lost picture is drawn
         # again
         temporary = images / f".{name}"
@@ -186,15 +171,10 @@ def stand_in(split: str, seed: int = 0) -> dict[str, list[Item]]:
         turn, which = divmod(i - len(targets), shared) if i >= len(targets) else (-1, i)
         gold, window = name(language, "gold", i), range(4 * (turn + 1), 4 * (turn + 1) + 9)
         ten = [gold, *(name(language, which, k) for k in window)]
-        phrase = PHRASES[language].format(target=targets[which], other=_word(dice, language))
-        return Item(
-            f"{language}.{split}.{i}",
-            language,
-            targets[which],
-            phrase,
-            tuple(dice.sample(ten, 10)),
-            gold,
-        )
+        target = targets[which]
+        phrase = PHRASES[language].format(target=target, other=_word(dice, language))
+        chosen = tuple(dice.sample(ten, 10))
+        return Item(f"{language}.{split}.{i}", language, target, phrase, chosen, gold)
 
     made = {}
     for language, (n, distinct) in SPLITS[split].items():
@@ -205,9 +185,8 @@ def stand_in(split: str, seed: int = 0) -> dict[str, list[Item]]:
 
 def _word(dice: random.Random, language: str) -> str:
     consonants, vowels = LETTERS[language]
-    return "".join(
-        dice.choice(consonants) + dice.choice(vowels) for _ in range(dice.choice((2, 3)))
-    )
+    syllables = range(dice.choice((2, 3)))
+    return "".join(dice.choice(consonants) + dice.choice(vowels) for _ in syllables)
 
 
 def _words(dice: random.Random, language: str, n: int) -> set[str]:
@@ -225,14 +204,12 @@ def picture(name: str, seed: object = 0) -> bytes:
     the same for the same name and seed.
     """
     dice = np.random.default_rng(int(sha256_bytes(f"{seed}:{name}".encode())[:16], 16))
-    size = (
-        (LARGE, LARGE * 3 // 4)
-        if dice.random() < 0.004
-        else tuple(map(int, dice.integers(*SIDES, 2)))
-    )
-    image = Image.fromarray(dice.integers(0, 256, (6, 8, 3), np.uint8)).resize(
-        size, Image.Resampling.BICUBIC
-    )
+    if dice.random() < 0.004:
+        size = (LARGE, LARGE * 3 // 4)
+    else:
+        size = tuple(map(int, dice.integers(*SIDES, 2)))
+    noise = Image.fromarray(dice.integers(0, 256, (6, 8, 3), np.uint8))
+    image = noise.resize(size, Image.Resampling.BICUBIC)
     pen = ImageDraw.Draw(image)
     for shape in (pen.ellipse, pen.rectangle, pen.ellipse):
         left, top, right, bottom = np.sort(dice.random((2, 2)), axis=0).ravel() * np.tile(size, 2)

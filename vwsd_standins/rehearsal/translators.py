@@ -1,5 +1,5 @@
-"""Tiny checkpoints of translators and of a definer, random weights in the published ones' formats:
-they run like the real ones and say nothing.
+"""Tiny checkpoints of translators and of a definer, random weights in the published ones' formats
+(`translators.yml`): they run like the real ones and say nothing.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import yaml
+
 from vwsdlib.encoders.checkpoints import checkpoint
 
 from ..emojiwsd.senses import senses
 
-WIDTH = 32
-CHAT = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
+SHAPES = yaml.safe_load(Path(__file__).with_suffix(".yml").read_text(encoding="utf-8"))
 
 
 def make_translators(folder: str | Path, seed: int = 0) -> list[Path]:
@@ -51,20 +49,19 @@ def _randomise(model, seed: int):
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.dim() > 1:
-                parameter.normal_(
-                    0, 0.1 if name.endswith("shared.weight") else 0.5, generator=generator
-                )
+                width = 0.1 if name.endswith("shared.weight") else 0.5
+                parameter.normal_(0, width, generator=generator)
     return model
 
 
 def _lines(*languages: str) -> list[str]:
     """EmojiWSD's own text in these languages; "en" are its phrases and sentences."""
-    return [
-        text
-        for s in senses()
-        for language in languages
-        for text in ((*s.phrases, *s.sentences) if language == "en" else getattr(s, language))
-    ]
+    lines = []
+    for sense in senses():
+        for language in languages:
+            english = (*sense.phrases, *sense.sentences)
+            lines += english if language == "en" else getattr(sense, language)
+    return lines
 
 
 def _sentencepiece(lines: Iterable[str], size: int, **options) -> bytes:
@@ -84,60 +81,33 @@ def _sentencepiece(lines: Iterable[str], size: int, **options) -> bytes:
     return out.getvalue()
 
 
-def _marian(folder: Path):
+def _pieces(model: bytes) -> list[str]:
     from sentencepiece import SentencePieceProcessor
+
+    tokens = SentencePieceProcessor(model_proto=model)
+    return [tokens.id_to_piece(i) for i in range(tokens.get_piece_size())]
+
+
+def _marian(folder: Path):
     from transformers import GenerationConfig, MarianConfig, MarianMTModel
 
-    models = {
-        side: _sentencepiece(_lines(language), 400)
-        for side, language in (("source", "it"), ("target", "en"))
-    }
-    pieces = [
-        sp.id_to_piece(i)
-        for sp in (SentencePieceProcessor(model_proto=m) for m in models.values())
-        for i in range(sp.get_piece_size())
-    ]
-    vocabulary = {
-        piece: i
-        for i, piece in enumerate(
-            dict.fromkeys(["</s>", "<unk>", *(p for p in pieces if p != "<s>"), "<pad>"])
-        )
-    }
-    for side, model in models.items():
+    pieces = []
+    for side, language in (("source", "it"), ("target", "en")):
+        model = _sentencepiece(_lines(language), 400)
         (folder / f"{side}.spm").write_bytes(model)
+        pieces += _pieces(model)
+    inside = [piece for piece in pieces if piece != "<s>"]
+    tokens = dict.fromkeys(["</s>", "<unk>", *inside, "<pad>"])
+    vocabulary = {piece: i for i, piece in enumerate(tokens)}
     (folder / "vocab.json").write_text(json.dumps(vocabulary))
-    (folder / "tokenizer_config.json").write_text(
-        json.dumps({"source_lang": "it", "target_lang": "en"})
-    )
+    languages = {"source_lang": "it", "target_lang": "en"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(languages))
     pad = vocabulary["<pad>"]
-    model = MarianMTModel(
-        MarianConfig(
-            vocab_size=len(vocabulary),
-            d_model=WIDTH,
-            encoder_layers=1,
-            decoder_layers=1,
-            encoder_attention_heads=2,
-            decoder_attention_heads=2,
-            encoder_ffn_dim=WIDTH,
-            decoder_ffn_dim=WIDTH,
-            scale_embedding=True,
-            pad_token_id=pad,
-            eos_token_id=0,
-            bos_token_id=0,
-            decoder_start_token_id=pad,
-            forced_eos_token_id=0,
-        )
-    )
+    starts = {"pad_token_id": pad, "decoder_start_token_id": pad}
+    shape = SHAPES["marian"]
+    model = MarianMTModel(MarianConfig(vocab_size=len(vocabulary), **shape["config"], **starts))
     model.generation_config = GenerationConfig(
-        num_beams=6,
-        max_length=512,
-        bad_words_ids=[[pad]],
-        renormalize_logits=True,
-        forced_eos_token_id=0,
-        bos_token_id=0,
-        eos_token_id=0,
-        pad_token_id=pad,
-        decoder_start_token_id=pad,
+        bad_words_ids=[[pad]], **shape["generation"], **starts
     )
     return model
 
@@ -148,31 +118,11 @@ def _mt5(folder: Path):
     model = _sentencepiece(
         _lines("fa", "en"), 900, pad_id=0, eos_id=1, unk_id=2, bos_id=-1, byte_fallback=True
     )
+    shape = SHAPES["mt5"]
     (folder / "spiece.model").write_bytes(model)  # and no tokenizer.json, as published
-    special = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
-    (folder / "special_tokens_map.json").write_text(json.dumps(special))
-    settings = {
-        **special,
-        "extra_ids": 0,
-        "additional_special_tokens": None,
-        "tokenizer_class": "T5Tokenizer",
-    }
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    return MT5ForConditionalGeneration(
-        MT5Config(
-            vocab_size=1024,
-            d_model=WIDTH,
-            d_kv=16,
-            d_ff=WIDTH,
-            num_layers=1,
-            num_decoder_layers=1,
-            num_heads=2,
-            decoder_start_token_id=0,
-            pad_token_id=0,
-            eos_token_id=1,
-            tie_word_embeddings=False,
-        )
-    )
+    (folder / "special_tokens_map.json").write_text(json.dumps(shape["special"]))
+    (folder / "tokenizer_config.json").write_text(json.dumps(shape["tokenizer"]))
+    return MT5ForConditionalGeneration(MT5Config(**shape["config"]))
 
 
 def _nllb(folder: Path):
@@ -187,61 +137,29 @@ def _nllb(folder: Path):
         _lines("it", "fa", "en"), 900, show_progress=False
     )
     tokenizer.save_pretrained(folder)
-    model = M2M100ForConditionalGeneration(
-        M2M100Config(
-            vocab_size=len(tokenizer),
-            d_model=WIDTH,
-            encoder_layers=1,
-            decoder_layers=1,
-            encoder_attention_heads=2,
-            decoder_attention_heads=2,
-            encoder_ffn_dim=WIDTH,
-            decoder_ffn_dim=WIDTH,
-            scale_embedding=True,
-            decoder_start_token_id=2,
-        )
-    )
-    model.generation_config = GenerationConfig(
-        max_length=200, bos_token_id=0, pad_token_id=1, eos_token_id=2, decoder_start_token_id=2
-    )
+    shape = SHAPES["nllb"]
+    config = M2M100Config(vocab_size=len(tokenizer), **shape["config"])
+    model = M2M100ForConditionalGeneration(config)
+    model.generation_config = GenerationConfig(**shape["generation"])
     return model
 
 
 def _qwen2(folder: Path):
     from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
-    marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    marks, shape = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"], SHAPES["qwen2"]
     tokenizer = Qwen2Tokenizer().train_new_from_iterator(
         _lines("it", "fa", "en"), 600, new_special_tokens=marks[1:], show_progress=False
     )
-    tokenizer.eos_token, tokenizer.chat_template = marks[2], CHAT
-    tokenizer.save_pretrained(
-        folder, save_jinja_files=False
-    )  # as published: the template stands in tokenizer_config.json
+    tokenizer.eos_token, tokenizer.chat_template = marks[2], shape["chat"]
+    # as published: the template stands in tokenizer_config.json
+    tokenizer.save_pretrained(folder, save_jinja_files=False)
     pad, _, end = tokenizer.convert_tokens_to_ids(marks)
-    model = Qwen2ForCausalLM(
-        Qwen2Config(
-            vocab_size=len(tokenizer),
-            hidden_size=WIDTH,
-            intermediate_size=WIDTH,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            tie_word_embeddings=True,
-            bos_token_id=pad,
-            eos_token_id=end,
-        )
-    )
+    tokens = {"vocab_size": len(tokenizer), "bos_token_id": pad, "eos_token_id": end}
+    model = Qwen2ForCausalLM(Qwen2Config(**shape["config"], **tokens))
     model.generation_config = GenerationConfig(
-        do_sample=True,
-        temperature=0.7,
-        top_p=0.8,
-        top_k=20,
-        repetition_penalty=1.1,
-        bos_token_id=pad,
-        pad_token_id=pad,
-        eos_token_id=[end, pad],
-    )  # what must not reach a greedy answer
+        bos_token_id=pad, pad_token_id=pad, eos_token_id=[end, pad], **shape["generation"]
+    )
     return model
 
 

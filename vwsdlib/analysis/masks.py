@@ -17,8 +17,10 @@ import numpy as np
 from ..data.items import Item, normalise
 from ..data.pictures import load_picture
 from ..data.sets import VwsdSet, key
+from ..encoders.digests import FileDigests
 from ..encoders.registry import Segmenter
-from ..encoders.store import Batch, VectorStore, row_key
+from ..encoders.shards import Batch, KeptRows, row_key
+from ..encoders.store import VectorStore
 from ..encoders.streams import side_by_side
 from ..finite import all_numbers
 from ..paths import sha256_bytes
@@ -62,52 +64,45 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + np.tanh(0.5 * x))
 
 
-class MaskStore(VectorStore):
+class MaskStore:
     """STATISTICS of masks on disk, by picture and text, computed where they are missing; a killed
     run resumes.
     """
 
-    dim = len(STATISTICS)
-
     def __init__(self, segmenter: Segmenter, folder: Path | None = None):
-        super().__init__(_AsEncoder(segmenter), folder)
         self.segmenter = segmenter
+        identity = {**segmenter.identity(), "statistics": [*STATISTICS], "top": TOP}
+        self.rows = KeptRows(
+            f"masks-{segmenter.name}", identity, len(STATISTICS), batch=64, folder=folder
+        )
+        self.path = self.rows.folder
+        self.digests = FileDigests(self.path.parent / "files")
 
     def statistics(self, pairs: Sequence[tuple[Path, str]]) -> np.ndarray:
         """(picture file, text) pairs -> [n, len(STATISTICS)] float32; each picture goes through the
         network once a call.
         """
-        keys = []
-        for digest, (_, text) in zip(self.digests([path for path, _ in pairs]), pairs):
-            keys.append(row_key("mask", f"{digest}:{sha256_bytes(text.encode())}"))
-        return self._filled(keys, dict(zip(keys, pairs)), self._measured, "masks")
+        digests = self.digests.of([path for path, _ in pairs])
+        keys = [
+            row_key("mask", f"{digest}:{sha256_bytes(text.encode())}")
+            for digest, (_, text) in zip(digests, pairs)
+        ]
+        return self.rows.of(keys, dict(zip(keys, pairs)), self._measured, "masks")
 
     def _measured(self, missing: dict[bytes, tuple[Path, str]]) -> Iterator[Batch]:
         """Pictures side by side, each with all its texts; the texts are read first, together."""
-        texts_of: dict[Path, dict[str, bytes]] = defaultdict(dict)  # picture -> text -> key
+        asked = defaultdict(dict)
         for row, (path, text) in missing.items():
-            texts_of[path][text] = row
+            asked[path][text] = row
         if hasattr(self.segmenter, "read"):
             self.segmenter.read([text for _, text in missing.values()])
         workers = getattr(self.segmenter, "workers", 1)
-        yield from side_by_side(self._measure_picture, texts_of.items(), workers)
+        yield from side_by_side(self._measure_picture, asked.items(), workers)
 
-    def _measure_picture(self, picture: tuple[Path, dict[str, bytes]]) -> Batch:
-        path, texts = picture
+    def _measure_picture(self, asked: tuple[Path, dict[str, bytes]]) -> Batch:
+        path, texts = asked
         masks = self.segmenter.masks(load_picture(path).image, list(texts))
         return list(texts.values()), np.array([mask_statistics(mask) for mask in masks], np.float32)
-
-
-class _AsEncoder:
-    """What the store needs to know of a segmenter: name, size of a row, batch, identity."""
-
-    dim, batch_size = len(STATISTICS), 64
-
-    def __init__(self, segmenter: Segmenter):
-        self.name, self._segmenter = f"masks-{segmenter.name}", segmenter
-
-    def identity(self) -> dict:
-        return {**self._segmenter.identity(), "statistics": [*STATISTICS], "top": TOP}
 
 
 def mask_scores(

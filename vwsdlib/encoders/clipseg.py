@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 
 from .checkpoints import read_tensors, weight_files
-from .pretrained import RECIPES, PretrainedEncoder, load_part
+from .pretrained import RECIPES, PretrainedEncoder
 from .streams import cores
+from .towers import load_part
 
-DECODER_BATCH = (
-    4  # texts decoded at once; fewer are padded, so that a mask does not depend on its neighbours
-)
+# texts decoded at once; fewer are padded, so that a mask does not depend on its neighbours
+DECODER_BATCH = 4
 
 
 class ClipSegSegmenter:
@@ -31,11 +31,10 @@ class ClipSegSegmenter:
     def __init__(self, name: str):
         self.name = name
         self.encoder = PretrainedEncoder(name, RECIPES[name])
-        whole = load_part("CLIPSegForImageSegmentation", self.encoder.found[0].folder)
+        whole = load_part("CLIPSegForImageSegmentation", self.encoder.files[0].folder)
         self.decoder, self.layers = whole.decoder.to(self.encoder.device), whole.extract_layers
-        del self.encoder.model.vision_model.encoder.layers[
-            max(self.layers) + 1 :
-        ]  # a mask needs none of the last ones
+        blocks = self.encoder.model.vision_model.encoder.layers
+        del blocks[max(self.layers) + 1 :]  # a mask needs none of the last ones
         self.workers = self.encoder.streams or cores()
         self._texts: dict[str, torch.Tensor] = {}
 
@@ -43,17 +42,15 @@ class ClipSegSegmenter:
     def masks(self, image: Image.Image, texts: Sequence[str]) -> np.ndarray:
         """An RGB picture and t texts -> [t, 352, 352] float32 raw logits."""
         pixels = self.encoder.pixels([image])  # [1, 3, s, s]
-        states = self.encoder.look(
-            pixels, output_hidden_states=True
-        ).hidden_states  # the first is the input's
+        states = self.encoder.look(pixels, output_hidden_states=True).hidden_states
+        # the first is the input's
         activations = [states[i + 1].expand(DECODER_BATCH, -1, -1) for i in self.layers]
         conditions, masks = self._conditions(texts), [np.zeros((0, *pixels.shape[-2:]), np.float32)]
         for start in range(0, len(texts), DECODER_BATCH):
             some = conditions[start : start + DECODER_BATCH]
             batch = torch.cat([some, some[:1].expand(DECODER_BATCH - len(some), -1)])
-            masks.append(
-                self.decoder(activations, batch).logits[: len(some)].cpu().numpy()
-            )  # [b, s, s]
+            logits = self.decoder(activations, batch).logits  # [b, s, s]
+            masks.append(logits[: len(some)].cpu().numpy())
         return np.concatenate(masks)
 
     def _conditions(self, texts: Sequence[str]) -> torch.Tensor:
@@ -65,9 +62,8 @@ class ClipSegSegmenter:
 
     def identity(self) -> dict:
         """All that decides a mask."""
-        return self.encoder.identity() | {
-            "output": f"logits of the decoder, batches {DECODER_BATCH}"
-        }
+        output = f"logits of the decoder, batches {DECODER_BATCH}"
+        return self.encoder.identity() | {"output": output}
 
 
 def inner_clip_differences(a: Path, b: Path) -> list[dict]:
@@ -77,32 +73,26 @@ def inner_clip_differences(a: Path, b: Path) -> list[dict]:
     A dict a tensor: `name`, `shape`, `max_abs_difference` (None where a shape differs or one side
     lacks it), `equal` (bit by bit).
     """
-    ours, theirs = (
-        {
-            _bare(name): tensor
-            for file in weight_files(folder)
-            for name, tensor in read_tensors(file).items()
-        }
-        for folder in (a, b)
-    )
-    rows = []
-    for name in sorted(
-        n for n in ours | theirs if not n.startswith("decoder.") and not n.endswith("position_ids")
-    ):  # indices, no weights
-        one, other = ours.get(name), theirs.get(name)
-        same = one is not None and other is not None and one.shape == other.shape
-        rows.append(
-            {
-                "name": name,
-                "shape": tuple((other if one is None else one).shape),
-                "equal": same and torch.equal(one, other),
-                "max_abs_difference": (
-                    float((one.double() - other.double()).abs().max()) if same else None
-                ),
-            }
-        )
-    return rows
+    ours, theirs = _tensors(a), _tensors(b)
+    return [_difference(name, ours.get(name), theirs.get(name)) for name in sorted(ours | theirs)]
 
 
-def _bare(name: str) -> str:
-    return name.removeprefix("model.").removeprefix("clip.")
+def _tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """A checkpoint's tensors under CLIP's names, without a decoder's and without indices."""
+    tensors = {}
+    for file in weight_files(folder):
+        for name, tensor in read_tensors(file).items():
+            bare = name.removeprefix("model.").removeprefix("clip.")
+            if not bare.startswith("decoder.") and not bare.endswith("position_ids"):
+                tensors[bare] = tensor
+    return tensors
+
+
+def _difference(name: str, one: torch.Tensor | None, other: torch.Tensor | None) -> dict:
+    same = one is not None and other is not None and one.shape == other.shape
+    return {
+        "name": name,
+        "shape": tuple((other if one is None else one).shape),
+        "equal": same and torch.equal(one, other),
+        "max_abs_difference": float((one.double() - other.double()).abs().max()) if same else None,
+    }

@@ -1,7 +1,7 @@
 """Encoders from published checkpoints through transformers: CLIP, CLIPSeg's dual encoder, SigLIP,
 and text towers for other languages.
 
-What differs between them is data (`RECIPES`). Pictures are prepared by the checkpoint's own
+What differs between them is data (`recipes.yml`). Pictures are prepared by the checkpoint's own
 processor, read from its files by the name of its class, because which class an `Auto...` takes
 depends on what else is installed; only the resizing, most of its work, is ours (`Square`), pixel
 for pixel the same. Batches have one shape and one thread, whoever is encoded alongside. Attention
@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from importlib.metadata import version
 from math import isqrt, log2
@@ -25,31 +25,22 @@ from threading import Lock
 import numpy as np
 import torch
 import torch.nn.functional as F
-import transformers
+import yaml
 from PIL import Image
-from safetensors import safe_open
 
 from ..data.pictures import Square
 from ..errors import VwsdError, first_line
 from ..paths import sha256_bytes
-from .checkpoints import CHECKPOINTS, files_sha256, find, read_tensors, stored_numbers, weight_files
+from .checkpoints import CHECKPOINTS, FETCH_AGAIN, OnDisk, files_sha256, find
 from .streams import side_by_side
+from .towers import TOWERS, fold_quick_gelu, load_part
 
-# what it would report (weights that do not fit) is an error here; see load_part
-transformers.logging.set_verbosity_error()
-transformers.logging.disable_progress_bar()
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 TEXT_BATCH, GPU_BATCH = 32, 64
 # of pictures in one pass on a CPU: enough for the matrix product, few enough for the caches
 TOKENS = 1000
-CLIP_STATISTICS = {
-    "image_mean": [0.48145466, 0.4578275, 0.40821073],
-    "image_std": [0.26862954, 0.26130258, 0.27577711],
-}
-IMAGENET_STATISTICS = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
-AT_352 = {"size": {"shortest_edge": 352}, "crop_size": {"height": 352, "width": 352}}
-SQUASH_352 = {"size": {"height": 352, "width": 352}, "do_center_crop": False}
-BICUBIC, BILINEAR = {"resample": 3}, {"resample": 2}  # CLIP's and CLIPSeg's
+MOST_SIDE = 4096  # pixels of the square that a network looks at
+TOOLS = ("transformers", "tokenizers", "torch", "pillow")  # whose versions decide a vector
 
 
 @dataclass(frozen=True)
@@ -60,297 +51,20 @@ class Recipe:
     model: str = "CLIPModel"
     processor: str = "CLIPImageProcessorPil"
     tokenizer: str = "AutoTokenizer"
-    lengths: tuple[int, ...] = (
-        16,
-        32,
-        77,
-    )  # tokens: a text is padded to the first that holds it, cut at the last
-    masked: bool = (
-        True  # False: padding is read like text, as SigLIP was trained (Zhai et al. 2023)
-    )
+    # tokens: a text is padded to the first that holds it, cut at the last
+    lengths: tuple[int, ...] = (16, 32, 77)
+    # False: padding is read like text, as SigLIP was trained (Zhai et al. 2023)
+    masked: bool = True
     lower: bool = False
-    override: dict = field(
-        default_factory=dict
-    )  # changes to the checkpoint's own preparation of pictures
+    # changes to the checkpoint's own preparation of pictures
+    override: dict = field(default_factory=dict)
     tower: str = ""  # key of the checkpoint whose text tower reads in place of this one's
 
 
-B16, SIGLIP = (
-    Recipe("clip-vit-b16"),
-    Recipe("", "SiglipModel", "SiglipImageProcessorPil", lengths=(64,), masked=False),
-)
-# SigLIP 2's tokenizer as it is in its file: the class its configuration names pads on the left and
-# knows nothing of lower case
-SIGLIP2 = replace(SIGLIP, tokenizer="PreTrainedTokenizerFast", lower=True)
+TABLE = yaml.safe_load(Path(__file__).with_name("recipes.yml").read_text(encoding="utf-8"))
 RECIPES: dict[str, Recipe] = {
-    **{
-        key: Recipe(key)
-        for key in (
-            "clip-vit-b32",
-            "clip-vit-b16",
-            "clip-vit-l14",
-            "clip-vit-l14-336",
-            "openclip-h14",
-        )
-    },
-    "clip-vit-b16-352": replace(B16, override=AT_352 | CLIP_STATISTICS | BICUBIC),
-    "clip-vit-b16-352-imagenet": replace(B16, override=AT_352 | IMAGENET_STATISTICS | BICUBIC),
-    "clip-vit-b16-352-squash": replace(B16, override=SQUASH_352 | IMAGENET_STATISTICS | BICUBIC),
-    "clip-vit-b16-352-squash-bilinear": replace(
-        B16, override=SQUASH_352 | IMAGENET_STATISTICS | BILINEAR
-    ),
-    "clipseg-rd64": Recipe("clipseg-rd64", "CLIPSegModel", "ViTImageProcessorPil"),
-    "siglip-multilingual": replace(SIGLIP, checkpoint="siglip-multilingual"),
-    **{
-        key: replace(SIGLIP2, checkpoint=key)
-        for key in ("siglip2-base", "siglip2-large", "siglip2-so400m")
-    },
-    "mclip": Recipe("clip-vit-b32", tower="mclip", lengths=(32, 128)),
-    "clip-b32-multilingual": Recipe(
-        "clip-vit-b32", tower="clip-b32-multilingual", lengths=(32, 128)
-    ),
+    name: Recipe(**{"checkpoint": name, **line}) for name, line in TABLE.items()
 }
-
-
-def load_part(part: str, folder: Path, **options):
-    """`transformers.<part>` from a folder; VwsdError where files are missing or damaged, or weights
-    would be left to chance.
-
-    A model is built only where its configuration asks for about as many numbers as the weight files
-    hold (`check_size`).
-    """
-    cls = getattr(transformers, part)
-    model_asked = hasattr(cls, "forward")
-    options |= {"output_loading_info": True, "attn_implementation": "eager"} if model_asked else {}
-    try:
-        if model_asked:
-            check_size(cls, folder)
-        loaded = cls.from_pretrained(folder, local_files_only=True, **options)
-        model, info = loaded if isinstance(loaded, tuple) else (loaded, {})
-        if info.get("missing_keys"):
-            raise ValueError(f"no weights for {', '.join(sorted(info['missing_keys'])[:3])}")
-        if info.get("mismatched_keys"):
-            raise ValueError(
-                f"weights of another shape for {sorted(info['mismatched_keys'])[0][0]}"
-            )
-        if model_asked and any(
-            tensor.is_meta for tensor in (*model.parameters(), *model.buffers())
-        ):
-            raise ValueError("some of its tensors have no numbers")
-    except VwsdError:
-        raise
-    except (
-        Exception
-    ) as e:  # tokenizers raises bare Exceptions, transformers whatever a damaged file leads to
-        raise VwsdError(
-            f"{part} cannot be read: {first_line(e)}",
-            where=folder,
-            remedy="Fetch the checkpoint again: vwsd fetch models",
-        ) from e
-    return model.eval().requires_grad_(False) if model_asked else model
-
-
-MOST_LAYERS = 1000
-MOST_SIDE = 4096  # pixels of the square that a network looks at
-MOST_TIMES = (
-    4  # numbers that a model may have beside those of its files: buffers, tied and unused parts
-)
-
-
-def check_size(cls: type, folder: Path) -> None:
-    """VwsdError where a configuration asks for a far larger model than the weight files hold,
-    before any of it is in memory.
-    """
-    config = cls.config_class.from_pretrained(folder, local_files_only=True)
-    stored = stored_numbers(folder)
-    for part in (
-        config.to_dict(),
-        *(value for value in config.to_dict().values() if isinstance(value, dict)),
-    ):
-        if any(
-            isinstance(value, int) and value > MOST_LAYERS
-            for key, value in part.items()
-            if str(key).endswith("layers")
-        ):
-            raise VwsdError(
-                f"the configuration asks for more than {MOST_LAYERS:,} layers",
-                where=folder / "config.json",
-                remedy="Fetch the checkpoint again: vwsd fetch models",
-            )
-    with torch.device("meta"):
-        empty = cls(config)
-    asked = sum(tensor.numel() for tensor in empty.parameters())
-    if asked > MOST_TIMES * stored:
-        for file in weight_files(
-            folder
-        ):  # a file that was cut off is small too, and says so itself
-            if file.suffix == ".safetensors":
-                with safe_open(file, framework="pt"):
-                    pass
-        raise VwsdError(
-            f"the configuration asks for {asked:,} numbers, the weight files hold {stored:,} at"
-            " most",
-            where=folder / "config.json",
-            remedy=(
-                "Configuration and weights are not of one model: fetch the checkpoint again: vwsd"
-                " fetch models"
-            ),
-        )
-
-
-def two_products(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: None,
-    scaling: float,
-    **_,
-) -> tuple[torch.Tensor, None]:
-    """Attention without a mask as its two products, [n, heads, length, width] -> [n, length, heads,
-    width].
-
-    On processors with bf16 products, the fused kernel of torch 2.13 takes 1.6 times as long at 50
-    to 500 tokens; in fp32 it is the faster one.
-    """
-    weights = torch.softmax((query * scaling) @ key.transpose(-1, -2), -1)
-    return (weights @ value).transpose(1, 2).contiguous(), None
-
-
-transformers.AttentionInterface.register("two products", two_products)
-QUICK = 1.702  # quick GELU is x * sigmoid(1.702 x)
-
-
-def fold_quick_gelu(tower: torch.nn.Module) -> None:
-    """Turn a tower's quick GELU into SiLU, with its factor in the weights around it: one pass over
-    the widest numbers in place of three.
-    """
-    for layer in tower.encoder.layers:
-        its = layer.mlp
-        with torch.no_grad():
-            its.fc1.weight.mul_(QUICK), its.fc1.bias.mul_(QUICK), its.fc2.weight.div_(QUICK)
-        its.activation_fn = torch.nn.SiLU()
-
-
-class MeanTower(torch.nn.Module):
-    """Mean of a transformer's token states, then a linear map into CLIP's space (Carlsson et al.
-    2022; Reimers and Gurevych 2020).
-    """
-
-    def __init__(self, transformer: torch.nn.Module, weights: dict[str, torch.Tensor]):
-        super().__init__()
-        self.transformer, self.linear = (
-            transformer,
-            torch.nn.Linear(*weights["weight"].shape[::-1], bias="bias" in weights),
-        )
-        self.linear.load_state_dict(weights)
-
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """ids and mask (1 where a token is) [n, length] -> [n, dim], not normalised."""
-        states = self.transformer(
-            input_ids=input_ids, attention_mask=attention_mask
-        ).last_hidden_state  # [n, length, width]
-        weight = attention_mask[..., None].to(states.dtype)
-        return self.linear((states * weight).sum(1) / weight.sum(1))  # [n, dim]
-
-
-XLM_R_LARGE = {
-    "vocab_size": 250002,
-    "hidden_size": 1024,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-    "intermediate_size": 4096,
-    "max_position_embeddings": 514,
-    "type_vocab_size": 1,
-    "layer_norm_eps": 1e-5,
-    "pad_token_id": 1,
-    "bos_token_id": 0,
-    "eos_token_id": 2,
-}
-
-
-def load_mclip(folder: Path) -> MeanTower:
-    """M-CLIP's own layout: tensors of XLM-R under `transformer.`, a linear map with bias; only the
-    base model's name is in its configuration. VwsdError where tensors are missing.
-    """
-    tensors = read_tensors(weight_files(folder)[0])
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8")).get(
-            "xlm_config", XLM_R_LARGE
-        )
-        with torch.device("meta"):  # no time on random weights
-            transformer = transformers.XLMRobertaModel(
-                transformers.XLMRobertaConfig(**config, attn_implementation="eager"),
-                add_pooling_layer=False,
-            )
-    except Exception as e:  # whatever a damaged configuration leads to
-        raise VwsdError(
-            f"the configuration of M-CLIP cannot be used: {first_line(e)}",
-            where=folder / "config.json",
-            remedy="Fetch it again: vwsd fetch models --only mclip",
-        ) from e
-    shapes = {
-        f"transformer.{name}": parameter.shape for name, parameter in transformer.named_parameters()
-    }
-    check_shapes(
-        tensors,
-        shapes | {"LinearTransformation.weight": None, "LinearTransformation.bias": None},
-        folder,
-    )
-    transformer = transformer.to_empty(device="cpu")
-    for name, buffer in transformer.named_buffers():  # positions and token types are not stored
-        buffer.copy_(
-            torch.arange(buffer.shape[-1]).expand_as(buffer)
-            if name.endswith("position_ids")
-            else torch.zeros_like(buffer)
-        )
-    part = {
-        k.removeprefix("transformer."): v
-        for k, v in tensors.items()
-        if k.startswith("transformer.")
-    }
-    transformer.load_state_dict(part, strict=False)  # the pooler is there and not used
-    return (
-        MeanTower(
-            transformer, {k: tensors[f"LinearTransformation.{k}"] for k in ("weight", "bias")}
-        )
-        .eval()
-        .requires_grad_(False)
-    )
-
-
-def check_shapes(
-    tensors: dict[str, torch.Tensor], shapes: dict[str, torch.Size | None], folder: Path
-) -> None:
-    """VwsdError where a tensor is missing or has another shape than it must (None: any)."""
-    again = "Fetch the checkpoint again: vwsd fetch models"
-    if missing := [name for name in shapes if name not in tensors]:
-        raise VwsdError(f"no weights for {', '.join(missing[:3])}", where=folder, remedy=again)
-    for name, shape in shapes.items():
-        if shape is not None and tensors[name].shape != shape:
-            raise VwsdError(
-                f"{name} has the shape {tuple(tensors[name].shape)}, the configuration asks for"
-                f" {tuple(shape)}",
-                where=folder,
-                remedy=again,
-            )
-
-
-def load_sentence(folder: Path) -> MeanTower:
-    """The layout of sentence-transformers: a transformer, mean pooling, and `2_Dense`, a linear map
-    without bias.
-    """
-    files = weight_files(folder)
-    dense = read_tensors(files[1]) if len(files) > 1 else {}
-    check_shapes(dense, {"linear.weight": None}, folder)
-    return (
-        MeanTower(load_part("DistilBertModel", folder), {"weight": dense["linear.weight"]})
-        .eval()
-        .requires_grad_(False)
-    )
-
-
-TOWERS = {"mclip": load_mclip, "clip-b32-multilingual": load_sentence}
 
 
 class PretrainedEncoder:
@@ -362,23 +76,23 @@ class PretrainedEncoder:
 
     def __init__(self, name: str, recipe: Recipe, variant: str = ""):
         self.name, self.recipe = name, recipe
-        self.dtype = next(
-            (DTYPES[word] for word in variant.split("-") if word in DTYPES), torch.float32
-        )
-        self.device = (
-            f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
-        )
-        self.found = [find(key) for key in (recipe.checkpoint, recipe.tower) if key]
-        config = load_part(recipe.model.replace("Model", "Config"), self.found[0].folder)
-        self.processor = load_part(recipe.processor, self.found[0].folder, **recipe.override)
-        self.tokenizer = load_part(recipe.tokenizer, self.found[-1].folder)
+        words = [word for word in variant.split("-") if word in DTYPES]
+        self.dtype = DTYPES[words[0]] if words else torch.float32
+        gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+        self.device = gpu if torch.cuda.is_available() else "cpu"
+        self.keys = [key for key in (recipe.checkpoint, recipe.tower) if key]
+        self.files: list[OnDisk] = [find(key) for key in self.keys]
+        folder = self.files[0].folder
+        config = load_part(recipe.model.replace("Model", "Config"), folder)
+        self.processor = load_part(recipe.processor, folder, **recipe.override)
+        self.tokenizer = load_part(recipe.tokenizer, self.files[-1].folder)
         try:
             self._take(config, variant)
         except (AttributeError, TypeError, ValueError, ArithmeticError) as e:
             raise VwsdError(
                 f"the configuration cannot be used: {first_line(e)}",
-                where=self.found[0].folder,
-                remedy="Fetch the checkpoint again: vwsd fetch models",
+                where=folder,
+                remedy=FETCH_AGAIN,
             ) from e
         self._loading = Lock()
 
@@ -389,23 +103,23 @@ class PretrainedEncoder:
         self.preparation = replace(
             square_of(self.processor), draft="draft" in variant, quick=bool(variant)
         )
-        on_cpu = 2 ** int(log2(max(1, TOKENS / ((self.preparation.side // self.patch) ** 2 + 1))))
+        tokens = (self.preparation.side // self.patch) ** 2 + 1
+        on_cpu = 2 ** int(log2(max(1, TOKENS / tokens)))
         self.image_batch, self.streams = (on_cpu, 0) if self.device == "cpu" else (GPU_BATCH, 1)
-        short = (
-            self.device == "cpu" and self.dtype != torch.float32
-        )  # the picture's tower takes fewer steps, which round otherwise
+        # the picture's tower takes fewer steps, which round otherwise
+        short = self.device == "cpu" and self.dtype != torch.float32
         self.attention = "two products" if short else "sdpa"
         self.folded = short and config.vision_config.hidden_act == "quick_gelu"
 
     @property
     def model(self) -> torch.nn.Module:
         """Both towers, or the picture's alone where a tower of another checkpoint reads."""
-        with self._loading:
+        with self._loading, torch.inference_mode(False):  # `relevance` may go through it
             return self._model
 
     @cached_property
     def _model(self) -> torch.nn.Module:
-        model = load_part(self.recipe.model, self.found[0].folder)
+        model = load_part(self.recipe.model, self.files[0].folder)
         if self.folded:
             fold_quick_gelu(model.vision_model)
         model = model.to(self.device, self.dtype)
@@ -424,7 +138,7 @@ class PretrainedEncoder:
 
     @cached_property
     def _tower(self) -> torch.nn.Module:
-        return TOWERS[self.recipe.tower](self.found[1].folder).to(self.device, self.dtype)
+        return TOWERS[self.recipe.tower](self.files[1].folder).to(self.device, self.dtype)
 
     def pixels(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """RGB pictures of any size -> [n, 3, s, s] float32, as the network takes them: the
@@ -438,21 +152,18 @@ class PretrainedEncoder:
         """
         shift, scale = self._scale
         rows = torch.from_numpy(squares).to(self.device).float().flatten(2)  # [n, s, 3 s]
-        return (
-            torch.addcmul(shift, rows, scale, out=rows).view(squares.shape).permute(0, 3, 1, 2)
-        )  # in place: fresh memory takes as long
+        torch.addcmul(shift, rows, scale, out=rows)  # in place: fresh memory takes as long
+        return rows.view(squares.shape).permute(0, 3, 1, 2)
 
     @cached_property
     def _scale(self) -> tuple[torch.Tensor, torch.Tensor]:
         """What is added to a row of bytes and what it is multiplied by, [3 s] each: long runs are
         quicker than three channels again and again.
         """
-        its = self.processor
-        mean, std = (
-            torch.tensor(values, device=self.device).repeat(self.preparation.side)
-            for values in (its.image_mean, its.image_std)
-        )
-        return -mean / std, its.rescale_factor / std
+        side = self.preparation.side
+        mean = torch.tensor(self.processor.image_mean, device=self.device).repeat(side)
+        std = torch.tensor(self.processor.image_std, device=self.device).repeat(side)
+        return -mean / std, self.processor.rescale_factor / std
 
     def embed(self, pixels: torch.Tensor) -> torch.Tensor:
         """[n, 3, h, w] -> [n, dim] float32 unit rows; differentiable."""
@@ -462,9 +173,8 @@ class PretrainedEncoder:
         """[n, 3, h, w] -> transformers' output of the picture's tower; `pooler_output` is the
         vector before normalisation.
         """
-        options["interpolate_pos_encoding"] = (
-            pixels.shape[-1] != self.side
-        )  # positions learnt for another grid
+        # positions learnt for another grid
+        options["interpolate_pos_encoding"] = pixels.shape[-1] != self.side
         return (model or self.model).get_image_features(pixels.to(self.dtype), **options)
 
     @torch.inference_mode()
@@ -472,20 +182,20 @@ class PretrainedEncoder:
         """uint8 [n, s, s, 3] from `preparation`, n at most `image_batch` -> [n, dim] float32, unit
         rows.
         """
-        if rest := self.image_batch - len(squares):
+        n, rest = len(squares), self.image_batch - len(squares)
+        if rest:
             squares = np.concatenate([squares, np.zeros((rest, *squares.shape[1:]), np.uint8)])
-        return self.embed(self._numbers(squares))[: len(squares) - rest].cpu().numpy()
+        return self.embed(self._numbers(squares))[:n].cpu().numpy()
 
     def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
         """RGB pictures of any size -> [n, dim] float32, unit rows."""
-        starts, size = range(0, len(images), self.image_batch), self.image_batch
-        rows = side_by_side(
-            lambda start: self.encode_prepared(
-                np.stack([self.preparation(image) for image in images[start : start + size]])
-            ),
-            starts,
-            self.streams,
-        )
+        size = self.image_batch
+
+        def encode(start: int) -> np.ndarray:
+            some = [self.preparation(image) for image in images[start : start + size]]
+            return self.encode_prepared(np.stack(some))
+
+        rows = side_by_side(encode, range(0, len(images), size), self.streams)
         return np.concatenate([np.zeros((0, self.dim), np.float32), *rows])
 
     @property
@@ -506,30 +216,29 @@ class PretrainedEncoder:
         """Texts -> [n, dim] float32, unit rows."""
         if not texts:
             return np.zeros((0, self.dim), np.float32)
-        texts = self._cased(texts)
-        counts = map(
-            len,
-            self.tokenizer(texts, truncation=True, max_length=self.recipe.lengths[-1])["input_ids"],
-        )
-        lengths = np.array(
-            [next(size for size in self.recipe.lengths if size >= count) for count in counts], int
-        )
-        batches = [
-            rows[start : start + TEXT_BATCH]
-            for length in sorted(set(lengths))
-            for rows in [np.flatnonzero(lengths == length)]
-            for start in range(0, len(rows), TEXT_BATCH)
-        ]
-        tokens = (
-            self._tokens(
-                [texts[i] for i in rows] + [""] * (TEXT_BATCH - len(rows)), int(lengths[rows[0]])
-            )
-            for rows in batches
-        )
+        texts, longest = self._cased(texts), self.max_tokens
+        ids = self.tokenizer(texts, truncation=True, max_length=longest)["input_ids"]
+        batches = list(self._batches([len(some) for some in ids]))
+
+        def tokens() -> Iterator[dict[str, torch.Tensor]]:
+            for length, rows in batches:
+                some = [texts[i] for i in rows]
+                yield self._tokens(some + [""] * (TEXT_BATCH - len(rows)), length)
+
         out = np.empty((len(texts), self.dim), np.float32)
-        for rows, vectors in zip(batches, side_by_side(self._text_rows, tokens, self.streams)):
+        made = side_by_side(self._text_rows, tokens(), self.streams)
+        for (_, rows), vectors in zip(batches, made):
             out[rows] = vectors[: len(rows)]
         return out
+
+    def _batches(self, counts: list[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """Texts of these many tokens in batches: (tokens they are padded to, which they are)."""
+        sizes = np.array(self.recipe.lengths)
+        lengths = sizes[np.searchsorted(sizes, counts)]  # the first that holds each
+        for length in np.unique(lengths).tolist():
+            rows = np.flatnonzero(lengths == length)
+            for start in range(0, len(rows), TEXT_BATCH):
+                yield length, rows[start : start + TEXT_BATCH]
 
     @torch.inference_mode()
     def _text_rows(self, tokens: dict[str, torch.Tensor]) -> np.ndarray:
@@ -547,26 +256,23 @@ class PretrainedEncoder:
             "max_length": length,
             "return_tensors": "pt",
         }
-        tokens = self.tokenizer(texts, return_attention_mask=self.recipe.masked, **options).to(
-            self.device
-        )
-        return {k: tokens[k] for k in ("input_ids", "attention_mask") if k in tokens}
+        tokens = self.tokenizer(texts, return_attention_mask=self.recipe.masked, **options)
+        tokens = tokens.to(self.device)
+        return {name: tokens[name] for name in ("input_ids", "attention_mask") if name in tokens}
 
     def _read(self, tokens: dict[str, torch.Tensor]) -> torch.Tensor:
-        return (
-            self._tower(**tokens)
-            if self.recipe.tower
-            else self.model.get_text_features(**tokens).pooler_output
-        )
+        if self.recipe.tower:
+            return self._tower(**tokens)
+        return self.model.get_text_features(**tokens).pooler_output
 
     def window(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
         """(left, top, right, bottom) in pixels of a picture of `size` (w, h): what the network sees
         of it.
         """
-        (w, h), its = size, self.processor
-        if not getattr(its, "do_center_crop", False):
+        (w, h), processor = size, self.processor
+        if not getattr(processor, "do_center_crop", False):
             return 0.0, 0.0, float(w), float(h)
-        side = min(w, h) * its.crop_size.height / its.size.shortest_edge
+        side = min(w, h) * processor.crop_size.height / processor.size.shortest_edge
         return (w - side) / 2, (h - side) / 2, (w + side) / 2, (h + side) / 2
 
     def relevance(self, pixels: torch.Tensor, text_vectors: np.ndarray) -> np.ndarray:
@@ -590,41 +296,39 @@ class PretrainedEncoder:
 
     def identity(self) -> dict:
         """All that decides a vector."""
-        picture = json.dumps(
-            self.processor.to_dict(),
-            sort_keys=True,
-            default=lambda size: {k: v for k, v in vars(size).items() if v is not None},
-        )
-        rules = {
-            f.name: getattr(self.recipe, f.name)
-            for f in self.recipe.__dataclass_fields__.values()
-            if f.name not in ("override", "checkpoint")
-        }
-        tools = ", ".join(
-            f"{package} {version(package)}"
-            for package in ("transformers", "tokenizers", "torch", "pillow")
-        )
-        files = sha256_bytes(" ".join(files_sha256(f.folder) for f in self.found).encode())[:16]
         return {
-            "model": " + ".join(
-                CHECKPOINTS[key].repo for key in (self.recipe.checkpoint, self.recipe.tower) if key
-            ),
-            "revision": " + ".join(f.revision for f in self.found),
-            "weights_sha256": joined_hash(self.found),
-            "processor": (
-                f"{picture}; {json.dumps(rules)}; {self.preparation}, batches {self.image_batch},"
-                f" {TEXT_BATCH}; {self.attention}{', quick GELU folded' * self.folded}; {tools};"
-                f" files {files}"
-            ),
+            "model": " + ".join(CHECKPOINTS[key].repo for key in self.keys),
+            "revision": " + ".join(f.revision for f in self.files),
+            "weights_sha256": joined_hash(self.files),
+            "processor": "; ".join(self._rules()),
             "image_variant": "as stored",
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": self.device.partition(":")[0],
         }
 
+    def _rules(self) -> list[str]:
+        """How pictures and texts reach the network, with what, and in which batches."""
+        recipe = {f.name: getattr(self.recipe, f.name) for f in fields(self.recipe)}
+        del recipe["override"], recipe["checkpoint"]  # they are in what else is said
+        files = sha256_bytes(" ".join(files_sha256(f.folder) for f in self.files).encode())[:16]
+        return [
+            json.dumps(self.processor.to_dict(), sort_keys=True, default=_plain),
+            json.dumps(recipe),
+            f"{self.preparation}, batches {self.image_batch}, {TEXT_BATCH}",
+            f"{self.attention}{', quick GELU folded' * self.folded}",
+            ", ".join(f"{package} {version(package)}" for package in TOOLS),
+            f"files {files}",
+        ]
 
-def joined_hash(found: list) -> str:
+
+def _plain(size) -> dict:
+    """A size of transformers as JSON has it."""
+    return {name: value for name, value in vars(size).items() if value is not None}
+
+
+def joined_hash(files: Sequence[OnDisk]) -> str:
     """The weights' SHA-256; of both hashes where there are two checkpoints."""
-    hashes = [f.weights_sha256 for f in found]
+    hashes = [f.weights_sha256 for f in files]
     return hashes[0] if len(hashes) == 1 else sha256_bytes("".join(hashes).encode())
 
 
@@ -635,9 +339,8 @@ def roll_out(seen, score: torch.Tensor) -> torch.Tensor:
     gradients = torch.autograd.grad(score, seen.attentions, retain_graph=True)
     relevance = torch.eye(seen.attentions[0].shape[-1], device=score.device)
     for attention, gradient in zip(seen.attentions, gradients):
-        relevance = (
-            relevance + (attention * gradient).float().clamp(min=0).mean(1)[0] @ relevance
-        )  # mean over heads
+        step = (attention * gradient).float().clamp(min=0).mean(1)[0]  # mean over heads
+        relevance = relevance + step @ relevance
     return relevance[0, 1:].detach()
 
 
@@ -645,10 +348,9 @@ def grad_cam(seen, score: torch.Tensor) -> torch.Tensor:
     """Grad-CAM (Selvaraju et al. 2017) on the patch states that SigLIP's head pools: there is no
     class token to roll out, [patches].
     """
-    gradient = torch.autograd.grad(score, seen.last_hidden_state, retain_graph=True)[0][
-        0
-    ].float()  # [patches, width]
-    return (seen.last_hidden_state[0].float() @ gradient.mean(0)).clamp(min=0).detach()
+    (gradient,) = torch.autograd.grad(score, seen.last_hidden_state, retain_graph=True)
+    weight = gradient[0].float().mean(0)  # [width]
+    return (seen.last_hidden_state[0].float() @ weight).clamp(min=0).detach()
 
 
 RELEVANCE = {"CLIPModel": roll_out, "CLIPSegModel": roll_out, "SiglipModel": grad_cam}
@@ -660,12 +362,12 @@ def square_of(processor) -> Square:
     """
     size, crop = processor.size, getattr(processor, "do_center_crop", False)
     side, edge = (processor.crop_size.height, size.shortest_edge) if crop else (size.height, 0)
-    sizes_fit = bool(side) and (edge >= side if crop and edge else not crop and size.width == side)
-    if (
-        not sizes_fit
-        or max(side, edge or 0) > MOST_SIDE
-        or not (processor.do_rescale and processor.do_normalize)
-    ):
+    if crop and edge:
+        fits = side and edge >= side
+    else:
+        fits = side and not crop and size.width == side
+    numbers = processor.do_rescale and processor.do_normalize
+    if not (fits and numbers) or max(side, edge or 0) > MOST_SIDE:
         raise VwsdError(
             f"pictures of this shape are not known here: {size}",
             remedy="Resize to a square, or the shorter side and cut the centre out.",
@@ -688,5 +390,5 @@ def load_encoder_parts(name: str) -> tuple:
     """(model, tokenizer, processor, identity) of one recipe in fp32, for those who build on the
     towers themselves (PolCLIP).
     """
-    its = load_pretrained(name)
-    return its.model, its.tokenizer, its.processor, its.identity()
+    encoder = load_pretrained(name)
+    return encoder.model, encoder.tokenizer, encoder.processor, encoder.identity()

@@ -5,6 +5,7 @@ limit is cut, and either is said.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 from ..data.languages import language_name
 from .registry import ENCODERS, Encoder
@@ -13,21 +14,10 @@ from .registry import ENCODERS, Encoder
 # PDF, zero-width spaces, marks of direction.
 # The joiners (U+200C, U+200D) do belong to it, in Farsi and in emoji; so do the signs of Arabic
 # numbers and the letters of flags.
-INVISIBLE = dict.fromkeys(
-    (
-        0x00AD,
-        0x061C,
-        0x180E,
-        0x200B,
-        0x200E,
-        0x200F,
-        *range(0x202A, 0x202F),
-        *range(0x2060, 0x2065),
-        *range(0x2066, 0x2070),
-        0xFEFF,
-        *range(0xFFF9, 0xFFFC),
-    )
-)
+SINGLES = (0x00AD, 0x061C, 0x180E, 0x200B, 0x200E, 0x200F, 0xFEFF)
+BLOCKS = (range(0x202A, 0x202F), range(0x2060, 0x2065), range(0x2066, 0x2070))
+NOTES = range(0xFFF9, 0xFFFC)  # between lines
+INVISIBLE = dict.fromkeys(chain(SINGLES, *BLOCKS, NOTES))
 ARABIC_LETTERS = "\u064a\u0643"  # yeh and kaf of an Arabic keyboard; Farsi writes U+06CC and U+06A9
 
 
@@ -36,28 +26,28 @@ def visible(text: str) -> str:
     return text if text.isascii() else text.translate(INVISIBLE)
 
 
-def notes(encoder: Encoder, texts: Sequence[str]) -> list[str]:
+def unseen_notes(encoder: Encoder, texts: Sequence[str]) -> list[str]:
     """What an encoder does not get to see of texts, a sentence a kind, counted; empty where it sees
     all.
     """
-    found, n = [], len(texts)
+    said, n = [], len(texts)
     hidden = sum(visible(text) != text for text in texts)
     if hidden:
-        found.append(
+        said.append(
             f"{hidden} of {n} texts {_holds(hidden)} invisible characters (soft hyphens, zero-width"
             " spaces, marks of direction), which are taken out"
         )
     longest = getattr(encoder, "max_tokens", None)
     if longest:
-        cut = sum(
-            count > longest for count in encoder.count_tokens([visible(text) for text in texts])
-        )
+        counts = encoder.count_tokens([visible(text) for text in texts])
+        cut = sum(count > longest for count in counts)
         if cut:
-            found.append(
-                f"{cut} of {n} texts {'is' if cut == 1 else 'are'} longer than {encoder.name}'s"
-                f" {longest} tokens and {'was' if cut == 1 else 'were'} cut"
+            are, were = ("is", "was") if cut == 1 else ("are", "were")
+            said.append(
+                f"{cut} of {n} texts {are} longer than {encoder.name}'s {longest} tokens and {were}"
+                " cut"
             )
-    return found
+    return said
 
 
 def _holds(count: int) -> str:
@@ -70,18 +60,18 @@ def language_notes(encoder: str, language: str | None, texts: Sequence[str]) -> 
     """
     if not language:
         return []
-    found, able = [], ENCODERS[encoder.partition("@")[0]].languages
+    said, able = [], ENCODERS[encoder.partition("@")[0]].languages
     if language not in able:
         reads = ", ".join(language_name(code) for code in able)
-        found.append(
+        said.append(
             f"{encoder} does not read {language_name(language)}: it was made for {reads}, and its"
             " scores say little here"
         )
-    foreign = sum(any(letter in text for letter in ARABIC_LETTERS) for text in texts)
+    foreign = sum(not set(text).isdisjoint(ARABIC_LETTERS) for text in texts)
     if language == "fa" and foreign:
-        found.append(
+        said.append(
             f"{foreign} of {len(texts)} texts {_holds(foreign)} yeh or kaf of an Arabic keyboard"
             " (U+064A, U+0643), which encoders take for other letters than Farsi's own (U+06CC,"
             " U+06A9)"
         )
-    return found
+    return said

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import chain
 
 import numpy as np
 from PIL import Image
@@ -25,10 +26,7 @@ from ..data.sources import Place
 from ..errors import VwsdError, first_line
 from ..processes import end_with
 
-MALLOC = {
-    -3: 1 << 25,
-    -1: 1 << 29,
-}  # glibc's mallopt: M_MMAP_THRESHOLD and M_TRIM_THRESHOLD, in bytes
+MALLOC = {-3: 1 << 25, -1: 1 << 29}  # glibc's M_MMAP_THRESHOLD and M_TRIM_THRESHOLD, in bytes
 # of 16 MB, that Pillow keeps in a worker for the next picture instead of asking the system again
 KEPT_BLOCKS = 4
 
@@ -66,9 +64,10 @@ def cores() -> int:
     """Cores for this process: those it may use, shared with the other processes that torchrun or
     accelerate started on this machine.
     """
-    usable = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    if hasattr(os, "sched_getaffinity"):
+        usable = len(os.sched_getaffinity(0))
+    else:
+        usable = os.cpu_count() or 1
     return max(1, usable // _whole_number("LOCAL_WORLD_SIZE", 1, 1))
 
 
@@ -80,9 +79,9 @@ def keep_memory() -> None:
     By default each large tensor is asked from the system and given back, page by page: up to a
     quarter of an encoder's time (benchmarks/).
     """
-    if set_option := getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None:
-        for option, value in MALLOC.items():
-            set_option(option, value)
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    for option, value in MALLOC.items() if set_option else ():
+        set_option(option, value)
 
 
 def side_by_side(function: Callable, batches: Iterable, streams: int = 0) -> Iterator:
@@ -120,11 +119,9 @@ class OnDemand(Sequence):
         return self.n
 
     def __getitem__(self, which: int | slice):
-        return (
-            [self.make(i) for i in range(self.n)[which]]
-            if isinstance(which, slice)
-            else self.make(range(self.n)[which])
-        )
+        if isinstance(which, slice):
+            return [self.make(i) for i in range(self.n)[which]]
+        return self.make(range(self.n)[which])
 
 
 @dataclass(frozen=True)
@@ -137,11 +134,9 @@ class _Pictures:
     truncated: str
 
     def __getitem__(self, places: Sequence[Place]) -> tuple[list[str], np.ndarray] | VwsdError:
+        side, hashes = self.square.side, []
+        squares = np.empty((len(places), side, side, 3), np.uint8)
         try:
-            hashes, squares = (
-                [],
-                np.empty((len(places), self.square.side, self.square.side, 3), np.uint8),
-            )
             for at, place in zip(squares, places):  # one large picture in memory at a time
                 made = from_bytes(read_bytes(place), place, self.truncated, self.square.enough)
                 hashes.append(made.sha256)
@@ -159,9 +154,8 @@ class _Decisions:
 
     def __getitem__(self, places: Sequence[Place]) -> list[tuple[str, ...]] | VwsdError:
         try:
-            return [
-                from_bytes(read_bytes(place), place, self.truncated).decisions for place in places
-            ]
+            read = (from_bytes(read_bytes(place), place, self.truncated) for place in places)
+            return [picture.decisions for picture in read]  # one picture in memory at a time
         except VwsdError as e:
             return e
 
@@ -172,7 +166,7 @@ def decisions(
     """The DECISIONS that the loader takes for each picture, all read and decoded once more;
     VwsdError as of `squares`.
     """
-    return [each for made in _by_workers(_Decisions(truncated), places, size) for each in made]
+    return list(chain.from_iterable(_by_workers(_Decisions(truncated), places, size)))
 
 
 def _worker_starts(parent: int, number: int) -> None:
@@ -199,23 +193,15 @@ def _by_workers(work, places: Sequence[Place], size: int) -> Iterator:
     """
     from torch.utils.data import DataLoader
 
-    batches = [
-        places[start : start + size] for start in range(0, len(places), size)
-    ]  # sent to the workers one by one: they hold no list
+    # sent to the workers one by one: they hold no list
+    batches = [places[start : start + size] for start in range(0, len(places), size)]
     workers = min(cores(), len(batches)) if len(batches) > 2 else 0
     resizing()  # imported once, before the workers are forked
-    options = (
-        {
-            "num_workers": workers,
-            "prefetch_factor": 4,
-            "worker_init_fn": partial(_worker_starts, os.getpid()),
-        }
-        if workers
-        else {}
-    )
-    stream = iter(
-        DataLoader(work, batch_size=None, sampler=batches, collate_fn=_as_they_are, **options)
-    )
+    options = {"batch_size": None, "sampler": batches, "collate_fn": _as_they_are}
+    if workers:
+        begin = partial(_worker_starts, os.getpid())
+        options |= {"num_workers": workers, "prefetch_factor": 4, "worker_init_fn": begin}
+    stream = iter(DataLoader(work, **options))
     while True:
         try:
             made = next(stream, None)
