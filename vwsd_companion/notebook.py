@@ -193,6 +193,9 @@ def start(notebook: str, **parameters) -> Run:
         from vwsd_standins import rehearsal
 
         rehearsal.prepare()
+    from .facts.fact import begin
+
+    begin(notebook, parameters)
     seed = int(parameters.get("seed") or 0)
     random.seed(seed)
     try:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import json
 import math
-import os
 import re
 import sys
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from vwsdlib.errors import VwsdError, known
 from vwsdlib.paths import results_dir, root, sha256_bytes, sha256_file
 from vwsdlib.schema import Stored, read_bytes, read_json, validate
 
-from .facts.predictions import code_sha256
+from .facts.code import code_sha256, entries, notebooks_dir, roots_of
 
 KEYS = ("about", "needs", "profiles", "minutes", "produces")  # of one notebook in pipeline.yml
 SHORTHAND = {
@@ -110,11 +109,6 @@ class Step:
     outputs: tuple[str, ...]  # paths below results/<profile>/
     minutes: float
     forced: bool = False
-
-
-def notebooks_dir() -> Path:
-    """Folder of the notebooks and `pipeline.yml` (`VWSD_NOTEBOOKS`, default `<root>/notebooks`)."""
-    return Path(os.environ.get("VWSD_NOTEBOOKS") or root() / "notebooks")
 
 
 def read_pipeline() -> dict:
@@ -472,26 +466,12 @@ def checkpoints_of(parameters: dict) -> list[str]:
     table's order.
     """
     from vwsdlib.encoders.checkpoints import CHECKPOINTS
-    from vwsdlib.encoders.registry import ENCODERS, SEGMENTERS
-    from vwsdlib.language.definitions import DEFINERS
-    from vwsdlib.language.translate import TRANSLATORS
 
-    names = [
-        str(v).partition("@")[0]
-        for value in parameters.values()
-        for v in (value if isinstance(value, list) else [value])
-    ]
-    entries = [
-        table[name]
-        for name in names
-        for table in (ENCODERS, SEGMENTERS, TRANSLATORS, DEFINERS)
-        if name in table
-    ]
-    read = {
-        key
-        for entry in entries
-        for key in getattr(entry, "checkpoints", None) or [getattr(entry, "model", "")]
-    }
+    read: set[str] = set()
+    for value in parameters.values():
+        for name in value if isinstance(value, list) else [value]:
+            for entry in entries(str(name).partition("@")[0]):
+                read.update(getattr(entry, "checkpoints", None) or [getattr(entry, "model", "")])
     return [key for key in CHECKPOINTS if key in read]
 
 
@@ -512,10 +492,11 @@ def components(step: Step) -> dict:
     do not count.
     """
     lock = root() / "requirements.lock"
+    cells = [cell.source for cell in step.source.cells if cell.cell_type == "code"]
     return {
-        "code": digest([cell.source for cell in step.source.cells if cell.cell_type == "code"]),
+        "code": digest(cells),
         "parameters": digest(step.parameters),
-        "library": code_sha256(),
+        "library": code_sha256(roots_of(cells, step.parameters)),
         "upstream": {name: _identity(step.profile, name) for name in step.needs},
         "data": _data_hash(step.parameters),
         "models": _model_hashes(step.parameters),

@@ -12,9 +12,9 @@ from typing import TypeVar
 from vwsdlib import paths
 from vwsdlib.errors import VwsdError
 
+from .facts.code import is_current, project_sha256
 from .facts.collect import Collection
 from .facts.numbers import to_jsonl
-from .facts.predictions import code_sha256
 from .facts.reported import VERDICTS, claims, entries
 from .views.figures import FIGURES, write_figure
 from .views.tables import TABLES, Table, claims_table, write_table
@@ -122,7 +122,7 @@ def refresh_report(profile: str) -> tuple[Path, bool]:
     inputs = [p for part in FACTS for p in sorted((folder / part).glob("*.*"))]
     hashes = {p.name: _sha256(p) for p in inputs}
     state = {
-        "code": code_sha256(),
+        "code": project_sha256(),
         "facts": hashes,
         "deviations": deviations(),
         "reported": entries(),
@@ -157,7 +157,7 @@ def report_facts(c: Collection, stated: list[dict], tables: list[str], figures: 
 
 def provenance(c: Collection) -> dict:
     """Distinct values of what made the stored facts: code, data, versions, models."""
-    metas = c.metas
+    metas = list(c.metas.values())
     distinct = {
         key: sorted({str(m[key]) for m in metas if m.get(key) not in (None, "")}) for key in MADE_BY
     }
@@ -271,22 +271,22 @@ def check_report(profile: str) -> list[str]:
     with paths.scratch_folder("check") as scratch:
         made = write_report(profile, scratch)
         fresh, stored = _derived(made), _derived(folder)
-    found = [
-        f"{name}:"
-        f" {'missing' if name not in stored else 'left over' if name not in fresh else 'differs'}"
-        for name in sorted(fresh.keys() | stored.keys())
-        if fresh.get(name) != stored.get(name)
-    ]
-    c = Collection(profile, folder)
-    other = sorted({m["code_sha256"][:12] for m in c.metas} - {code_sha256()[:12]})
-    return found + (
-        [
-            f"predictions were made by other code ({', '.join(other)}; this is"
-            f" {code_sha256()[:12]}): run the notebooks again"
-        ]
-        if other
-        else []
-    )
+    differences = []
+    for name in sorted(fresh.keys() | stored.keys()):
+        if name not in stored:
+            differences.append(f"{name}: missing")
+        elif name not in fresh:
+            differences.append(f"{name}: left over")
+        elif fresh[name] != stored[name]:
+            differences.append(f"{name}: differs")
+    metas = Collection(profile, folder).metas
+    other = [name for name, meta in metas.items() if not is_current(meta)]
+    if other:
+        more = f" and {len(other) - 1} more" if len(other) > 1 else ""
+        differences.append(
+            f"predictions were made by other code ({other[0]}{more}): run the notebooks again"
+        )
+    return differences
 
 
 def _derived(folder: Path) -> dict[str, str]:

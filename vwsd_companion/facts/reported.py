@@ -38,7 +38,7 @@ VERDICTS = {
 def entries() -> tuple[dict, ...]:
     """All entries of results/reported.yml, in file order; VwsdError where there is no such file or
     an entry of it is not as it must be."""
-    from .shapes import Reported
+    from .shapes import shape
 
     path = paths.root() / "results" / "reported.yml"
     if not path.exists():
@@ -54,7 +54,7 @@ def entries() -> tuple[dict, ...]:
         raise VwsdError(
             f"the file of reported values is no YAML: {e}", where=path, remedy=MEND
         ) from None
-    known = schema.validate(found, list[Reported], path, what, MEND)
+    known = schema.validate(found, list[shape("reported")], path, what, MEND)
     ids = [entry.id for entry in known]
     if twice := [name for number, name in enumerate(ids) if name in ids[:number]]:
         raise VwsdError(f"the {what} has the id {twice[0]} twice", where=path, remedy=MEND)
