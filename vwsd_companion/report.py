@@ -173,7 +173,9 @@ def report_text(c: Collection, facts: dict, tables: dict) -> str:
     """report.md for people."""
     parts = [f"# Report: profile {c.profile}\n", scope(c)]
     parts += _polclip(c, tables)
-    parts += ["## Tables\n", *(made.markdown() for made in tables.values())]
+    parts.append("## Tables\n")
+    for name, made in tables.items():
+        parts += [made.markdown(), _origin(name, c.profile)]
     parts += [
         "## Figures\n",
         *(f"![{name.replace('_', ' ')}](figures/{name}.png)\n" for name in facts["figures"]),
@@ -181,6 +183,7 @@ def report_text(c: Collection, facts: dict, tables: dict) -> str:
     parts += [
         "## Claims\n",
         claims_table(facts["claims"]).markdown(),
+        _origin("claims", c.profile),
         "Verdicts: " + "; ".join(f"**{k}** {v}" for k, v in VERDICTS.items()) + ".\n",
     ]
     parts += [
@@ -188,6 +191,10 @@ def report_text(c: Collection, facts: dict, tables: dict) -> str:
         *(f"- {key}: {_short(value)}" for key, value in facts["provenance"].items()),
     ]
     return "\n".join(parts) + "\n"
+
+
+def _origin(name: str, profile: str) -> str:
+    return f"Where a cell comes from: `vwsd why {name} ROW COLUMN --profile {profile}`\n"
 
 
 def scope(c: Collection) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from vwsdlib.analysis.faithfulness import summarise
 from vwsdlib.analysis.metrics import bootstrap_mrr, hits, mrr, percent, wilson
-from vwsdlib.analysis.wsd_scoring import score_groups
+from vwsdlib.analysis.wsd_scoring import groups, score_groups
 from vwsdlib.data.wsd import SETS, WsdItem
 from vwsdlib.errors import VwsdError
 from vwsdlib.language.wsd_baselines import choose
@@ -196,24 +196,23 @@ def answers_of(
     """(system, score) -> (items, item id -> its answer) of the measurement `wsd_answers`; a
     baseline's score is "", of equals the earlier wins.
     """
-    found, source = defaultdict(lambda: ([], [])), {name: corpus for corpus, name in SETS.items()}
+    answered: dict[tuple[str, str], tuple[list, list]] = defaultdict(lambda: ([], []))
     for r in m.records:
-        item = WsdItem(
-            r["id"],
-            m.meta["language"],
-            r["lemma"],
-            r["pos"],
-            (),
-            (0, 0),
-            tuple(r["candidates"]),
-            (),
-            tuple(r["golds"]),
-            source.get(r["set"], r["set"]),
-        )
+        item = _wsd_item(r, m.meta)
         for score, values in r["scores"].items():
-            found[r["system"], score][0].append(item)
-            found[r["system"], score][1].append(values)
-    return {key: (items, choose(items, scores)) for key, (items, scores) in found.items()}
+            items, scores = answered[r["system"], score]
+            items.append(item)
+            scores.append(values)
+    return {key: (items, choose(items, scores)) for key, (items, scores) in answered.items()}
+
+
+def _wsd_item(r: dict, meta: dict) -> WsdItem:
+    """The item of a record of `wsd_answers`, without its sentence."""
+    source = {name: corpus for corpus, name in SETS.items()}.get(r["set"], r["set"])
+    candidates, golds = tuple(r["candidates"]), tuple(r["golds"])
+    place: tuple[int, int] = (0, 0)
+    lemma, pos, language = r["lemma"], r["pos"], meta["language"]
+    return WsdItem(r["id"], language, lemma, pos, (), place, candidates, (), golds, source)
 
 
 def wsd_id(system: str, score: str, group: str, split: str) -> str:
@@ -253,6 +252,25 @@ def wsd_rows(m: Measurement) -> list[dict]:
                 )
             )
     return rows
+
+
+def lines_behind(row_id: str, m: Measurement) -> list[int]:
+    """Lines, from 1, of a measurement that a row of that id was made from; none where it was made
+    from another fact.
+    """
+    run = row_id.rpartition("/")[0]
+    lines = []
+    for number, r in enumerate(m.records, start=1):
+        if m.name == "saliency_truth":
+            behind = run == f"saliency.{r['model']}.{r['method']}.{m.meta['split']}"
+        elif m.name == "wsd_answers":
+            ends = [f".{group}.{m.meta['split']}" for group in groups([_wsd_item(r, m.meta)])]
+            behind = run.startswith(f"wsd.{r['system']}.") and run.endswith(tuple(ends))
+        else:
+            return []
+        if behind:
+            lines.append(number)
+    return lines
 
 
 def to_jsonl(rows: Iterable[dict]) -> str:
