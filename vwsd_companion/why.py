@@ -29,7 +29,6 @@ from .views.tables import TABLES, Table, claims_table
 
 Unit = tuple[str, Any]  # (kind, which one): a part of the stored facts that can be changed alone
 Alter = Callable[[Any, int], Any]
-ROUNDS = (0, 1)  # each fact is changed in two ways, in case that one of them moves nothing
 FEW = 24  # values of a key by which records are taken apart
 IDENTITY = ("model", "revision", "weights_sha256")
 # how a notebook's cell writes a fact, where its meta does not say the line
@@ -188,7 +187,7 @@ def _moving(
     def moves(units: Sequence[Unit]) -> bool | None:
         """None where the table cannot be made, or no longer has the row."""
         answers = set()
-        for turn in ROUNDS:
+        for turn in range(KINDS[units[0][0]].turns):
             try:
                 other = make(_altered(c, units, turn))
             except Exception:  # facts that do not fit together: whatever the table makes of them
@@ -286,11 +285,14 @@ def _altered(c: Collection, units: Sequence[Unit], turn: int) -> Collection:
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of part: the collection's attribute, the names of its parts, how one is changed."""
+    """One kind of part: the collection's attribute, the names of its parts, how one is changed, in
+    how many ways (one of them may happen to move nothing).
+    """
 
     attribute: str
     names: Callable[[Collection], Sequence]
     alter: Callable[[Any, Any, int], Any]
+    turns: int = 1
 
 
 def _row(row: dict, _name: str, _turn: int) -> dict:
@@ -305,12 +307,12 @@ def _number(value: float | None) -> float | None:
 
 
 def _prediction(p: Any, name: str, turn: int) -> Any:
-    """Other scores: most items right in one turn, most wrong in the other."""
+    """Other scores: half of the items right, then most of them, then few."""
     dice = np.random.default_rng([turn, *name.encode()])
     scores = dice.random(p.scores.shape).astype(np.float32)
     gold = np.array([item.gold_index for item in p.items])
-    rare = dice.random(len(gold)) < 0.1
-    scores[np.arange(len(gold)), gold] = np.where(rare == bool(turn), 2, -1)
+    right = dice.random(len(gold)) < (0.5, 0.9, 0.1)[turn]
+    scores[np.arange(len(gold)), gold] = np.where(right, 2, -1)
     return replace(p, scores=scores, ranks=gold_ranks(scores, gold))
 
 
@@ -426,10 +428,10 @@ def _meta(stored: tuple, name: tuple[str, str], _turn: int) -> tuple:
 
 KINDS = {
     "rows": Kind("rows", lambda c: list(c.rows), _row),
-    "predictions": Kind("predictions", lambda c: list(c.predictions), _prediction),
+    "predictions": Kind("predictions", lambda c: list(c.predictions), _prediction, turns=3),
     "audits": Kind("audits", _audit_keys, _audit),
-    "answers": Kind("answered", lambda c: list(c.answered), _answers),
-    "records": Kind("measured", _record_groups, _records),
+    "answers": Kind("answered", lambda c: list(c.answered), _answers, turns=2),
+    "records": Kind("measured", _record_groups, _records, turns=2),
     "translations": Kind("translations", _translation_lines, _translation),
     "metas": Kind("translations", _meta_keys, _meta),
     "texts": Kind("measured", _record_texts, _texts),
@@ -550,7 +552,8 @@ def _made_in(origin: Origin, folder: str, name: str, meta: dict, profile: str) -
         steps = owners(profile)
         mine = [step["name"] for step in steps if origin.file in step["outputs"]]
         origin.notebook = mine[0] if mine else ""
-    written = told.get("line") or WRITES[folder].format(name)
+    origin.line = told.get("line", "")
+    written = origin.line or WRITES[folder].format(name)
     for number, cell in enumerate(code_cells(origin.notebook), start=1):
         here = [line.strip() for line in cell.splitlines() if written in line]
         if here:

@@ -22,6 +22,7 @@ FACTS = "vwsd_companion.facts"
 # the companion's modules that count: what turns numbers into the lines of a file
 WRITERS = tuple(f"{FACTS}.{name}" for name in ("fact", "predictions", "measurements", "audits"))
 COUNTED = paths.PACKAGES[:-1]  # packages whose modules count
+FOR_TYPES = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 SOURCES = (".py", ".yml", ".json")
 REGISTRIES = {  # where entries with a `loader` stand, by name
     "vwsdlib.data.sets": "SETS",
@@ -116,7 +117,7 @@ def _read(path: Path, name: str, _changed: int) -> tuple[frozenset[str], ...]:
 def _walk(node: ast.AST) -> Iterator[ast.AST]:
     """Every node below `node`, but for those of `if TYPE_CHECKING:`."""
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
+        if isinstance(child, ast.If) and ast.unparse(child.test) in FOR_TYPES:
             for other in child.orelse:
                 yield other
                 yield from _walk(other)

@@ -127,6 +127,16 @@ def write_fact(stem: str | Path, lines: Iterable[dict], meta: dict) -> dict:
     return meta
 
 
+def sign(path: Path, **about: object) -> Path:
+    """Add what made them, and `about`, to the meta beside lines that another writer wrote; what it
+    says already stays. Returns `path`.
+    """
+    meta = schema.read_json(meta_path(path), dict[str, Any], "meta")
+    lines = paths.sha256_bytes(path.read_bytes())
+    write_meta(meta_path(path), {**about, **provenance(), **meta, "lines_sha256": lines})
+    return path
+
+
 def write_meta(path: str | Path, meta: dict) -> None:
     """Write a meta; VwsdError where the file cannot be written."""
     paths.write_text(path, json.dumps(meta, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
