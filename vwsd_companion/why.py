@@ -202,37 +202,27 @@ def _moving(
         # a cached property that stands in the collection is one that the table has read
         if part.attribute in vars(c) and (kind != "texts" or not units):
             units += _search([(kind, name) for name in part.names(c)], moves)
-    records = [unit for unit in units if unit[0] == "records"]
-    others = [unit for unit in units if unit[0] != "records"]
-    return others + [("records", _trimmed(name, moves)) for _, name in records]
+    lines: list[Unit] = []
+    for kind, name in units:
+        if kind == "records":
+            singles = [("records", (name[0], (line,))) for line in name[1]]
+            lines += _search(singles, moves, FEW) or [("records", name)]
+    return [unit for unit in units if unit[0] != "records"] + lines
 
 
-def _search(units: list[Unit], moves: Callable[[Sequence[Unit]], bool | None]) -> list[Unit]:
-    """Those of `units` that move the cell, by halving."""
+def _search(units: list[Unit], moves: Callable, most: int | None = None) -> list[Unit]:
+    """Those of `units` that move the cell, by halving; all, where both halves of more than `most`
+    do."""
     if not units:
         return []
     answer = moves(units)
     if answer is False or len(units) == 1:
         return units if answer else []
     half = len(units) // 2
-    return _search(units[:half], moves) + _search(units[half:], moves)
-
-
-def _trimmed(group: tuple[str, tuple[int, ...]], moves: Callable) -> tuple[str, tuple[int, ...]]:
-    """A group of records without those at either end that do not move the cell."""
-    name, lines = group
-    first = _fewest(len(lines), lambda n: moves([("records", (name, lines[:n]))]))
-    last = _fewest(len(lines), lambda n: moves([("records", (name, lines[-n:]))]))
-    return name, lines[len(lines) - last : first] or lines
-
-
-def _fewest(most: int, enough: Callable[[int], bool | None]) -> int:
-    """The smallest number from 1 to `most` that is enough; `most` is."""
-    low, high = 1, most
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle + 1, high)
-    return high
+    parts = units[:half], units[half:]
+    if most and len(units) > most and all(moves(part) for part in parts):
+        return units
+    return _search(parts[0], moves, most) + _search(parts[1], moves, most)
 
 
 def _values(table: Table, y: int, columns: Sequence[int]) -> list:
@@ -307,12 +297,13 @@ def _number(value: float | None) -> float | None:
 
 
 def _prediction(p: Any, name: str, turn: int) -> Any:
-    """Other scores: half of the items right, then most of them, then few."""
+    """Other scores: half of the items right, then most of them, then few, by narrow margins."""
     dice = np.random.default_rng([turn, *name.encode()])
     scores = dice.random(p.scores.shape).astype(np.float32)
     gold = np.array([item.gold_index for item in p.items])
     right = dice.random(len(gold)) < (0.5, 0.9, 0.1)[turn]
-    scores[np.arange(len(gold)), gold] = np.where(right, 2, -1)
+    narrow = np.where(right, scores.max(1) + 0.01, scores.min(1) - 0.01)
+    scores[np.arange(len(gold)), gold] = narrow
     return replace(p, scores=scores, ranks=gold_ranks(scores, gold))
 
 

@@ -122,13 +122,15 @@ def test_a_cells_imports_and_what_the_parameters_name_are_roots():
     ]
     plain = set(code.roots_of(cells, {"profile": "demo", "n": 3}))
     assert plain == {"vwsdlib.analysis", "vwsdlib.analysis.metrics", *code.WRITERS}
-    named = code.roots_of(
-        [], {"encoders": ["lite@x", ["clip-vit-b32"]], "segmenter": "clipseg-rd64"}
-    )
+    imports = ["from vwsdlib.encoders.registry import load_encoder"]
+    parameters = {"encoders": ["lite@x", ["clip-vit-b32"]], "segmenter": "clipseg-rd64"}
+    named = code.roots_of(imports, parameters)
     loaders = {"vwsd_standins.lite", "vwsdlib.encoders.pretrained", "vwsdlib.encoders.clipseg"}
-    assert loaders == set(named) - set(code.WRITERS)
-    [lite] = set(code.roots_of(["store = load_encoder('lite')"], {})) - set(code.WRITERS)
-    assert lite == "vwsd_standins.lite"
+    registry = {"vwsdlib.encoders.registry", *code.WRITERS}
+    assert loaders == set(named) - registry
+    cells = [*imports, "store = load_encoder('lite')"]
+    assert set(code.roots_of(cells, {})) - registry == {"vwsd_standins.lite"}
+    assert code.roots_of([], {"encoder": "lite"}) == sorted(code.WRITERS)  # nothing can load it
 
 
 def test_no_fact_is_made_of_views_pages_or_commands():

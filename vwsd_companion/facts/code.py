@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from importlib import import_module
@@ -24,13 +25,20 @@ WRITERS = tuple(f"{FACTS}.{name}" for name in ("fact", "predictions", "measureme
 COUNTED = paths.PACKAGES[:-1]  # packages whose modules count
 FOR_TYPES = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 SOURCES = (".py", ".yml", ".json")
-REGISTRIES = {  # where entries with a `loader` stand, by name
-    "vwsdlib.data.sets": "SETS",
-    "vwsdlib.encoders.registry": "ENCODERS SEGMENTERS",
-    "vwsdlib.language.translate": "TRANSLATORS",
-    "vwsdlib.language.definitions": "DEFINERS",
-    "polclip.config": "STUDIES BACKBONES PRESETS",
+# where entries stand by name; the first four are light to import
+REGISTRIES = {
+    "vwsdlib.data.sets": ("SETS",),
+    "vwsdlib.encoders.registry": ("ENCODERS", "SEGMENTERS"),
+    "vwsdlib.language.translate": ("TRANSLATORS",),
+    "vwsdlib.language.definitions": ("DEFINERS",),
+    "vwsdlib.language.inventories": ("INVENTORIES",),
+    "vwsdlib.analysis.scorers": ("SCORERS",),
+    "polclip.config": ("PRESETS",),
+    "polclip.study": ("STUDIES",),
+    "polclip.backbone": ("BACKBONES",),
 }
+LIGHT = tuple(REGISTRIES)[:4]
+LOADER = re.compile(r"((?:\w+\.)*\w+):\w+(:.*)?")
 
 
 def code_sha256(roots: Iterable[str], home: Path | None = None) -> str:
@@ -178,21 +186,26 @@ def code_cells(notebook: str) -> list[str]:
 
 def roots_of(cells: Sequence[str], parameters: Mapping) -> list[str]:
     """Roots of what a notebook makes: modules that its code cells import, those of the loaders of
-    all that its parameters name, and the writers of facts. A cell that is no Python has none.
+    all that its parameters name in a registry that it reaches, and the writers of facts. A cell
+    that is no Python has none.
     """
     things = {key: value for key, value in parameters.items() if key != "profile"}
-    roots = {*WRITERS, *loaders(_texts(things))}
+    home = paths.PACKAGE.parent
+    roots, names = set(WRITERS), list(_texts(things))
     for cell in cells:
         try:
             nodes = list(_walk(ast.parse(cell)))
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
-        roots |= {*_imports(nodes), *loaders(_loaded(nodes))}
-    home = paths.PACKAGE.parent
+        roots |= set(_imports(nodes))
+        names += _loaded(nodes)
+    reached = closure(roots, home)
+    registries = [module for module in REGISTRIES if _file(module, home) in reached]
+    roots |= set(loaders(names, registries))
     return sorted(root for root in roots if _file(root, home))
 
 
-def loaders(names: Iterable[str]) -> Iterator[str]:
+def loaders(names: Iterable[str], registries: Sequence[str] = LIGHT) -> Iterator[str]:
     """Modules of the loaders of registered things, and of the things that their settings name."""
     waiting = [name.partition("@")[0] for name in names]
     seen: set[str] = set()
@@ -201,19 +214,19 @@ def loaders(names: Iterable[str]) -> Iterator[str]:
         if name in seen:
             continue
         seen.add(name)
-        for entry in entries(name):
-            loader = getattr(entry, "loader", None)
-            if isinstance(loader, str):
-                yield loader.partition(":")[0]
+        for entry in entries(name, registries):
+            for value in getattr(entry, "__dict__", {}).values():
+                if isinstance(value, str) and (match := LOADER.fullmatch(value)):
+                    yield match[1]
             waiting += _texts(getattr(entry, "settings", None))
             waiting += _texts(getattr(entry, "backbone", None))
 
 
-def entries(name: str) -> list:
+def entries(name: str, registries: Sequence[str] = LIGHT) -> list:
     """What stands under a name in any of the registries: encoders, sets, translators, ..."""
     tables = []
-    for module, attributes in REGISTRIES.items():
-        for attribute in attributes.split():
+    for module in registries:
+        for attribute in REGISTRIES[module]:
             tables.append(getattr(import_module(module), attribute, {}))
     return [table[name] for table in tables if name in table]
 
