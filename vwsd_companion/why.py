@@ -75,7 +75,7 @@ class Answer:
         return asdict(self)
 
 
-def why(profile: str, table: str, row: str, column: str) -> Answer:
+def origin_of(profile: str, table: str, row: str, column: str) -> Answer:
     """Origin of a cell; row and column by number from 1 or by their text. VwsdError where there is
     no such table, row or column, naming the nearest.
     """
@@ -90,21 +90,18 @@ def why(profile: str, table: str, row: str, column: str) -> Answer:
         )
     y, x = find_row(made, row), find_column(made, column)
     units = _moving(c, make, made, y, [x])
-    everything = range(len(made.columns))
     whole_row = not units
-    if whole_row:
-        units = _moving(c, make, made, y, everything)
-    rows = _rows_shown(c, units, made.rows[y].get(made.columns[x].key))
-    shown = made.cells()[y]
+    units = units or _moving(c, make, made, y, range(len(made.columns)))
+    shown, value = made.cells()[y], made.rows[y].get(made.columns[x].key)
     return Answer(
         table,
-        [shown[place] for place in _names(made)],
-        made.columns[x].heading,
-        shown[x],
-        made.rows[y].get(made.columns[x].key),
-        whole_row,
-        rows,
-        [_origin(c, file, lines) for file, lines in sorted(_files(c, units).items())],
+        row=[shown[place] for place in _names(made)],
+        column=made.columns[x].heading,
+        cell=shown[x],
+        value=value,
+        whole_row=whole_row,
+        rows=_rows_shown(c, units, value),
+        facts=[_origin(c, file, parts) for file, parts in sorted(_files(c, units).items())],
     )
 
 
@@ -120,49 +117,36 @@ def _maker(name: str) -> Callable[[Collection], Table | None]:
 def find_row(table: Table, asked: str) -> int:
     """Index of a row: its number, from 1, or the text of its first cells, as far as it is the only
     one."""
-    if asked.isdecimal():
-        if not 1 <= int(asked) <= len(table.rows):
-            raise VwsdError(
-                f"the table '{table.name}' has rows 1 to {len(table.rows)}, and no {asked}"
-            )
-        return int(asked) - 1
     starts: dict[str, list[int]] = defaultdict(list)
     for number, cells in enumerate(table.cells()):
         for length in range(1, len(cells) + 1):
             starts[" ".join(cells[:length])].append(number)
-    return _only(asked, "row", starts, table)
+    return _place(asked, "row", len(table.rows), starts, table)
 
 
 def find_column(table: Table, asked: str) -> int:
     """Index of a column: its number, from 1, its heading, or its key in the CSV."""
-    if asked.isdecimal():
-        if not 1 <= int(asked) <= len(table.columns):
-            raise VwsdError(
-                f"the table '{table.name}' has columns 1 to {len(table.columns)}, and no {asked}"
-            )
-        return int(asked) - 1
-    keys = [column.key for column in table.columns]
-    if asked in keys:
-        return keys.index(asked)
     headings: dict[str, list[int]] = defaultdict(list)
     for number, column in enumerate(table.columns):
+        if column.key == asked:
+            return number
         headings[column.heading].append(number)
-    return _only(asked, "column", headings, table)
+    return _place(asked, "column", len(table.columns), headings, table)
 
 
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())
-
-
-def _only(asked: str, what: str, places: dict[str, list[int]], table: Table) -> int:
-    """The one place of what is asked for, letter case aside; VwsdError where there is none, or
-    several."""
+def _place(asked: str, what: str, most: int, texts: dict[str, list[int]], table: Table) -> int:
+    """The one index that is asked for by number or by text, letter case aside; VwsdError where
+    there is none, or several."""
+    if asked.isdecimal():
+        if not 1 <= int(asked) <= most:
+            raise VwsdError(f"the table '{table.name}' has {what}s 1 to {most}, and no {asked}")
+        return int(asked) - 1
     numbers: list[int] = []
-    for text, there in places.items():
+    for text, there in texts.items():
         if _plain(text) == _plain(asked):
             numbers += there
     if not numbers:
-        known(what, asked, places, f"table '{table.name}'")
+        known(what, asked, texts, f"table '{table.name}'")
     if len(numbers) > 1:
         spelled = ", ".join(str(number + 1) for number in numbers)
         raise VwsdError(
@@ -171,6 +155,10 @@ def _only(asked: str, what: str, places: dict[str, list[int]], table: Table) -> 
             remedy=f"Say more of it, or give its number: {spelled}.",
         )
     return numbers[0]
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
 
 
 # ---------------------------------------------------------------- what moves it
@@ -274,7 +262,7 @@ def _altered(c: Collection, units: Sequence[Unit], turn: int) -> Collection:
 
 
 @dataclass(frozen=True)
-class Kind:
+class Part:
     """One kind of part: the collection's attribute, the names of its parts, how one is changed, in
     how many ways (one of them may happen to move nothing).
     """
@@ -373,9 +361,8 @@ def _translation(stored: tuple, name: tuple[str, int], turn: int) -> tuple:
     records, meta = list(stored[0]), stored[1]
     record = records[name[1]]
     texts = {key: f"{value}′" for key, value in record.items() if isinstance(value, str)}
-    texts |= {"language": record["language"], "id": record["id"]}
-    flags = [] if record["flags"] else ["copied"]
-    records[name[1]] = record | texts | {"flags": flags}
+    kept = {"language": record["language"], "id": record["id"]}
+    records[name[1]] = record | texts | kept | {"flags": [] if record["flags"] else ["copied"]}
     return records, meta
 
 
@@ -418,14 +405,14 @@ def _meta(stored: tuple, name: tuple[str, str], _turn: int) -> tuple:
 
 
 KINDS = {
-    "rows": Kind("rows", lambda c: list(c.rows), _row),
-    "predictions": Kind("predictions", lambda c: list(c.predictions), _prediction, turns=3),
-    "audits": Kind("audits", _audit_keys, _audit),
-    "answers": Kind("answered", lambda c: list(c.answered), _answers, turns=2),
-    "records": Kind("measured", _record_groups, _records, turns=2),
-    "translations": Kind("translations", _translation_lines, _translation),
-    "metas": Kind("translations", _meta_keys, _meta),
-    "texts": Kind("measured", _record_texts, _texts),
+    "rows": Part("rows", lambda c: list(c.rows), _row),
+    "predictions": Part("predictions", lambda c: list(c.predictions), _prediction, turns=3),
+    "audits": Part("audits", _audit_keys, _audit),
+    "answers": Part("answered", lambda c: list(c.answered), _answers, turns=2),
+    "records": Part("measured", _record_groups, _records, turns=2),
+    "translations": Part("translations", _translation_lines, _translation),
+    "metas": Part("translations", _meta_keys, _meta),
+    "texts": Part("measured", _record_texts, _texts),
 }
 
 
@@ -553,7 +540,7 @@ def _made_in(origin: Origin, folder: str, name: str, meta: dict, profile: str) -
     return origin
 
 
-def as_text(answer: Answer) -> str:
+def origin_text(answer: Answer) -> str:
     """For people: a line a fact, what made it below."""
     named = " | ".join(answer.row)
     lines = [f"{answer.table}: {named}; {answer.column}: {answer.cell}"]

@@ -10,7 +10,7 @@ from vwsd_companion import why as module
 from vwsd_companion.facts import fact
 from vwsd_companion.facts.measurements import write_measurement
 from vwsd_companion.views.tables import TABLES, Column, Table
-from vwsd_companion.why import as_text, find_column, find_row, why
+from vwsd_companion.why import find_column, find_row, origin_of, origin_text
 from vwsdlib.errors import VwsdError
 from vwsdlib.paths import PACKAGE
 
@@ -88,7 +88,7 @@ def committed():
     ],
 )
 def test_origins_in_the_demo(committed, table, row, column, facts, rows):
-    answer = why("demo", table, row, column)
+    answer = origin_of("demo", table, row, column)
     lines = {file: wanted if isinstance(wanted, list) else None for file, wanted in facts.items()}
     assert not answer.whole_row and {fact.file for fact in answer.facts} >= facts.keys()
     for origin in answer.facts:
@@ -99,7 +99,7 @@ def test_origins_in_the_demo(committed, table, row, column, facts, rows):
 
 
 def test_every_fact_behind_a_cell_has_its_model_data_and_notebook(committed):
-    [origin] = why("demo", "baseline", "5", "value").facts
+    [origin] = origin_of("demo", "baseline", "5", "value").facts
     [lite] = origin.models
     assert lite["name"] == lite["model"] == "lite" and len(lite["weights_sha256"]) == 64
     assert origin.data["dataset"] == "emojiwsd" and len(origin.data["data_sha256"]) == 64
@@ -107,12 +107,12 @@ def test_every_fact_behind_a_cell_has_its_model_data_and_notebook(committed):
 
 
 def test_a_name_has_the_origin_of_its_row_and_says_so(committed):
-    answer = why("demo", "baseline", "5", "Encoder")
+    answer = origin_of("demo", "baseline", "5", "Encoder")
     assert answer.whole_row and answer.cell == "lite"
     assert [fact.file for fact in answer.facts] == ["predictions/lite.phrase.en.test.jsonl"]
-    assert "what its row is made of" in as_text(answer)
-    claim = why("demo", "claims", "1", "Ours")
-    assert claim.facts == [] and "no stored fact stands behind it" in as_text(claim)
+    assert "what its row is made of" in origin_text(answer)
+    claim = origin_of("demo", "claims", "1", "Ours")
+    assert claim.facts == [] and "no stored fact stands behind it" in origin_text(claim)
 
 
 # ---------------------------------------------------------------- which cell is meant
@@ -195,7 +195,7 @@ def measured(folder, monkeypatch, line):
     write_measurement(
         folder / "demo", "centre_bias", records, profile="demo", limit=0, seed=0, **about
     )
-    [origin] = why("demo", "centre_bias", "2", "ratio").facts
+    [origin] = origin_of("demo", "centre_bias", "2", "ratio").facts
     return origin
 
 
@@ -208,7 +208,9 @@ def test_a_fact_that_says_its_line_leads_to_the_cell(tmp_path, monkeypatch):
 def test_a_line_that_the_notebook_no_longer_has_is_in_no_cell(tmp_path, monkeypatch):
     origin = measured(tmp_path, monkeypatch, "run.measure(as_it_was)")
     assert (origin.cells, origin.line) == ([], "run.measure(as_it_was)")
-    assert "code cell ?: run.measure(as_it_was)" in as_text(why("demo", "centre_bias", "1", "3"))
+    assert "code cell ?: run.measure(as_it_was)" in origin_text(
+        origin_of("demo", "centre_bias", "1", "3")
+    )
 
 
 def test_a_table_that_reads_nothing_has_no_origin_and_none_is_changed(tiny, monkeypatch):
@@ -218,7 +220,7 @@ def test_a_table_that_reads_nothing_has_no_origin_and_none_is_changed(tiny, monk
         return Table("still", "Still", (Column("v", "V", ".1f"),), [{"v": 1.0}])
 
     monkeypatch.setitem(TABLES, "still", still)
-    assert why("demo", "still", "1", "1").facts == []
+    assert origin_of("demo", "still", "1", "1").facts == []
 
     def halved(c: Collection) -> Table:
         ranks = [p.ranks for name, p in c.predictions.items() if "phrase" in name]
@@ -227,6 +229,6 @@ def test_a_table_that_reads_nothing_has_no_origin_and_none_is_changed(tiny, monk
 
     monkeypatch.setitem(TABLES, "halved", halved)
     before = halved(Collection("demo", module.results_dir("demo"))).rows
-    [origin] = why("demo", "halved", "2", "V").facts
+    [origin] = origin_of("demo", "halved", "2", "V").facts
     assert origin.file == "predictions/lite.phrase.fa.test.jsonl"
     assert halved(Collection("demo", module.results_dir("demo"))).rows == before

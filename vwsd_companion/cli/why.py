@@ -28,9 +28,8 @@ def why(o: argparse.Namespace) -> int:
       vwsd why baseline "English lite phrase" Hit@1
       vwsd why ladder 2 k --json
     """
-    from ..why import as_text
-    from ..why import why as origin_of
+    from ..why import origin_of, origin_text
 
     answer = origin_of(o.profile, o.table, o.row, o.column)
-    _say(answer.as_json()) if o.json else print(as_text(answer))
+    _say(answer.as_json()) if o.json else print(origin_text(answer))
     return 0

@@ -50,12 +50,24 @@ def code_sha256(roots: Iterable[str], home: Path | None = None) -> str:
     return _sha256(closure(roots, home), home)
 
 
-def is_current(meta: Mapping) -> bool:
-    """Is the code that made a fact, as its meta says, the code that is here? A meta of an earlier
-    version has no roots: its hash is that of all sources.
+def other_code(metas: Mapping[str, Mapping]) -> list[str]:
+    """Names of the facts that were made by other code than is here, as their metas say. A meta of
+    an earlier version has no roots: its hash is that of all sources.
     """
-    roots = meta.get("code_roots")
-    return meta.get("code_sha256") == (code_sha256(roots) if roots else project_sha256())
+    here: dict[tuple[str, ...], str] = {}
+    names = []
+    for name, meta in metas.items():
+        roots = tuple(meta.get("code_roots", ()))
+        if roots not in here:
+            here[roots] = code_sha256(roots) if roots else project_sha256()
+        if meta.get("code_sha256") != here[roots]:
+            names.append(name)
+    return names
+
+
+def is_current(meta: Mapping) -> bool:
+    """Is the code that made a fact the code that is here?"""
+    return not other_code({"": meta})
 
 
 def project_sha256() -> str:
@@ -214,7 +226,7 @@ def loaders(names: Iterable[str], registries: Sequence[str] = LIGHT) -> Iterator
         if name in seen:
             continue
         seen.add(name)
-        for entry in entries(name, registries):
+        for entry in registered(name, registries):
             for value in getattr(entry, "__dict__", {}).values():
                 if isinstance(value, str) and (match := LOADER.fullmatch(value)):
                     yield match[1]
@@ -222,7 +234,7 @@ def loaders(names: Iterable[str], registries: Sequence[str] = LIGHT) -> Iterator
             waiting += _texts(getattr(entry, "backbone", None))
 
 
-def entries(name: str, registries: Sequence[str] = LIGHT) -> list:
+def registered(name: str, registries: Sequence[str] = LIGHT) -> list:
     """What stands under a name in any of the registries: encoders, sets, translators, ..."""
     tables = []
     for module in registries:

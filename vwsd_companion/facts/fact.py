@@ -42,7 +42,7 @@ class Kind:
 
 
 @dataclass
-class Origin:
+class Maker:
     """What makes the facts that this process writes: a notebook with its parameters, from `begin`
     on; else the caller of a writer, of which nothing is known.
     """
@@ -61,12 +61,12 @@ class Origin:
         return code_sha256(self.roots)
 
 
-_now: dict[str, Origin] = {}
+_now: dict[str, Maker] = {}
 
 
 def begin(notebook: str, parameters: Mapping) -> None:
     """From now on `notebook` makes the facts, with these parameters."""
-    _now["origin"] = Origin(notebook, parameters)
+    _now["maker"] = Maker(notebook, parameters)
 
 
 def versions() -> dict[str, str]:
@@ -86,14 +86,14 @@ def provenance() -> dict[str, Any]:
     """What every fact's meta says of the code: `code_sha256`, `code_roots`, `versions`, and in a
     notebook `made_in`, its name and the line of the cell that wrote the fact.
     """
-    origin = _now.get("origin", Origin())
+    maker = _now.get("maker", Maker())
     made: dict[str, Any] = {
-        "code_sha256": origin.sha256,
-        "code_roots": origin.roots,
+        "code_sha256": maker.sha256,
+        "code_roots": maker.roots,
         "versions": versions(),
     }
-    if origin.notebook:
-        made["made_in"] = {"notebook": origin.notebook, "line": _cell_line(sys._getframe(1))}
+    if maker.notebook:
+        made["made_in"] = {"notebook": maker.notebook, "line": _cell_line(sys._getframe(1))}
     return made
 
 
