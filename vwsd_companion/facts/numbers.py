@@ -204,7 +204,9 @@ def wsd_rows(m: Measurement) -> list[dict]:
         for g in score_groups(items, answers):
             run = wsd_id(system, score, g["group"], m.meta["split"]).removesuffix("/f1")
             k, ends = round(g["recall"] * g["total"] / 100), (g["ci_low"], g["ci_high"])
-            rows.append(_row(run, "f1", g["f1"], k, g["total"], ends, made))
+            row = _row(run, "f1", g["f1"], k, g["total"], ends, made)
+            # n before k, as figures have stored these rows ever since
+            rows.append(dict.fromkeys(("id", "metric", "value", "n")) | row)
     return rows
 
 
