@@ -97,10 +97,10 @@ def test_every_kind_of_file_has_its_table():
         "measured/*.meta.json",
     }
     assert set(TABLES) == kinds
-    stored = {
-        f"{p.relative_to(DEMO).parts[0]}/*{'.meta.json' if p.name.endswith('.meta.json') else p.suffix}"
-        for p in DEMO.glob("[!.]*/*.json*")
-    }
+    stored = set()
+    for path in DEMO.glob("[!.]*/*.json*"):
+        suffix = ".meta.json" if path.name.endswith(".meta.json") else path.suffix
+        stored.add(f"{path.relative_to(DEMO).parts[0]}/*{suffix}")
     assert stored - {"figures/*.json", "measured/*.jsonl"} <= kinds
 
 
