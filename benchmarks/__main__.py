@@ -113,7 +113,7 @@ def main() -> int:
     options = parse()
     from benchmarks import machine, report
     from benchmarks.scenarios import SCENARIOS
-    from vwsd_companion.facts.predictions import code_sha256
+    from vwsd_companion.facts.code import project_sha256
     from vwsdlib.errors import VwsdError, known
     from vwsdlib.paths import cache_dir, sha256_bytes, write_text
 
@@ -124,7 +124,7 @@ def main() -> int:
             machine.describe(),
         )
         sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-        made_by = [here, code_sha256(), sha256_bytes(sources)]
+        made_by = [here, project_sha256(), sha256_bytes(sources)]
         key = {
             name: sha256_bytes(json.dumps([made_by, its[name]], sort_keys=True).encode())[:12]
             for name in names
@@ -152,7 +152,7 @@ def main() -> int:
     )  # a part never takes the place of the whole
     record = {
         "machine": here,
-        "code_sha256": code_sha256(),
+        "code_sha256": project_sha256(),
         "sizes": its,
         "results": found,
         "turns": turns,

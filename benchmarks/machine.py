@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from vwsd_companion.facts.predictions import versions
+from vwsd_companion.facts.fact import versions
 from vwsdlib.encoders.streams import cores
 
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "asimd", "bf16")

@@ -110,6 +110,15 @@ class Run:
         }
         return write_measurement(self.folder, name, records, maps, **facts, **meta)
 
+    def sign(self, path: Path, data: VwsdSet) -> Path:
+        """Say in the meta of a file that a writer of texts wrote what made it, on `data`; returns
+        the file's path.
+        """
+        from .facts.fact import sign
+
+        about = {"profile": self.profile, "limit": self.parameters.get("limit", 0)}
+        return sign(path, **about, dataset=data.name, data_sha256=data.sha256)
+
     def _facts(self) -> Collection:
         """What earlier notebooks stored and this one has written so far."""
         from .facts.collect import Collection
@@ -191,6 +200,9 @@ def start(notebook: str, **parameters) -> Run:
             remedy=f"Write start({expected!r}, ...) in it.",
         )
     prepare_profile(parameters["profile"])
+    from .facts.fact import begin
+
+    begin(notebook, parameters)
     seed = int(parameters.get("seed") or 0)
     random.seed(seed)
     try:

@@ -8,11 +8,12 @@ its components and its files are as the stamp says. The runner (runner.py) write
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import math
-import os
 import re
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path, PurePosixPath
@@ -27,7 +28,7 @@ from vwsdlib.errors import VwsdError, known
 from vwsdlib.paths import results_dir, root, sha256_bytes, sha256_file
 from vwsdlib.schema import Stored, read_bytes, read_json, validate
 
-from .facts.predictions import code_sha256
+from .facts.code import code_sha256, notebooks_dir, registered, roots_of
 
 KEYS = ("about", "needs", "profiles", "minutes", "produces")  # of one notebook in pipeline.yml
 SHORTHAND = {
@@ -112,11 +113,6 @@ class Step:
     forced: bool = False
 
 
-def notebooks_dir() -> Path:
-    """Folder of the notebooks and `pipeline.yml` (`VWSD_NOTEBOOKS`, default `<root>/notebooks`)."""
-    return Path(os.environ.get("VWSD_NOTEBOOKS") or root() / "notebooks")
-
-
 def read_pipeline() -> dict:
     """`pipeline.yml` as {"profiles": {...}, "notebooks": {...}}, refusing keys and names that mean
     nothing (VwsdError).
@@ -129,25 +125,23 @@ def read_pipeline() -> dict:
             remedy="Run inside the checkout or set VWSD_NOTEBOOKS.",
         )
     book = _yaml(read_bytes(path, "pipeline.yml", AS_IN_GIT), path)
-    if not isinstance(book, dict) or not all(
-        isinstance(book.get(part), dict) for part in ("profiles", "notebooks")
-    ):
+    parts = [book.get(part) for part in ("profiles", "notebooks")] if isinstance(book, dict) else []
+    if not (parts and all(isinstance(part, dict) for part in parts)):
         raise VwsdError(
             "the file is not a mapping with `profiles` and `notebooks`",
             where=path,
             remedy=AS_IN_GIT,
         )
-    profiles, notebooks = (
-        {name: {} if entry is None else entry for name, entry in book[part].items()}
-        for part in ("profiles", "notebooks")
-    )
-    for name in (*profiles, *notebooks):
-        if not (isinstance(name, str) and re.fullmatch(r"[\w-]+", name)):
-            raise VwsdError(
-                f"{name!r} is no name of a profile or a notebook",
-                where=path,
-                remedy="Names consist of letters, digits, _ and -.",
-            )
+    profiles, notebooks = map(dict, parts)
+    for entries_of in (profiles, notebooks):
+        for name, entry in entries_of.items():
+            if not (isinstance(name, str) and re.fullmatch(r"[\w-]+", name)):
+                raise VwsdError(
+                    f"{name!r} is no name of a profile or a notebook",
+                    where=path,
+                    remedy="Names consist of letters, digits, _ and -.",
+                )
+            entries_of[name] = {} if entry is None else entry
     validate(profiles, dict[str, dict[str, Any]], path, "list of profiles", AS_IN_GIT)
     validate(notebooks, dict[str, dict[str, Any]], path, "list of notebooks", AS_IN_GIT)
     for name, entry in notebooks.items():
@@ -191,18 +185,19 @@ def plan(
     wanted = set().union(*(_reach(name, graph) for name in chosen))
     given = {**book["profiles"][profile], **asked, "profile": profile}
     forced = chosen if force else _reach(start_from, _reversed(graph)) if start_from else ()
-    steps = [
-        _step(book, profile, name, graph[name], given, name in forced)
-        for name in graph
-        if name in wanted
-    ]
-    available = {
-        parameter for step in steps if step.name in chosen for parameter in step.parameters
-    } - {"profile"}
+    steps = []
+    for name, needs in graph.items():
+        if name in wanted:
+            steps.append(_step(book, profile, name, needs, given, name in forced))
+    available: set[str] = set()
+    for step in steps:
+        if step.name in chosen:
+            available |= step.parameters.keys() - {"profile"}
     for parameter in asked:
         known("parameter", parameter, available)
-    paths = [path for step in steps for path in step.outputs]
-    if twice := sorted({path for path in paths if paths.count(path) > 1}):
+    paths = Counter(itertools.chain.from_iterable(step.outputs for step in steps))
+    twice = sorted(path for path, count in paths.items() if count > 1)
+    if twice:
         raise VwsdError(
             f"produced twice: {', '.join(twice)}",
             where="pipeline.yml",
@@ -325,11 +320,12 @@ def read_parameters(notebook: nbformat.NotebookNode, where: object = "") -> dict
         raise VwsdError(
             f"the parameters cell is not Python: {getattr(e, 'msg', e)}", where=where, remedy=remedy
         ) from e
-    found, lines = {}, set()
+    defaults: dict[str, Any] = {}
+    lines: set[int] = set()
     for statement in body:
         try:
             [target] = statement.targets
-            name, found[target.id] = target.id, ast.literal_eval(statement.value)
+            name, defaults[target.id] = target.id, ast.literal_eval(statement.value)
         except (AttributeError, ValueError, TypeError, RecursionError):
             name = None
         if name is None or statement.lineno in lines or statement.end_lineno != statement.lineno:
@@ -339,7 +335,7 @@ def read_parameters(notebook: nbformat.NotebookNode, where: object = "") -> dict
                 remedy=remedy,
             )
         lines.add(statement.lineno)
-    return found
+    return defaults
 
 
 def _step(book, profile, name, needs, given, forced) -> Step:
@@ -389,23 +385,19 @@ def outputs(entry: dict, profile: str, parameters: dict, where: object = "") -> 
     if isinstance(declared, dict):
         declared = declared[known("profile", profile, declared, where)] or []
     paths = []
-    for item, path in (
-        (item, PurePosixPath(name))
-        for item in declared
-        for name in _spelled(str(item), parameters, where)
-    ):
-        short = SHORTHAND.get(path.parts[0], ())
-        if path.is_absolute() or ".." in path.parts or not (short or path.suffix):
-            raise VwsdError(
-                f"cannot read the output '{item}'",
-                where=where,
-                remedy="Write tables/NAME, figures/NAME, predictions/NAME or a path with a suffix.",
-            )
-        paths += (
-            [str(path)]
-            if not short or path.name.endswith((*short, ".safetensors"))
-            else [f"{path}{suffix}" for suffix in short]
-        )
+    for item in declared:
+        for path in map(PurePosixPath, _spelled(str(item), parameters, where)):
+            short = SHORTHAND.get(path.parts[0], ())
+            if path.is_absolute() or ".." in path.parts or not (short or path.suffix):
+                raise VwsdError(
+                    f"cannot read the output '{item}'",
+                    where=where,
+                    remedy=(
+                        "Write tables/NAME, figures/NAME, predictions/NAME or a path with a suffix."
+                    ),
+                )
+            whole = not short or path.name.endswith((*short, ".safetensors"))
+            paths += [str(path)] if whole else [f"{path}{suffix}" for suffix in short]
     return tuple(paths)
 
 
@@ -417,11 +409,10 @@ def _spelled(text: str, parameters: dict, where: object) -> list[str]:
     if not brace:
         return [text]
     value = parameters[known("parameter", brace[1], parameters, where)]
-    return [
-        name
-        for each in (value if isinstance(value, list) else [value])
-        for name in _spelled(text.replace(brace[0], str(each)), parameters, where)
-    ]
+    names = []
+    for each in value if isinstance(value, list) else [value]:
+        names += _spelled(text.replace(brace[0], str(each)), parameters, where)
+    return names
 
 
 def _graph(book: dict, profile: str) -> dict[str, list[str]]:
@@ -472,26 +463,12 @@ def checkpoints_of(parameters: dict) -> list[str]:
     table's order.
     """
     from vwsdlib.encoders.checkpoints import CHECKPOINTS
-    from vwsdlib.encoders.registry import ENCODERS, SEGMENTERS
-    from vwsdlib.language.definitions import DEFINERS
-    from vwsdlib.language.translate import TRANSLATORS
 
-    names = [
-        str(v).partition("@")[0]
-        for value in parameters.values()
-        for v in (value if isinstance(value, list) else [value])
-    ]
-    entries = [
-        table[name]
-        for name in names
-        for table in (ENCODERS, SEGMENTERS, TRANSLATORS, DEFINERS)
-        if name in table
-    ]
-    read = {
-        key
-        for entry in entries
-        for key in getattr(entry, "checkpoints", None) or [getattr(entry, "model", "")]
-    }
+    read: set[str] = set()
+    for value in parameters.values():
+        for name in value if isinstance(value, list) else [value]:
+            for entry in registered(str(name).partition("@")[0]):
+                read.update(getattr(entry, "checkpoints", None) or [getattr(entry, "model", "")])
     return [key for key in CHECKPOINTS if key in read]
 
 
@@ -512,10 +489,11 @@ def components(step: Step) -> dict:
     do not count.
     """
     lock = root() / "requirements.lock"
+    cells = [cell.source for cell in step.source.cells if cell.cell_type == "code"]
     return {
-        "code": digest([cell.source for cell in step.source.cells if cell.cell_type == "code"]),
+        "code": digest(cells),
         "parameters": digest(step.parameters),
-        "library": code_sha256(),
+        "library": code_sha256(roots_of(cells, step.parameters)),
         "upstream": {name: _identity(step.profile, name) for name in step.needs},
         "data": _data_hash(step.parameters),
         "models": _model_hashes(step.parameters),

@@ -13,9 +13,9 @@ from vwsdlib import paths
 from vwsdlib.data.sets import SETS, set_of
 from vwsdlib.errors import VwsdError
 
+from .facts.code import other_code, project_sha256
 from .facts.collect import Collection
 from .facts.numbers import to_jsonl
-from .facts.predictions import code_sha256
 from .facts.reported import VERDICTS, claims, entries
 from .views.figures import FIGURES, write_figure
 from .views.tables import TABLES, Table, claims_table, write_table
@@ -123,7 +123,7 @@ def refresh_report(profile: str) -> tuple[Path, bool]:
     inputs = [p for part in FACTS for p in sorted((folder / part).glob("*.*"))]
     hashes = {p.name: _sha256(p) for p in inputs}
     state = {
-        "code": code_sha256(),
+        "code": project_sha256(),
         "facts": hashes,
         "deviations": deviations(),
         "reported": entries(),
@@ -158,7 +158,7 @@ def report_facts(c: Collection, stated: list[dict], tables: list[str], figures: 
 
 def provenance(c: Collection) -> dict:
     """Distinct values of what made the stored facts: code, data, versions, models."""
-    metas = c.metas
+    metas = list(c.metas.values())
     distinct = {
         key: sorted({str(m[key]) for m in metas if m.get(key) not in (None, "")}) for key in MADE_BY
     }
@@ -172,23 +172,21 @@ def provenance(c: Collection) -> dict:
 
 def report_text(c: Collection, facts: dict, tables: dict) -> str:
     """report.md for people."""
-    parts = [f"# Report: profile {c.profile}\n", scope(c)]
-    parts += _polclip(c, tables)
-    parts += ["## Tables\n", *(made.markdown() for made in tables.values())]
-    parts += [
-        "## Figures\n",
-        *(f"![{name.replace('_', ' ')}](figures/{name}.png)\n" for name in facts["figures"]),
-    ]
-    parts += [
-        "## Claims\n",
-        claims_table(facts["claims"]).markdown(),
-        "Verdicts: " + "; ".join(f"**{k}** {v}" for k, v in VERDICTS.items()) + ".\n",
-    ]
-    parts += [
-        "## Provenance\n",
-        *(f"- {key}: {_short(value)}" for key, value in facts["provenance"].items()),
-    ]
+    parts = [f"# Report: profile {c.profile}\n", scope(c), *_polclip(c, tables), "## Tables\n"]
+    for name, made in tables.items():
+        parts += [made.markdown(), _origin(name, c.profile)]
+    parts.append("## Figures\n")
+    for name in facts["figures"]:
+        parts.append(f"![{name.replace('_', ' ')}](figures/{name}.png)\n")
+    verdicts = "; ".join(f"**{name}** {meaning}" for name, meaning in VERDICTS.items())
+    parts += ["## Claims\n", claims_table(facts["claims"]).markdown()]
+    parts += [_origin("claims", c.profile), f"Verdicts: {verdicts}.\n", "## Provenance\n"]
+    parts += [f"- {key}: {_short(value)}" for key, value in facts["provenance"].items()]
     return "\n".join(parts) + "\n"
+
+
+def _origin(name: str, profile: str) -> str:
+    return f"Where a cell comes from: `vwsd why {name} ROW COLUMN --profile {profile}`\n"
 
 
 def scope(c: Collection) -> str:
@@ -206,43 +204,43 @@ def _polclip(c: Collection, tables: dict[str, Table]) -> list[str]:
     """What was trained, how it differs from the published configuration, and whether the gain is
     more than noise.
     """
-    if not (main := trained_runs(c)):
+    main = trained_runs(c)
+    if not main:
         return []
     from polclip.config import Config
 
     published = json.loads(Config().to_json())
-    changed = {
-        key: value
-        for key, value in c.measured["polclip_runs"].meta["config"].items()
-        if key != "seed" and value != published[key]
-    }
-    other = ", ".join(f"{key} {value} (there {published[key]})" for key, value in changed.items())
+    config = c.measured["polclip_runs"].meta["config"]
+    changed = []
+    for key, value in config.items():
+        if key != "seed" and value != published[key]:
+            changed.append(f"{key} {value} (there {published[key]})")
     seeds = ", ".join(str(r["seed"]) for r in main)
     lines = [
-        (
-            f"- {len(main)} models of the full configuration (seeds {seeds}),"
-            f" {len(trained_runs(c, 'ablation'))} with something changed; {main[0]['steps']} steps"
-            f" each, epochs: {main[0]['epochs']}."
-        ),
-        f"- Not as in the paper's figure: {other or 'nothing'}.",
+        f"- {len(main)} models of the full configuration (seeds {seeds}),"
+        f" {len(trained_runs(c, 'ablation'))} with something changed; {main[0]['steps']} steps"
+        f" each, epochs: {main[0]['epochs']}.",
+        f"- Not as in the paper's figure: {', '.join(changed) or 'nothing'}.",
     ]
-    for name, metric, part in (("textual", "F1", "group"), ("visual_polclip", "hit@1", "language")):
-        rows = [
-            r
-            for r in (tables[name].rows if name in tables else ())
-            if r["system"] == SCORES["sum"] and "tests" in r
-        ]
-        for row in rows[:1] if name == "textual" else rows:
-            better, worse = (
-                sum(t["p"] < 0.05 and sign * t["difference"] > 0 for t in row["tests"])
-                for sign in (1, -1)
-            )
-            lines.append(
-                f"- {row[part]}: {metric} {row['value']:.1f} (n = {row['n']}),"
-                f" {row['difference']:+.1f} points against zero-shot; better at p < 0.05 in"
-                f" {better} of {row['runs']} seeds, worse in {worse}."
-            )
+    lines += [_gain(row, "F1", "group") for row in _tested(tables.get("textual"))[:1]]
+    lines += [_gain(row, "hit@1", "language") for row in _tested(tables.get("visual_polclip"))]
     return ["## PolCLIP\n", *lines, ""]
+
+
+def _tested(table: Table | None) -> list[dict]:
+    """Rows of the model's summed score that were tested against another system."""
+    rows = table.rows if table else []
+    return [row for row in rows if row["system"] == SCORES["sum"] and "tests" in row]
+
+
+def _gain(row: dict, metric: str, part: str) -> str:
+    """A line on what training gained, and in how many seeds it is more than noise."""
+    clear = [test["difference"] > 0 for test in row["tests"] if test["p"] < 0.05]
+    return (
+        f"- {row[part]}: {metric} {row['value']:.1f} (n = {row['n']}),"
+        f" {row['difference']:+.1f} points against zero-shot; better at p < 0.05 in"
+        f" {sum(clear)} of {row['runs']} seeds, worse in {len(clear) - sum(clear)}."
+    )
 
 
 def _short(value: object) -> str:
@@ -262,31 +260,29 @@ def check_report(profile: str) -> list[str]:
     with paths.scratch_folder("check") as scratch:
         made = write_report(profile, scratch)
         fresh, stored = _derived(made), _derived(folder)
-    found = [
-        f"{name}:"
-        f" {'missing' if name not in stored else 'left over' if name not in fresh else 'differs'}"
-        for name in sorted(fresh.keys() | stored.keys())
-        if fresh.get(name) != stored.get(name)
-    ]
-    c = Collection(profile, folder)
-    other = sorted({m["code_sha256"][:12] for m in c.metas} - {code_sha256()[:12]})
-    return found + (
-        [
-            f"predictions were made by other code ({', '.join(other)}; this is"
-            f" {code_sha256()[:12]}): run the notebooks again"
-        ]
-        if other
-        else []
-    )
+    differences = []
+    for name in sorted(fresh.keys() | stored.keys()):
+        if name not in stored:
+            differences.append(f"{name}: missing")
+        elif name not in fresh:
+            differences.append(f"{name}: left over")
+        elif fresh[name] != stored[name]:
+            differences.append(f"{name}: differs")
+    other = other_code(Collection(profile, folder).metas)
+    if other:
+        more = f" and {len(other) - 1} more" if len(other) > 1 else ""
+        differences.append(
+            f"predictions were made by other code ({other[0]}{more}): run the notebooks again"
+        )
+    return differences
 
 
 def _derived(folder: Path) -> dict[str, str]:
-    files = [
-        p
-        for name in DERIVED
-        for p in ([folder / name] if (folder / name).is_file() else (folder / name).rglob("*"))
-        if p.is_file()
-    ]
+    """File -> hash of all that is made from facts."""
+    files = []
+    for name in DERIVED:
+        place = folder / name
+        files += [place] if place.is_file() else filter(Path.is_file, place.rglob("*"))
     return {p.relative_to(folder).as_posix(): _sha256(p) for p in files}
 
 

@@ -13,6 +13,7 @@ from vwsdlib.paths import PACKAGE
 
 ROOT = PACKAGE.parent
 DEMO = ROOT / "results" / "demo"
+EARLIER = "absent: written by an earlier version"  # so all of the stored ones may be
 PAGE = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 
 
@@ -64,7 +65,11 @@ def complaints(told: dict[str, str], stored: list[dict]) -> list[str]:
         {k for r in stored for k, v in r.items() if v is None},
     )
     found = [f"{key} is stored and not documented" for key in there if key not in told]
-    found += [f"{key} is documented and not stored" for key in told if key not in there]
+    found += [
+        f"{key} is documented and not stored"
+        for key in told
+        if key not in there and EARLIER not in told[key]
+    ]
     found += [
         f"{key} is missing in {len(stored) - there[key]} records"
         for key in told
@@ -92,10 +97,10 @@ def test_every_kind_of_file_has_its_table():
         "measured/*.meta.json",
     }
     assert set(TABLES) == kinds
-    stored = {
-        f"{p.relative_to(DEMO).parts[0]}/*{'.meta.json' if p.name.endswith('.meta.json') else p.suffix}"
-        for p in DEMO.glob("[!.]*/*.json*")
-    }
+    stored = set()
+    for path in DEMO.glob("[!.]*/*.json*"):
+        suffix = ".meta.json" if path.name.endswith(".meta.json") else path.suffix
+        stored.add(f"{path.relative_to(DEMO).parts[0]}/*{suffix}")
     assert stored - {"figures/*.json", "measured/*.jsonl"} <= kinds
 
 

@@ -86,7 +86,7 @@ class Project:
         ):
             patch.delenv(variable, raising=False)
         patch.setattr(
-            pipeline, "code_sha256", lambda: "library"
+            pipeline, "code_sha256", lambda roots: "library"
         )  # the real one changes while others edit the library
         return self
 
@@ -260,7 +260,10 @@ def test_a_code_edit_makes_it_and_its_descendants_stale(finished):
 @pytest.mark.parametrize(
     "component, change",
     [
-        ("library", lambda p, patch: patch.setattr(pipeline, "code_sha256", lambda: "another")),
+        (
+            "library",
+            lambda p, patch: patch.setattr(pipeline, "code_sha256", lambda roots: "another"),
+        ),
         ("lock", lambda p, patch: (p.home / "requirements.lock").write_text("numpy==2")),
         (
             "data",

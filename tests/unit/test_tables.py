@@ -749,8 +749,9 @@ def test_a_table_is_written_with_every_number_and_none_without_facts(name, every
     assert table.name == name and "EmojiWSD" in table.caption or name == "centre_bias"
     written = write_table(table, tmp_path)
     header, *lines = csv.reader(io.StringIO(written[0].read_text()))
+    keys = [name.removesuffix("_low") for name in header if not name.endswith("_high")]
     assert (
-        header == [c.key for c in table.columns]
+        [c.key for c in table.columns] in (keys, header)
         and len(lines) == len(table.rows)
         and all(any(line) for line in lines)
     )

@@ -219,4 +219,4 @@ def _say(value: object) -> None:
     print(text)
 
 
-from . import companion, encoders, files, polclip, wsd  # noqa: E402, F401  (they register their commands, in the order of `vwsd --help`)
+from . import companion, encoders, files, polclip, why, wsd  # noqa: E402, F401  (they register their commands, in the order of `vwsd --help`)

@@ -15,7 +15,7 @@ from vwsdlib.data.items import Item, normalise
 from vwsdlib.data.sets import VwsdSet, key
 from vwsdlib.errors import VwsdError
 
-from .predictions import code_sha256, versions
+from .fact import provenance, write_meta
 
 AGAIN = "Run 01_data again with --force."
 
@@ -45,8 +45,7 @@ def write_audit(folder: Path, data: VwsdSet, *, profile: str, limit: int = 0) ->
         "limit": limit,
         "data_sha256": data.sha256,
         "official": data.official,
-        "code_sha256": code_sha256(),
-        "versions": versions(),
+        **provenance(),
         **audit(data.items),
         "mean_words": sum(len(i.phrase.split()) for i in data.items) / len(data.items),
         "meanings": {str(k): counts[k] for k in sorted(counts)},
@@ -54,30 +53,30 @@ def write_audit(folder: Path, data: VwsdSet, *, profile: str, limit: int = 0) ->
     }
     made["facts_sha256"] = _digest(made)
     path = Path(folder) / "audit" / f"{data.language}.{data.split}.json"
-    paths.write_text(path, json.dumps(made, indent=1, allow_nan=False) + "\n")
+    write_meta(path, made)
     return made
 
 
 def read_audit(path: str | Path) -> dict:
     """Read an audit back; VwsdError with file and key where it is not as it was written or stands
     under another set's name."""
-    from .shapes import Audit
+    from .shapes import shape
 
     path = Path(path)
     raw = schema.read_bytes(path, "audit", AGAIN)
-    known = schema.parse(raw, Audit, path, "audit", AGAIN)
+    known = schema.parse(raw, shape("audit"), path, "audit", AGAIN)
     if path.stem != f"{known.language}.{known.split}":
         raise VwsdError(
             f"the audit is of {known.language} {known.split}, not what its name says",
             where=path,
             remedy=AGAIN,
         )
-    found = json.loads(raw)
-    if known.facts_sha256 not in (None, _digest(found)):
+    stored = json.loads(raw)
+    if known.facts_sha256 not in (None, _digest(stored)):
         raise VwsdError(
             "the audit is not the one that was written (facts_sha256)", where=path, remedy=AGAIN
         )
-    return found
+    return stored
 
 
 def _digest(made: dict) -> str:

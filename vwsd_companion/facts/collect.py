@@ -4,10 +4,12 @@ them.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 from vwsdlib import schema
 from vwsdlib.data.sets import VwsdSet, load_set
@@ -26,6 +28,7 @@ ROWS = (
     (read_measurement, "measured/saliency_truth.jsonl", truth_rows),
     (read_measurement, "measured/wsd_answers.jsonl", wsd_rows),
 )
+SUFFIXES = (".jsonl", ".meta.json", ".safetensors")  # of one fact
 
 
 @dataclass(frozen=True)
@@ -39,39 +42,38 @@ class Collection:
     staging: Path | None = None
 
     def _files(self, pattern: str) -> list[Path]:
-        found = {
-            p.name: p
-            for folder in (self.folder, self.staging)
-            if folder
-            for p in folder.glob(pattern)
-        }
-        return [found[name] for name in sorted(found)]
+        files: dict[str, Path] = {}
+        for folder in (self.folder, self.staging):
+            if folder:
+                files |= {path.name: path for path in folder.glob(pattern)}
+        return [files[name] for name in sorted(files)]
 
     def _stored(self, read: Callable, pattern: str, make: Callable | None = None) -> list:
         """What each file holds, or what `make` makes of it: once a process, until the file changes;
         shared, so nobody may alter it.
         """
-        return [
-            _made(
-                read,
-                path,
-                tuple(
-                    _state(path.with_name(path.stem + its))
-                    for its in (".jsonl", ".meta.json", ".safetensors")
-                ),
-                make,
-            )
-            for path in self._files(pattern)
-        ]
+        made = []
+        for path in self._files(pattern):
+            beside = [path.with_name(path.stem + suffix) for suffix in SUFFIXES]
+            made.append(_made(read, path, tuple(map(_state, beside)), make))
+        return made
+
+    def _named(self, read: Callable, pattern: str, key: str) -> dict[str, Any]:
+        """Name -> fact; VwsdError where one stands under another name than its meta says."""
+        facts = self._stored(read, pattern)
+        for path, fact in zip(self._files(pattern), facts, strict=True):
+            if path.stem != getattr(fact, key):
+                raise VwsdError(
+                    f"the file holds '{getattr(fact, key)}', not what its name says",
+                    where=path,
+                    remedy="Give it its name back, or remove it with its .meta.json.",
+                )
+        return {getattr(fact, key): fact for fact in facts}
 
     @cached_property
     def predictions(self) -> dict[str, Predictions]:
         """Run name -> predictions, ordered by name."""
-        files = self._files("predictions/*.jsonl")
-        found = self._stored(read_predictions, "predictions/*.jsonl")
-        for path, p in zip(files, found, strict=True):
-            _named(path, p.run)
-        return {p.run: p for p in found}
+        return self._named(read_predictions, "predictions/*.jsonl", "run")
 
     @cached_property
     def audits(self) -> dict[str, dict]:
@@ -83,21 +85,24 @@ class Collection:
         return {path.stem: read_audit(path) for path in files}
 
     @property
-    def metas(self) -> list[dict]:
-        """What made each prediction, audit and measurement."""
-        return [
-            *(p.meta for p in self.predictions.values()),
-            *self.audits.values(),
-            *(m.meta for m in self.measured.values()),
-        ]
+    def metas(self) -> dict[str, dict]:
+        """File, below the folder of results, -> what made it: of each prediction, audit and
+        measurement.
+        """
+        return {
+            **{f"predictions/{name}.jsonl": p.meta for name, p in self.predictions.items()},
+            **{f"audit/{name}.json": audit for name, audit in self.audits.items()},
+            **{f"measured/{name}.jsonl": m.meta for name, m in self.measured.items()},
+        }
 
     @cached_property
     def rows(self) -> dict[str, dict]:
         """Row id -> row, of all runs and audits; VwsdError where two facts give one id."""
-        found = [row for a in self.audits.values() for row in audit_rows(a)]
-        found += [row for how in ROWS for rows in self._stored(*how) for row in rows]
+        made = [audit_rows(audit) for audit in self.audits.values()]
+        for how in ROWS:
+            made += self._stored(*how)
         rows: dict[str, dict] = {}
-        for row in found:
+        for row in itertools.chain.from_iterable(made):
             if rows.setdefault(row["id"], row) is not row:
                 raise VwsdError(
                     f"two stored facts give the row {row['id']}",
@@ -109,19 +114,14 @@ class Collection:
     @cached_property
     def measured(self) -> dict[str, Measurement]:
         """Name -> measurement, ordered by name."""
-        files = self._files("measured/*.jsonl")
-        found = self._stored(read_measurement, "measured/*.jsonl")
-        for path, m in zip(files, found, strict=True):
-            _named(path, m.name)
-        return {m.name: m for m in found}
+        return self._named(read_measurement, "measured/*.jsonl", "name")
 
     @cached_property
     def answered(self) -> dict[tuple[str, str], tuple[list[WsdItem], dict[str, tuple[str, ...]]]]:
         """Textual WSD: (system, score) -> (items, item id -> its answer); empty before notebook
         06."""
-        return next(
-            iter(self._stored(read_measurement, "measured/wsd_answers.jsonl", answers_of)), {}
-        )
+        answers = self._stored(read_measurement, "measured/wsd_answers.jsonl", answers_of)
+        return answers[0] if answers else {}
 
     @cached_property
     def translations(self) -> dict[str, tuple[list[dict], dict]]:
@@ -136,19 +136,16 @@ class Collection:
         Built-in ones go first under the profile demo, published ones elsewhere; while notebook 02
         runs, its own goes before those of earlier runs.
         """
-        staged = (
-            {path.name.split(".")[0] for path in self.staging.glob("predictions/*.word.*.jsonl")}
-            if self.staging
-            else set()
-        )
+        words = self.staging.glob("predictions/*.word.*.jsonl") if self.staging else ()
+        staged = {path.name.split(".")[0] for path in words}
 
         def order(name: str) -> tuple:
             plain = name.split("@")[0]
-            its = ENCODERS.get(plain)
-            published = bool(its and its.checkpoints)
+            entry = ENCODERS.get(plain)
+            published = bool(entry and entry.checkpoints)
             return (
                 name not in staged,
-                its is None,
+                entry is None,
                 plain == "random",
                 published == (self.profile == "demo"),
                 [*ENCODERS, plain].index(plain),
@@ -168,46 +165,36 @@ class Collection:
         """Runs whose meta has these values, e.g. select(encoder="lite", variant="phrase",
         split="test"); English first, then by name.
         """
-        runs = [
-            p
-            for p in self.predictions.values()
-            if all(p.meta.get(k) == v for k, v in wanted.items()) and encoder in (None, p.encoder)
-        ]
+        runs = []
+        for p in self.predictions.values():
+            as_wanted = all(p.meta.get(key) == value for key, value in wanted.items())
+            if as_wanted and encoder in (None, p.encoder):
+                runs.append(p)
         return sorted(runs, key=lambda p: (language_place(p.meta["language"]), p.run))
 
     def data(self, of: dict) -> VwsdSet:
         """The set that an audit or a run's meta speaks of; VwsdError where the set on disk is not
         the one it was made from.
         """
-        found = load_set(of["dataset"], of["language"], of["split"]).head(of["limit"])
-        if found.sha256 != of["data_sha256"]:
+        data = load_set(of["dataset"], of["language"], of["split"]).head(of["limit"])
+        if data.sha256 != of["data_sha256"]:
             raise VwsdError(
                 f"the set {of['dataset']} {of['language']} {of['split']} on disk is not the one"
                 " these results were made from",
                 where=self.folder,
                 remedy=f"Run `vwsd run --profile {self.profile}` again.",
             )
-        return found
-
-
-def _named(path: Path, name: str) -> None:
-    """VwsdError where a stored fact stands under another name than its meta says."""
-    if path.stem != name:
-        raise VwsdError(
-            f"the file holds '{name}', not what its name says",
-            where=path,
-            remedy="Give it its name back, or remove it with its .meta.json.",
-        )
+        return data
 
 
 def _translations(path: Path) -> tuple[list[dict], dict]:
     """Records and meta of a file of translations in their forms."""
-    from .shapes import Translation, TranslationMeta
+    from .shapes import shape
 
     records, meta = read_translations(path)
     meta_path, what = path.with_suffix(".meta.json"), "translations' meta"
-    known = schema.read_json(meta_path, TranslationMeta, what, AGAIN)
-    schema.read_jsonl(path, Translation, "translations", AGAIN)
+    known = schema.read_json(meta_path, shape("translation_meta"), what, AGAIN)
+    schema.read_jsonl(path, shape("translation"), "translations", AGAIN)
     language_place(known.source)
     for number, record in enumerate(records, start=1):
         if record["language"] != known.source:
@@ -225,7 +212,10 @@ def _made(read: Callable, path: Path, states: tuple, make: Callable | None = Non
 
 
 def _state(path: Path) -> tuple[int, int] | None:
-    return ((found := path.stat()).st_size, found.st_mtime_ns) if path.exists() else None
+    if not path.exists():
+        return None
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 LANGUAGE_NAMES = {

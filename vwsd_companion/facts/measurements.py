@@ -1,26 +1,34 @@
-"""Measurements on disk: facts that are no ranking of ten pictures (a map's hit on a scene, a mask's
+"""Measurements: facts that are no ranking of ten pictures (a map's hit on a scene, a mask's
 contrast, a compared tensor).
 
 `results/<profile>/measured/<name>.jsonl` holds a record a line, `<name>.meta.json` what made them;
-`<name>.safetensors` beside them holds pictures' maps where a figure shows some. Like predictions
-they are durable: tables and figures are made from them.
+`<name>.safetensors` beside them holds pictures' maps where a figure shows some.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vwsdlib import paths, schema
 from vwsdlib.errors import VwsdError
 
-from .predictions import code_sha256, versions, write_lines
+from .fact import Kind, provenance, read_fact, write_fact
 
 AGAIN = "Run the notebook that makes it again with --force."
+MEASUREMENT = Kind(
+    what="measurement",
+    meta="meta of {}",
+    again=AGAIN,
+    counter="records",
+    counted="{} records where {} were written",
+    hashed="the records are not those that were written (lines_sha256)",
+)
 
 
 @dataclass(frozen=True)
@@ -46,60 +54,48 @@ def write_measurement(
     VwsdError for a name that cannot be a file's, and for a number that is not finite.
     """
     records, stem = list(records), Path(folder) / "measured" / paths.safe_name(name, "measurement")
-    made = {
-        "name": name,
-        "records": len(records),
-        "code_sha256": code_sha256(),
-        "versions": versions(),
-        **meta,
-    }
-    made["lines_sha256"] = write_lines(f"{stem}.jsonl", records)
-    Path(f"{stem}.safetensors").unlink(missing_ok=True)
-    if maps is not None:
-        from safetensors.numpy import save
-
-        halved = {
-            key: np.ascontiguousarray(value, np.float16) for key, value in sorted(maps.items())
-        }
-        stored = save(halved)
+    made = {"name": name, "records": len(records), **provenance(), **meta}
+    stored = None if maps is None else _packed(maps)
+    if stored is not None:
         made["maps_sha256"] = paths.sha256_bytes(stored)
-        paths.write_bytes(f"{stem}.safetensors", stored)
-    text = json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False)
-    paths.write_text(f"{stem}.meta.json", f"{text}\n")
+    made = write_fact(stem, records, made)
+    file = Path(f"{stem}.safetensors")
+    file.unlink(missing_ok=True)
+    if stored is not None:
+        paths.write_bytes(file, stored)
     return Measurement(name, made, records, maps or {})
+
+
+def _packed(maps: dict[str, np.ndarray]) -> bytes:
+    from safetensors.numpy import save
+
+    halved = {}
+    for key, value in sorted(maps.items()):
+        halved[key] = np.ascontiguousarray(value, np.float16)
+    return save(halved)
 
 
 def read_measurement(path: str | Path) -> Measurement:
     """Read `<name>.jsonl` back with its meta and maps; VwsdError with file, line and key where
     anything is not as it was written.
 
-    Measurements that the report is made from have their forms in `shapes.MEASURED`; of others,
-    numbers must be finite and none missing.
+    Measurements that the report is made from have their forms in shapes.yml; of others, numbers
+    must be finite and none missing.
     """
-    from .shapes import MEASURED, MeasurementMeta
+    from .shapes import measured
 
     path = Path(path)
-    stem = str(path).removesuffix(".jsonl")
-    shape, meta_shape = MEASURED.get(Path(stem).name, (dict, MeasurementMeta))
-    where, what = f"{stem}.meta.json", f"meta of {path.name}"
-    raw = schema.read_bytes(where, what, AGAIN)
-    known = schema.parse(raw, meta_shape, where, what, AGAIN)
-    data = schema.read_bytes(path, "measurement", AGAIN)
-    schema.parse_lines(data, shape, path, "measurement", AGAIN)
-    records = [json.loads(line) for line in schema.lines_of(data)]
-    if known.records != len(records):
-        raise VwsdError(
-            f"{len(records)} records where {known.records} were written", where=path, remedy=AGAIN
-        )
-    if known.lines_sha256 not in (None, paths.sha256_bytes(data)):
-        raise VwsdError(
-            "the records are not those that were written (lines_sha256)", where=path, remedy=AGAIN
-        )
-    maps = _read_maps(Path(f"{stem}.safetensors"), known.maps_sha256, path)
-    return Measurement(known.name, json.loads(raw), records, maps)
+
+    def make(_lines: list, known: Any, meta: dict, data: bytes) -> Measurement:
+        records = [json.loads(line) for line in schema.lines_of(data)]
+        return Measurement(known.name, meta, records)
+
+    made = read_fact(path, MEASUREMENT, measured(path.name.removesuffix(".jsonl")), make)
+    return replace(made, maps=_read_maps(path, made.meta.get("maps_sha256")))
 
 
-def _read_maps(file: Path, expected: str | None, path: Path) -> dict[str, np.ndarray]:
+def _read_maps(path: Path, expected: str | None) -> dict[str, np.ndarray]:
+    file = path.with_name(path.name.removesuffix(".jsonl") + ".safetensors")
     if expected is None and not file.exists():
         return {}
     from safetensors import SafetensorError

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from vwsdlib.analysis.faithfulness import summary
 from vwsdlib.analysis.metrics import bootstrap_mrr, hits, mrr, percent, wilson
-from vwsdlib.analysis.wsd_scoring import score_groups
+from vwsdlib.analysis.wsd_scoring import groups, score_groups
 from vwsdlib.data.wsd import SETS, WsdItem
 from vwsdlib.errors import VwsdError
 from vwsdlib.language.wsd_baselines import choose
@@ -91,6 +91,21 @@ def check(row: dict) -> dict:
     return row
 
 
+def _row(
+    run: str,
+    metric: str,
+    value: float,
+    k: float | None,
+    n: int,
+    ends: tuple[float, float],
+    made: dict,
+) -> dict:
+    """A checked row; `made` holds FROM_META, and what else it holds is left out."""
+    row = {"id": f"{run}/{metric}", "metric": metric, "value": float(value), "k": k, "n": n}
+    row |= {"ci_low": float(ends[0]), "ci_high": float(ends[1])}
+    return check(row | {key: made[key] for key in FROM_META if key in made})
+
+
 def prediction_rows(p: Predictions) -> list[dict]:
     """hit@1 and MRR of one run; VwsdError where its meta does not say what made it."""
     n, k = len(p.items), hits(p.ranks)
@@ -100,49 +115,19 @@ def prediction_rows(p: Predictions) -> list[dict]:
             where=p.run,
             remedy="Run the notebook that makes them again with --force.",
         )
-    made = {key: p.meta[key] for key in FROM_META}
-    measured = [
-        ("hit@1", percent(k, n), k, wilson(k, n)),
-        ("mrr", mrr(p.ranks), None, bootstrap_mrr(p.ranks)),
-    ]
     return [
-        check(
-            {
-                "id": f"{p.run}/{metric}",
-                "metric": metric,
-                "value": float(value),
-                "k": k,
-                "n": n,
-                "ci_low": low,
-                "ci_high": high,
-                **made,
-            }
-        )
-        for metric, value, k, (low, high) in measured
+        _row(p.run, "hit@1", percent(k, n), k, n, wilson(k, n), p.meta),
+        _row(p.run, "mrr", mrr(p.ranks), None, n, bootstrap_mrr(p.ranks), p.meta),
     ]
 
 
 def audit_rows(a: dict) -> list[dict]:
     """Chance and the no-text rules of one audited set (expected hit@1)."""
-    made = {**NO_MODEL, **{key: a[key] for key in FROM_META if key in a}}
     rows = []
     for rule in ("chance", "rarest", "most_frequent"):
-        low, high = a["intervals"][rule]
-        rows.append(
-            check(
-                {
-                    "id": f"{rule}.{a['language']}.{a['split']}/hit@1",
-                    "metric": "hit@1",
-                    "value": float(a[rule]),
-                    "k": a[rule] * a["n"] / 100,
-                    "n": a["n"],
-                    "ci_low": float(low),
-                    "ci_high": float(high),
-                    **made,
-                    "variant": rule,
-                }
-            )
-        )
+        run, k = f"{rule}.{a['language']}.{a['split']}", a[rule] * a["n"] / 100
+        made = NO_MODEL | a | {"variant": rule}
+        rows.append(_row(run, "hit@1", a[rule], k, a["n"], a["intervals"][rule], made))
     return rows
 
 
@@ -163,31 +148,20 @@ def truth_rows(m: Measurement) -> list[dict]:
         groups[r["model"], r["method"]].append(r)
     rows = []
     for (model, method), records in groups.items():
-        made = {
-            **{key: m.meta.get(key, "") for key in FROM_META},
-            **NO_MODEL,
-            **m.meta["identities"].get(model, {}),
-            "variant": method,
-            "seed": m.meta["seed"],
-        }
+        run = f"saliency.{model}.{method}.{m.meta['split']}"
+        made = _made(m, model, method)
         for metric, (kind, scale) in TRUTH.items():
-            found = summary([r[metric] for r in records], kind)
-            low, value, high = (scale * found[key] for key in ("ci_low", "value", "ci_high"))
-            rows.append(
-                check(
-                    {
-                        "id": f"saliency.{model}.{method}.{m.meta['split']}/{metric}",
-                        "metric": metric,
-                        "value": float(value),
-                        "k": found["k"],
-                        "n": found["n"],
-                        "ci_low": float(low),
-                        "ci_high": float(high),
-                        **{key: made[key] for key in FROM_META},
-                    }
-                )
-            )
+            mean = summary([r[metric] for r in records], kind)
+            low, value, high = (scale * mean[key] for key in ("ci_low", "value", "ci_high"))
+            rows.append(_row(run, metric, value, mean["k"], mean["n"], (low, high), made))
     return rows
+
+
+def _made(m: Measurement, model: str, variant: str) -> dict:
+    """What made the rows of one of a measurement's models."""
+    identity = m.meta.get("identities", {}).get(model, {})
+    meta = {key: m.meta.get(key, "") for key in FROM_META}
+    return meta | NO_MODEL | {"seed": m.meta["seed"]} | identity | {"variant": variant}
 
 
 def answers_of(
@@ -196,24 +170,23 @@ def answers_of(
     """(system, score) -> (items, item id -> its answer) of the measurement `wsd_answers`; a
     baseline's score is "", of equals the earlier wins.
     """
-    found, source = defaultdict(lambda: ([], [])), {name: corpus for corpus, name in SETS.items()}
+    answered: dict[tuple[str, str], tuple[list, list]] = defaultdict(lambda: ([], []))
     for r in m.records:
-        item = WsdItem(
-            r["id"],
-            m.meta["language"],
-            r["lemma"],
-            r["pos"],
-            (),
-            (0, 0),
-            tuple(r["candidates"]),
-            (),
-            tuple(r["golds"]),
-            source.get(r["set"], r["set"]),
-        )
+        item = _wsd_item(r, m.meta)
         for score, values in r["scores"].items():
-            found[r["system"], score][0].append(item)
-            found[r["system"], score][1].append(values)
-    return {key: (items, choose(items, scores)) for key, (items, scores) in found.items()}
+            items, scores = answered[r["system"], score]
+            items.append(item)
+            scores.append(values)
+    return {key: (items, choose(items, scores)) for key, (items, scores) in answered.items()}
+
+
+def _wsd_item(r: dict, meta: dict) -> WsdItem:
+    """The item of a record of `wsd_answers`, without its sentence."""
+    source = {name: corpus for corpus, name in SETS.items()}.get(r["set"], r["set"])
+    candidates, golds = tuple(r["candidates"]), tuple(r["golds"])
+    place: tuple[int, int] = (0, 0)
+    lemma, pos, language = r["lemma"], r["pos"], meta["language"]
+    return WsdItem(r["id"], language, lemma, pos, (), place, candidates, (), golds, source)
 
 
 def wsd_id(system: str, score: str, group: str, split: str) -> str:
@@ -227,32 +200,33 @@ def wsd_rows(m: Measurement) -> list[dict]:
     """
     rows = []
     for (system, score), (items, answers) in answers_of(m).items():
-        made = {
-            **{key: m.meta.get(key, "") for key in FROM_META},
-            **NO_MODEL,
-            "seed": m.meta["seed"],
-            **m.meta.get("identities", {}).get(system, {}),
-            "variant": score or system,
-        }
+        made = _made(m, system, score or system)
         for g in score_groups(items, answers):
-            found = {
-                "id": wsd_id(system, score, g["group"], m.meta["split"]),
-                "metric": "f1",
-                "value": g["f1"],
-                "n": g["total"],
-            }
-            rows.append(
-                check(
-                    {
-                        **found,
-                        "k": round(g["recall"] * g["total"] / 100),
-                        "ci_low": g["ci_low"],
-                        "ci_high": g["ci_high"],
-                        **{key: made[key] for key in FROM_META},
-                    }
-                )
-            )
+            run = wsd_id(system, score, g["group"], m.meta["split"]).removesuffix("/f1")
+            k, ends = round(g["recall"] * g["total"] / 100), (g["ci_low"], g["ci_high"])
+            row = _row(run, "f1", g["f1"], k, g["total"], ends, made)
+            # n before k, as figures have stored these rows ever since
+            rows.append(dict.fromkeys(("id", "metric", "value", "n")) | row)
     return rows
+
+
+def lines_behind(row_id: str, m: Measurement) -> list[int]:
+    """Lines, from 1, of a measurement that a row of that id was made from; none where it was made
+    from another fact.
+    """
+    run = row_id.rpartition("/")[0]
+    lines = []
+    for number, r in enumerate(m.records, start=1):
+        if m.name == "saliency_truth":
+            behind = run == f"saliency.{r['model']}.{r['method']}.{m.meta['split']}"
+        elif m.name == "wsd_answers":
+            ends = [f".{group}.{m.meta['split']}" for group in groups([_wsd_item(r, m.meta)])]
+            behind = run.startswith(f"wsd.{r['system']}.") and run.endswith(tuple(ends))
+        else:
+            return []
+        if behind:
+            lines.append(number)
+    return lines
 
 
 def to_jsonl(rows: Iterable[dict]) -> str:

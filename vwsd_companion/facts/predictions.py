@@ -1,5 +1,5 @@
-"""Predictions on disk: the one durable fact. Every number, table and figure after them can be made
-again without a model.
+"""Predictions: the durable fact of a model over ten pictures an item. Every number, table and
+figure after them can be made again without a model.
 
 `results/<profile>/predictions/<run>.jsonl` holds a line an item, `<run>.meta.json` what made them.
 Cosines are stored as float32 in their shortest exact spelling; a rank is stored for readers and
@@ -8,29 +8,30 @@ checked against the scores when it is read.
 
 from __future__ import annotations
 
-import json
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
-from vwsdlib import paths, schema
+from vwsdlib import paths
 from vwsdlib.analysis.metrics import gold_ranks
 from vwsdlib.data.items import Item, items_sha256
 from vwsdlib.data.sets import VwsdSet
 from vwsdlib.errors import VwsdError
 
-if TYPE_CHECKING:
-    from .shapes import Line, PredictionMeta
+from .fact import Kind, provenance, read_fact, write_fact
 
 AGAIN = "Run the notebook that makes them again with --force."
 DISAGREE = "the predictions do not agree with themselves"
-VERSIONED = ("torch", "transformers", "numpy", "pillow")  # packages that can move a score
+PREDICTIONS = Kind(
+    what="predictions",
+    meta="predictions' meta",
+    again=AGAIN,
+    counted=f"{DISAGREE}: {{}} lines, and {{}} were written",
+    hashed=f"{DISAGREE}: the lines are not those that were written (lines_sha256)",
+)
 
 
 @dataclass(frozen=True)
@@ -57,33 +58,6 @@ class Predictions:
         return self.meta["variant"]
 
 
-@cache
-def code_sha256() -> str:
-    """Hash of the project's own sources: names and bytes of every .py, .yml and .json of its
-    packages.
-    """
-    checkout = paths.PACKAGE.parent
-    parts = []
-    for package in paths.PACKAGES:
-        for path in sorted((checkout / package).rglob("*")):
-            if path.suffix in {".py", ".yml", ".json"}:
-                parts += [path.relative_to(checkout).as_posix().encode(), path.read_bytes()]
-    return paths.sha256_bytes(b"\0".join(parts))
-
-
-def versions() -> dict[str, str]:
-    """Python (major.minor) and the packages that can move a score; those not installed are left
-    out.
-    """
-    found = {"python": ".".join(platform.python_version_tuple()[:2])}
-    for name in VERSIONED:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 def write_predictions(
     folder: Path,
     run: str,
@@ -105,6 +79,42 @@ def write_predictions(
     """
     paths.safe_name(run, "run")
     scores = np.asarray(scores, np.float32)
+    _check_scores(run, data, texts, scores)
+    ranks = gold_ranks(scores, [i.gold_index for i in data.items])
+    meta = {
+        "run": run,
+        "dataset": data.name,
+        "language": data.language,
+        "split": data.split,
+        "n": len(data.items),
+        "variant": variant,
+        "profile": profile,
+        "limit": limit,
+        "seed": seed,
+        "data_sha256": data.sha256,
+        **provenance(),
+        **identity,
+    }
+    lines = []
+    for item, text, row, rank in zip(data.items, texts, scores, ranks):
+        lines.append(
+            {
+                "id": item.id,
+                "language": item.language,
+                "target": item.target,
+                "phrase": item.phrase,
+                "text": text,
+                "candidates": item.candidates,
+                "gold": item.gold,
+                "scores": [float(str(score)) for score in row],
+                "rank": int(rank),
+            }
+        )
+    meta = write_fact(Path(folder) / "predictions" / run, lines, meta)
+    return Predictions(run, meta, data.items, tuple(texts), scores, ranks)
+
+
+def _check_scores(run: str, data: VwsdSet, texts: Sequence[str], scores: np.ndarray) -> None:
     if scores.shape != (len(data.items), 10) or len(texts) != len(data.items):
         raise VwsdError(
             f"{len(texts)} texts and scores of shape {scores.shape} for {len(data.items)} items",
@@ -117,63 +127,12 @@ def write_predictions(
             where=run,
             remedy="Look for a broken picture or an encoder that overflows.",
         )
-    ranks = gold_ranks(scores, [i.gold_index for i in data.items])
     if not data.items:
         raise VwsdError(
             "there is no item to predict",
             where=run,
             remedy="Give a set that holds items; --limit counts from 1.",
         )
-    meta = {
-        "run": run,
-        "dataset": data.name,
-        "language": data.language,
-        "split": data.split,
-        "n": len(data.items),
-        "variant": variant,
-        "profile": profile,
-        "limit": limit,
-        "seed": seed,
-        "data_sha256": data.sha256,
-        "code_sha256": code_sha256(),
-        "versions": versions(),
-        **identity,
-    }
-    lines = [
-        {
-            "id": item.id,
-            "language": item.language,
-            "target": item.target,
-            "phrase": item.phrase,
-            "text": text,
-            "candidates": item.candidates,
-            "gold": item.gold,
-            "scores": [float(str(s)) for s in row],
-            "rank": int(rank),
-        }
-        for item, text, row, rank in zip(data.items, texts, scores, ranks)
-    ]
-    stem = Path(folder) / "predictions" / run
-    meta["lines_sha256"] = write_lines(f"{stem}.jsonl", lines)
-    text = json.dumps(meta, indent=1, ensure_ascii=False, allow_nan=False)
-    paths.write_text(f"{stem}.meta.json", f"{text}\n")
-    return Predictions(run, meta, data.items, tuple(texts), scores, ranks)
-
-
-def write_lines(path: str | Path, records: Sequence[dict]) -> str:
-    """Write a JSON object a line; returns the hash of the bytes, which the meta beside keeps.
-    VwsdError for a NaN or an infinity."""
-    try:
-        lines = [json.dumps(record, ensure_ascii=False, allow_nan=False) for record in records]
-    except ValueError as e:
-        raise VwsdError(
-            "a number is not finite, and stored facts hold no other",
-            where=path,
-            remedy="Look for what divides by zero or overflows.",
-        ) from e
-    text = "".join(f"{line}\n" for line in lines)
-    paths.write_text(path, text)
-    return paths.sha256_bytes(text.encode("utf-8"))
 
 
 def read_predictions(path: str | Path) -> Predictions:
@@ -184,68 +143,62 @@ def read_predictions(path: str | Path) -> Predictions:
     gold among them, ranks that the scores give, the number of lines, the hash of the items
     (`data_sha256`), and the hash of the lines where the meta has one.
     """
-    from .shapes import Line, PredictionMeta
+    from .shapes import shape
 
-    path = Path(path)
-    meta_path = path.with_name(path.name.removesuffix(".jsonl") + ".meta.json")
-    raw, what = schema.read_bytes(meta_path, "predictions' meta", AGAIN), "predictions"
-    known = schema.parse(raw, PredictionMeta, meta_path, "predictions' meta", AGAIN)
-    data = schema.read_bytes(path, what, AGAIN)
-    lines = schema.parse_lines(data, Line, path, what, AGAIN)
-    _in_order(lines, known, path)
-    items = tuple(map(_item, lines))
+    def make(lines: list, known: Any, meta: dict, _data: bytes) -> Predictions:
+        check_lines(lines, known.language, path)
+        items = tuple(map(_item, lines))
+        scores, ranks = _scores(lines, items, path)
+        if items_sha256(items) != known.data_sha256:
+            raise VwsdError(
+                f"{DISAGREE}: the items are not those that their meta names (data_sha256)",
+                where=path,
+                remedy=AGAIN,
+            )
+        texts = tuple(line.text for line in lines)
+        return Predictions(known.run, meta, items, texts, scores, ranks)
+
+    return read_fact(path, PREDICTIONS, (shape("line"), shape("prediction_meta")), make)
+
+
+def _item(line: Any) -> Item:
+    return Item(line.id, line.language, line.target, line.phrase, tuple(line.candidates), line.gold)
+
+
+def _scores(lines: list, items: Sequence[Item], path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Scores [n, 10] and ranks [n]; VwsdError where they do not agree."""
     with np.errstate(over="ignore"):
-        scores = np.array([x.scores for x in lines], np.float32)  # [n, 10]
-    if len(unbounded := np.argwhere(~np.isfinite(scores).all(1))):
+        scores = np.array([line.scores for line in lines], np.float32)
+    unbounded = np.argwhere(~np.isfinite(scores).all(1))
+    if len(unbounded):
         raise VwsdError(
             "a score is not finite in single precision",
             where=f"{path}:{unbounded[0, 0] + 1}",
             remedy=AGAIN,
         )
-    ranks = gold_ranks(scores, [i.gold_index for i in items])
-    if len(wrong := np.argwhere(ranks != [x.rank for x in lines])):
-        first = int(wrong[0, 0])
+    ranks = gold_ranks(scores, [item.gold_index for item in items])
+    wrong = np.argwhere(ranks != [line.rank for line in lines])
+    if len(wrong):
         raise VwsdError(
             f"{DISAGREE}: the rank is not the one that the scores give",
-            where=f"{path}:{first + 1}",
+            where=f"{path}:{int(wrong[0, 0]) + 1}",
             remedy=AGAIN,
         )
-    if items_sha256(items) != known.data_sha256:
-        raise VwsdError(
-            f"{DISAGREE}: the items are not those that their meta names (data_sha256)",
-            where=path,
-            remedy=AGAIN,
-        )
-    if known.lines_sha256 not in (None, paths.sha256_bytes(data)):
-        raise VwsdError(
-            f"{DISAGREE}: the lines are not those that were written (lines_sha256)",
-            where=path,
-            remedy=AGAIN,
-        )
-    texts = tuple(line.text for line in lines)
-    return Predictions(known.run, json.loads(raw), items, texts, scores, ranks)
+    return scores, ranks
 
 
-def _item(line: Line) -> Item:
-    return Item(line.id, line.language, line.target, line.phrase, tuple(line.candidates), line.gold)
-
-
-def _in_order(lines: Sequence[Line], meta: PredictionMeta, path: Path) -> None:
-    """VwsdError where lines are missing, an id stands twice, or a line is of another language than
-    the meta says."""
-    if len(lines) != meta.n:
-        raise VwsdError(
-            f"{DISAGREE}: {len(lines)} lines, and {meta.n} were written", where=path, remedy=AGAIN
-        )
+def check_lines(lines: Sequence[Any], language: str, path: str | Path) -> None:
+    """VwsdError where an id stands twice, or a line is of another language than the meta says."""
     seen: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
-        if line.language != meta.language:
+        if line.language != language:
             raise VwsdError(
-                f"language is {line.language!r}, and {meta.language!r} in the meta",
+                f"language is {line.language!r}, and {language!r} in the meta",
                 where=f"{path}:{number}",
                 remedy=AGAIN,
             )
-        if (first := seen.setdefault(line.id, number)) != number:
+        first = seen.setdefault(line.id, number)
+        if first != number:
             raise VwsdError(
                 f"the id {line.id!r} stands in line {first} already",
                 where=f"{path}:{number}",

@@ -39,7 +39,7 @@ VERDICTS = {
 def entries() -> tuple[dict, ...]:
     """All entries of results/reported.yml, in file order; VwsdError where there is no such file or
     an entry of it is not as it must be."""
-    from .shapes import Reported
+    from .shapes import shape
 
     path = paths.root() / "results" / "reported.yml"
     if not path.exists():
@@ -50,16 +50,16 @@ def entries() -> tuple[dict, ...]:
         )
     what = "file of reported values"
     try:
-        found = yaml.safe_load(schema.read_bytes(path, what, MEND))
+        stored = yaml.safe_load(schema.read_bytes(path, what, MEND))
     except (yaml.YAMLError, UnicodeError, ValueError, RecursionError) as e:
         raise VwsdError(
             f"the file of reported values is no YAML: {e}", where=path, remedy=MEND
         ) from None
-    known = schema.validate(found, list[Reported], path, what, MEND)
+    known = schema.validate(stored, list[shape("reported")], path, what, MEND)
     ids = [entry.id for entry in known]
     if twice := [name for number, name in enumerate(ids) if name in ids[:number]]:
         raise VwsdError(f"the {what} has the id {twice[0]} twice", where=path, remedy=MEND)
-    return tuple(found)
+    return tuple(stored)
 
 
 def reported() -> tuple[dict, ...]:
@@ -71,12 +71,14 @@ def published(group: str, n: int) -> list[tuple[dict, float]]:
     """(entry, F1) of other published systems on a set of textual WSD, where it has as many items as
     theirs had.
     """
-    found = [
-        (e, dict(zip(zip(e["sets"], e["n"]), map(float, e["value"].split()))))
-        for e in entries()
-        if e["paper"] == "context"
-    ]
-    return [(entry, scores[group, n]) for entry, scores in found if (group, n) in scores]
+    scores = []
+    for entry in entries():
+        if entry["paper"] == "context":
+            values = zip(entry["sets"], entry["n"], entry["value"].split())
+            scores += [
+                (entry, float(f1)) for name, size, f1 in values if (name, size) == (group, n)
+            ]
+    return scores
 
 
 def attainable(value: str, n: int, decimals: int) -> list[int]:
@@ -85,15 +87,13 @@ def attainable(value: str, n: int, decimals: int) -> list[int]:
     """
     step, printed = Decimal(1).scaleb(-decimals), Decimal(value)
     near = int(printed * n / 100)
-    exact = {k: Decimal(100 * k) / n for k in range(max(0, near - 2), min(n, near + 3) + 1)}
-    return [
-        k
-        for k, p in exact.items()
-        if any(
-            p.quantize(step, rounding=r) == printed
-            for r in (ROUND_HALF_UP, ROUND_HALF_EVEN, ROUND_DOWN)
-        )
-    ]
+    counts = []
+    for k in range(max(0, near - 2), min(n, near + 3) + 1):
+        exact = Decimal(100 * k) / n
+        ways = (ROUND_HALF_UP, ROUND_HALF_EVEN, ROUND_DOWN)
+        if printed in [exact.quantize(step, rounding=way) for way in ways]:
+            counts.append(k)
+    return counts
 
 
 def verdict(
@@ -132,35 +132,21 @@ def claims(c: Collection, explained: str = "") -> list[dict]:
     verdict = SETS[name].verdict if name else None
     if verdict is None:
         return [{**_blank(entry), "verdict": "NOT RUN"} for entry in reported()]
-    made = [
-        _size_claim(entry, c.audits) if entry["paper"] == "task" else _claim(entry, c, explained)
-        for entry in reported()
-    ]
-    if verdict:
-        return [
-            {**claim, "verdict": verdict if claim["ours"] is not None else claim["verdict"]}
-            for claim in made
-        ]
+    made = []
+    for entry in reported():
+        of_task = entry["paper"] == "task"
+        claim = _size_claim(entry, c.audits) if of_task else _claim(entry, c, explained)
+        if verdict and claim["ours"] is not None:
+            claim["verdict"] = verdict
+        made.append(claim)
     return made
 
 
 def _blank(entry: dict) -> dict:
-    return {
-        "id": entry["id"],
-        "about": entry["about"],
-        "reported": entry["value"],
-        "unit": entry["unit"],
-        "count": entry.get("count"),
-        "n": entry.get("n"),
-        "notebook": entry["notebook"],
-        "ours": None,
-        "ours_k": None,
-        "ours_n": None,
-        "ci_low": None,
-        "ci_high": None,
-        "off_by": None,
-        "p": None,
-    }
+    stated = {key: entry[key] for key in ("id", "about")} | {"reported": entry["value"]}
+    stated |= {key: entry.get(key) for key in ("unit", "count", "n", "notebook")}
+    ours = ("ours", "ours_k", "ours_n", "ci_low", "ci_high", "off_by", "p")
+    return stated | dict.fromkeys(ours)
 
 
 def _size_claim(entry: dict, sizes: dict[str, dict]) -> dict:
@@ -180,60 +166,39 @@ def _claim(entry: dict, c: Collection, explained: str) -> dict:
     if "run" not in entry:
         return {**_blank(entry), "verdict": "NO REFERENCE" if "metric" in entry else "NOT RUN"}
     if "against" in entry:
-        return _paired_claim(
-            entry, c.predictions.get(entry["run"]), c.predictions.get(entry["against"]), explained
-        )
-    ours = c.rows.get(f"{entry['run']}/{entry['metric']}")
-    claim = {
-        **_blank(entry),
-        "verdict": verdict(entry["count"], entry["n"], ours, entry["id"] in explained),
-    }
-    if ours:
-        claim.update(
-            ours=ours["value"],
-            ours_k=ours["k"],
-            ours_n=ours["n"],
-            off_by=ours["k"] - entry["count"],
-            ci_low=ours["ci_low"],
-            ci_high=ours["ci_high"],
-        )
+        runs = c.predictions.get(entry["run"]), c.predictions.get(entry["against"])
+        return _paired_claim(entry, *runs, entry["id"] in explained)
+    row = c.rows.get(f"{entry['run']}/{entry['metric']}")
+    claim = _blank(entry)
+    claim["verdict"] = verdict(entry["count"], entry["n"], row, entry["id"] in explained)
+    if row:
+        claim |= {"ours": row["value"], "ours_k": row["k"], "ours_n": row["n"]}
+        claim |= {"ci_low": row["ci_low"], "ci_high": row["ci_high"]}
+        claim["off_by"] = row["k"] - entry["count"]
     return claim
 
 
 def _paired_claim(
-    entry: dict, a: Predictions | None, b: Predictions | None, explained: str
+    entry: dict, a: Predictions | None, b: Predictions | None, explained: bool
 ) -> dict:
     """A claim of difference: ours in points with the interval of the paired difference and the
     exact McNemar p.
     """
+    claim = _blank(entry)
     if a is None or b is None or a.meta["data_sha256"] != b.meta["data_sha256"]:
-        return {**_blank(entry), "verdict": "NOT RUN"}
+        return {**claim, "verdict": "NOT RUN"}
     worse, better, p = mcnemar(b.ranks == 1, a.ranks == 1)
     n, limit = len(a.ranks), a.meta["limit"] or b.meta["limit"]
     low, high = paired_interval(worse, better, n)
-    claim = {
-        **_blank(entry),
-        "ours": percent(better - worse, n),
-        "ours_k": better - worse,
-        "ours_n": n,
-        "ci_low": low,
-        "ci_high": high,
-        "p": p,
-    }
+    claim |= {"ours": percent(better - worse, n), "ours_k": better - worse, "ours_n": n}
+    claim |= {"ci_low": low, "ci_high": high, "p": p}
     if "test" in entry:
-        return {
-            **claim,
-            "verdict": (
-                "PARTIAL"
-                if limit
-                else "SUPPORTED"
-                if p < 0.05 and better > worse
-                else "NOT SUPPORTED"
-            ),
-        }
+        supported = p < 0.05 and better > worse
+        claim["verdict"] = "SUPPORTED" if supported else "NOT SUPPORTED"
+        if limit:
+            claim["verdict"] = "PARTIAL"
+        return claim
     ours = {"k": better - worse, "n": n, "limit": limit}
-    return {
-        **claim,
-        "off_by": better - worse - entry["count"],
-        "verdict": verdict(entry["count"], entry["n"], ours, entry["id"] in explained, True),
-    }
+    claim["off_by"] = better - worse - entry["count"]
+    claim["verdict"] = verdict(entry["count"], entry["n"], ours, explained, True)
+    return claim

@@ -19,7 +19,7 @@ from vwsdlib import paths, schema
 from vwsdlib.errors import VwsdError
 
 from ..facts.collect import Collection
-from ..facts.shapes import Report
+from ..facts.shapes import shape
 from ..report import deviations, made_of, scope
 from ..views.figures import FIGURES
 from ..views.tables import TABLES, Column, Table, claims_table, write_table
@@ -149,7 +149,7 @@ def _report(profile: str, source: Path) -> dict:
     remedy, path = f"Run `vwsd report --profile {profile}` first.", source / "report.json"
     if not path.is_file():
         raise VwsdError("there is no report that could be shown", where=path, remedy=remedy)
-    facts = schema.read_json(path, Report, "report", remedy).model_dump()
+    facts = schema.read_json(path, shape("report"), "report", remedy).model_dump()
     if unknown := [name for name in facts["figures"] if name not in FIGURES]:
         raise VwsdError(
             f"the report speaks of a figure '{unknown[0]}', and there is none",

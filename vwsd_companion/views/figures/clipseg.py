@@ -65,7 +65,7 @@ def decoder_scores(c: Collection) -> Drawn | None:
     for y, row in enumerate(names):
         mixed = rest[rest.index(row) + 1]
         for r, colour, marker, dy in ((row, ORANGE, "s", -0.14), (mixed, BLUE, "o", 0.14)):
-            low, high = map(float, r["ci"].split("–"))
+            low, high = round(r["ci"].low, 1), round(r["ci"].high, 1)
             label = (
                 {ORANGE: "decoder alone", BLUE: "mixed with the cosine (weight beside)"}[colour]
                 if y == 0
@@ -81,7 +81,7 @@ def decoder_scores(c: Collection) -> Drawn | None:
                 label=label,
             )
         ax.text(
-            float(mixed["ci"].split("–")[1]) + 0.6,
+            round(mixed["ci"].high, 1) + 0.6,
             y + 0.14,
             f"{mixed['weight']:g}",
             fontsize=8,

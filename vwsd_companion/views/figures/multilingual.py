@@ -107,7 +107,8 @@ def translation_quality(c: Collection) -> Drawn | None:
             ("value", "n", ORANGE, -0.14, "marked by a rule"),
             ("rest", "rest_n", BLUE, 0.14, "not marked"),
         ):
-            low, high = map(float, r["ci" if key == "value" else "rest_ci"].split("–"))
+            ends = r["ci" if key == "value" else "rest_ci"]
+            low, high = round(ends.low, 1), round(ends.high, 1)
             ax.errorbar(
                 r[key],
                 y + dy,

@@ -52,17 +52,28 @@ class Table:
         return [[c.show(row) for c in self.columns] for row in self.rows]
 
     def csv(self) -> str:
-        """Full precision."""
+        """Full precision; an interval's ends are two columns, KEY_low and KEY_high."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow([c.key for c in self.columns])
-        writer.writerows(
-            [
-                ["" if row.get(c.key) is None else row[c.key] for c in self.columns]
-                for row in self.rows
-            ]
-        )
+        intervals = {c.key for c in self.columns if self._has_ends(c.key)}
+        heads: list[str] = []
+        for column in self.columns:
+            key = column.key
+            heads += [f"{key}_low", f"{key}_high"] if key in intervals else [key]
+        writer.writerow(heads)
+        for row in self.rows:
+            cells: list[object] = []
+            for column in self.columns:
+                cell = row.get(column.key)
+                if column.key in intervals:
+                    cells += [cell.low, cell.high] if cell else ["", ""]
+                else:
+                    cells.append("" if cell is None else cell)
+            writer.writerow(cells)
         return out.getvalue()
+
+    def _has_ends(self, key: str) -> bool:
+        return any(isinstance(row.get(key), Interval) for row in self.rows)
 
     def markdown(self) -> str:
         """A pipe table under its caption; numbers to the right."""
@@ -209,9 +220,23 @@ def _part(facts: list[dict]) -> str:
     return f", first {shown} items only"
 
 
-def interval(low: float, high: float) -> str:
-    """An interval as a cell."""
-    return f"{low:.1f} to {high:.1f}" if low < 0 else f"{low:.1f}–{high:.1f}"
+class Interval(str):
+    """An interval as a cell, its ends rounded; `low` and `high` are the numbers."""
+
+    low: float
+    high: float
+
+
+def interval(low: float, high: float, digits: int = 1) -> Interval:
+    """An interval as a cell: "to" stands between the ends where one is negative."""
+    return spelled(low, high, " to " if low < 0 else "–", digits)
+
+
+def spelled(low: float, high: float, between: str = " to ", digits: int = 1) -> Interval:
+    """The same with a word of one's own between the ends."""
+    cell = Interval(f"{low:.{digits}f}{between}{high:.{digits}f}")
+    cell.low, cell.high = float(low), float(high)
+    return cell
 
 
 def claims_table(made: list[dict]) -> Table:
@@ -238,9 +263,7 @@ def claims_table(made: list[dict]) -> Table:
             {
                 **claim,
                 "ci": (
-                    None
-                    if claim["ci_low"] is None
-                    else f"{claim['ci_low']:.1f} to {claim['ci_high']:.1f}"
+                    None if claim["ci_low"] is None else spelled(claim["ci_low"], claim["ci_high"])
                 ),
             }
             for claim in made

@@ -13,7 +13,7 @@ from vwsdlib.analysis.metrics import gold_ranks, hits, percent, wilson
 
 from ...facts.collect import Collection
 from ...facts.predictions import Predictions
-from . import Column, Table, interval, set_title, table
+from . import Column, Table, interval, set_title, spelled, table
 from .paired import PAIRED, SCORE, cells_of, difference, difference_of, score_cells
 
 
@@ -250,8 +250,8 @@ def mask_contrast(c: Collection) -> Table | None:
             {
                 "kind": about,
                 **found,
-                "auc_ci": f"{found['auc_low']:.3f}–{found['auc_high']:.3f}",
-                "r_ci": f"{found['r_low']:.3f} to {found['r_high']:.3f}",
+                "auc_ci": spelled(found["auc_low"], found["auc_high"], "–", 3),
+                "r_ci": spelled(found["r_low"], found["r_high"], digits=3),
                 "pairs": by_item["pairs"],
                 "positive": percent(positive, len(by_item["ids"])),
                 "positive_ci": interval(*wilson(positive, len(by_item["ids"]))),

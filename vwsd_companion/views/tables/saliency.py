@@ -8,7 +8,7 @@ from vwsdlib.analysis.faithfulness import summary
 
 from ...facts.collect import Collection
 from ...facts.numbers import TRUTH
-from . import Column, Table, interval, set_title, table
+from . import Column, Table, interval, set_title, spelled, table
 
 METHOD_NAMES = {
     "crops_sum": "random crops, plain sum (as published)",
@@ -105,7 +105,7 @@ def deletion_insertion(c: Collection) -> Table | None:
                     "n": len(some),
                     **{k: v["value"] for k, v in made.items()},
                     **{
-                        f"{k}_ci": f"{v['ci_low']:.3f} to {v['ci_high']:.3f}"
+                        f"{k}_ci": spelled(v["ci_low"], v["ci_high"], digits=3)
                         for k, v in {**made, "gap": gap}.items()
                     },
                     "gap": gap["value"],

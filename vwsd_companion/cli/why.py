@@ -1,0 +1,35 @@
+"""The command that leads from a cell of a table to its origin."""
+
+from __future__ import annotations
+
+import argparse
+
+from . import _say, command
+from .companion import _profile
+
+
+def _why_arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument("table", metavar="TABLE", help="name of a table, as in results/PROFILE/tables")
+    p.add_argument("row", metavar="ROW", help="number of the row, from 1, or its first cells")
+    p.add_argument("column", metavar="COLUMN", help="number of the column, from 1, or its heading")
+    _profile(p)
+    p.add_argument("--json", action="store_true", help="print JSON instead of lines")
+
+
+@command(_why_arguments)
+def why(o: argparse.Namespace) -> int:
+    """Say where a cell of a table comes from: rows of numbers, stored facts and their lines, model,
+    data, code, notebook and cell.
+
+    The table is asked itself: what moves the cell when it is changed is behind it. Whether the code
+    that made a fact is the code that is here is said too.
+
+    Example:
+      vwsd why baseline "English lite phrase" Hit@1
+      vwsd why ladder 2 k --json
+    """
+    from ..why import origin_of, origin_text
+
+    answer = origin_of(o.profile, o.table, o.row, o.column)
+    _say(answer.as_json()) if o.json else print(origin_text(answer))
+    return 0
