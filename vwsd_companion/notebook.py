@@ -121,7 +121,7 @@ class Run:
         """A table of results/tables from the stored facts; shows itself as the value of a cell.
         `otherwise`: shown where there are no facts.
         """
-        from .views.tables import TABLES
+        from .views.catalogue import TABLES
 
         return _made(TABLES, name, self._facts(), otherwise)
 
@@ -131,7 +131,8 @@ class Run:
         """
         from IPython.display import Image
 
-        from .views.figures import FIGURES, png
+        from .views.catalogue import FIGURES
+        from .views.figures import png
 
         made = _made(FIGURES, name, self._facts(), otherwise)
         return (

@@ -14,7 +14,7 @@ from PIL import Image
 
 from vwsd_companion.explore import Explorer, widget, work
 from vwsd_companion.facts.predictions import Predictions, write_predictions
-from vwsd_companion.views.tables.saliency import METHOD_NAMES
+from vwsd_companion.views.saliency import METHOD_NAMES
 from vwsdlib.analysis.metrics import gold_ranks
 from vwsdlib.analysis.saliency import METHODS
 from vwsdlib.data.items import Item, write_items

@@ -28,7 +28,7 @@ from vwsdlib.errors import VwsdError, known
 from ..facts.collect import LANGUAGE_NAMES
 from ..facts.predictions import Predictions
 from ..views.figures import BLUE, RED
-from ..views.tables.saliency import METHOD_NAMES
+from ..views.saliency import METHOD_NAMES
 from . import work
 
 NONE = "none"

@@ -41,7 +41,7 @@ from vwsdlib.paths import results_dir
 from ..facts.collect import Collection
 from ..facts.predictions import Predictions
 from ..views.figures import BLUE, STYLE, plt, png
-from ..views.figures.saliency import DIVERGING, SEQUENTIAL, overlay
+from ..views.saliency import DIVERGING, SEQUENTIAL, overlay
 
 PROFILES = {
     "emojiwsd": "demo",
