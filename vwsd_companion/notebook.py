@@ -131,13 +131,11 @@ class Run:
         """
         from IPython.display import Image
 
-        from .views.catalogue import FIGURES
+        from .views.catalogue import FIGURES, VIEWS
         from .views.figures import png
 
         made = _made(FIGURES, name, self._facts(), otherwise)
-        return (
-            Image(data=png(made[0]), alt=FIGURES[name].__doc__) if isinstance(made, tuple) else made
-        )
+        return Image(data=png(made[0]), alt=VIEWS[name].about) if isinstance(made, tuple) else made
 
     def finish(self, **checks) -> None:
         """Declare the notebook complete; every check is a named boolean, such as `chance_row=True`.

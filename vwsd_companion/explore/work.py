@@ -40,8 +40,9 @@ from vwsdlib.paths import results_dir
 
 from ..facts.collect import Collection
 from ..facts.predictions import Predictions
-from ..views.figures import BLUE, STYLE, plt, png
-from ..views.saliency import DIVERGING, SEQUENTIAL, overlay
+from ..views.figures import plt, png
+from ..views.saliency import overlay
+from ..views.style import BLUE, DIVERGING, SEQUENTIAL, STYLE
 
 PROFILES = {
     "emojiwsd": "demo",

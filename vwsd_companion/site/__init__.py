@@ -163,8 +163,7 @@ def _templates():
 
 def cells(made: Table) -> list[list[dict]]:
     """Cells row by row: `text` as in every other form of the table, `number` of a column of
-    numbers, `raw` to sort those by, `farsi` from right to left.
-    """
+    numbers, `raw` to sort those by, `farsi` from right to left."""
     lines = []
     for row, texts in zip(made.rows, made.cells()):
         line = []
@@ -178,8 +177,7 @@ def cells(made: Table) -> list[list[dict]]:
 
 def _write_tables(site: Site, c: Collection, facts: dict) -> dict[str, Table]:
     """A page for each table of the report with its CSV and LaTeX; the claims with their ids on a
-    page of their own.
-    """
+    page of their own."""
     stated, tables = claims_table(facts["claims"]), {}
     for name in facts["tables"]:
         make = TABLES.get(name)
@@ -199,22 +197,21 @@ def _write_tables(site: Site, c: Collection, facts: dict) -> dict[str, Table]:
 
 def _write_figures(site: Site, source: Path, facts: dict, credits: list[str]) -> None:
     """The figures with their PDF and the numbers drawn; what they show is said by the functions
-    that draw them.
-    """
+    that draw them."""
     target, figures = site.folder / "figures", []
     target.mkdir()
     for name in facts["figures"]:
         for suffix in DRAWN:
             shutil.copyfile(source / "figures" / f"{name}{suffix}", target / f"{name}{suffix}")
-        credit = " ".join(credits) if VIEWS[name].pictures else ""
-        figures.append({"name": name, "about": VIEWS[name].figure.__doc__, "credit": credit})
+        view = VIEWS[name]
+        credit = " ".join(credits) if view.pictures else ""
+        figures.append({"name": name, "about": view.about, "credit": credit})
     site.page("figures.html", "figures", "Figures", figures=figures)
 
 
 def _again(c: Collection, notebooks: Sequence[dict]) -> Table:
     """Every row with the notebook that owns it and the command that makes it again; a run of other
-    settings has no owner in the plan.
-    """
+    settings has no owner in the plan."""
     owners = {path: notebook["name"] for notebook in notebooks for path in notebook["outputs"]}
     rows = []
     for row in made_of("the rows", c, lambda: c.rows.values()):

@@ -119,8 +119,7 @@ def _read(path: Path):
 
 def write_notebooks(site: Site, folder: Path, about: Mapping[str, str]) -> list[dict]:
     """A page for each executed notebook of `folder` and notebooks/index.html; returns what the
-    index shows of each: name, title, about.
-    """
+    index shows of each: name, title, about."""
     files, shown = sorted(folder.glob("*.ipynb")), []
     pages = {path.name: f"{path.stem}.html" for path in files}
     for path in tqdm(files, desc="notebooks", disable=paths.quiet()):

@@ -30,8 +30,7 @@ SIDE = 160  # pixels of a thumbnail's longer side
 @dataclass(frozen=True)
 class ItemSet:
     """Items of one data set, language and split that a stored run answered; `data` is None where
-    the set is not at hand; `why` its pictures are not.
-    """
+    the set is not at hand; `why` its pictures are not."""
 
     dataset: str
     language: str
@@ -68,8 +67,7 @@ class ItemSet:
     @cached_property
     def items(self) -> dict[str, Item]:
         """Item id -> item, in the set's order; VwsdError where two runs know an id by different
-        texts or pictures.
-        """
+        texts or pictures."""
         items: dict[str, Item] = {}
         for p in sorted(self.runs, key=lambda p: -len(p.items)):
             for item in p.items:
@@ -99,8 +97,7 @@ class ItemSet:
 
     def answers(self, item: Item) -> Table:
         """What each run answered: text as scored, rank of the gold, its pick (of equals the
-        earlier, as in the metrics) and ten scores.
-        """
+        earlier, as in the metrics) and ten scores."""
         rows = []
         for p, lines in zip(self.runs, self.lines):
             if item.id not in lines:
@@ -141,8 +138,7 @@ def _data(c: Collection, runs: list[Predictions]) -> tuple[VwsdSet | None, str]:
 
 def write_items(site: Site, sets: list[ItemSet]) -> None:
     """items/index.html, an overview a set and a page an item, with the thumbnails that these show;
-    VwsdError for an item whose id is no name of a page.
-    """
+    VwsdError for an item whose id is no name of a page."""
     site.page("items/index.html", "sets", "Items", sets=sets)
     total = sum(len(shown.items) for shown in sets)
     with tqdm(total=total, desc="pages of items", unit="page", disable=paths.quiet()) as bar:
@@ -185,8 +181,7 @@ def _write_item(
 
 def thumbnails(shown: ItemSet, folder: Path) -> dict[str, str]:
     """Image name -> name of its thumbnail in `folder`, one file a distinct picture; without those
-    that are missing or cannot be read.
-    """
+    that are missing or cannot be read."""
     folder.mkdir(parents=True, exist_ok=True)
     names, files = image_names(shown.items.values()) if shown.data else (), {}
     told = {"desc": f"pictures of {shown.name}", "unit": "picture", "leave": False}

@@ -19,13 +19,17 @@ Face = Callable[[Collection], Any]
 @dataclass
 class View:
     """A table, a figure, or both under one name; each face returns None where the profile has no
-    facts for it.
-    """
+    facts for it."""
 
     name: str
     table: Face | None = None
     figure: Face | None = None
     pictures: bool = False  # whether the figure shows pictures of a set, and credits them
+
+    @property
+    def about(self) -> str:
+        """What the figure shows, in words."""
+        return " ".join((self.figure.__doc__ or "").split())
 
 
 VIEWS: dict[str, View] = {}

@@ -11,25 +11,9 @@ from vwsdlib.analysis.metrics import margins, wilson
 
 from ..facts.collect import LANGUAGE_NAMES, Collection, language_place
 from ..facts.predictions import Predictions
-from .figures import (
-    BLACK,
-    BLUE,
-    DASHED,
-    GREY,
-    LANGUAGE_COLOURS,
-    MARKERS,
-    RED,
-    SKY,
-    Drawn,
-    dot,
-    figure,
-    finish,
-    numbers_of,
-    panels,
-    picture_grid,
-    spans,
-)
+from .figures import Drawing, dot, figure, numbers_of, panels, picture_grid, spans
 from .paired import difference
+from .style import BLACK, BLUE, DASHED, GREY, LANGUAGE_COLOURS, MARKERS, RED, SKY
 from .tables import Rows, interval, table
 
 VARIANTS = {"word": "bare word", "phrase": "phrase", "this_is": "“This is …”"}
@@ -61,7 +45,7 @@ def data_counts_table(c: Collection) -> Rows:
 
 
 @figure
-def ambiguity_figure(c: Collection) -> Drawn | None:
+def ambiguity_figure(c: Collection) -> Drawing:
     """How many meanings (distinct gold concepts) each target word has, by language."""
     audits = _test_audits(c)
     if not audits:
@@ -81,7 +65,7 @@ def ambiguity_figure(c: Collection) -> Drawn | None:
         ax.grid(axis="x", visible=False)
     axes[0][0].set_ylabel("targets")
     numbers = {f"{audit['language']}.{audit['split']}": audit["meanings"] for audit in audits}
-    return finish(fig, "How ambiguous are the words?", c, numbers)
+    return fig, numbers
 
 
 @table
@@ -95,10 +79,9 @@ def audit_table(c: Collection) -> Rows:
 
 
 @figure
-def audit_figure(c: Collection) -> Drawn | None:
+def audit_figure(c: Collection) -> Drawing:
     """Left: hit@1 of rules that see neither text nor pixels. Right: where the gold stands among the
-    ten.
-    """
+    ten."""
     audits = _test_audits(c)
     if not audits:
         return None
@@ -133,7 +116,7 @@ def audit_figure(c: Collection) -> Drawn | None:
         ylabel="items, percent",
         title="Gold position",
     )
-    return finish(fig, "Can one guess without looking?", c, audits)
+    return fig, audits
 
 
 def _test_audits(c: Collection) -> list[dict]:
@@ -141,34 +124,33 @@ def _test_audits(c: Collection) -> list[dict]:
 
 
 @figure(pictures=True)
-def examples_en_figure(c: Collection) -> Drawn | None:
+def examples_en_figure(c: Collection) -> Drawing:
     """English items with their ten pictures, the gold framed."""
     return _examples(c, "en")
 
 
 @figure(pictures=True)
-def examples_it_figure(c: Collection) -> Drawn | None:
+def examples_it_figure(c: Collection) -> Drawing:
     """Italian items with their ten pictures, the gold framed."""
     return _examples(c, "it")
 
 
 @figure(pictures=True)
-def examples_fa_figure(c: Collection) -> Drawn | None:
+def examples_fa_figure(c: Collection) -> Drawing:
     """Farsi items with their ten pictures, the gold framed."""
     return _examples(c, "fa")
 
 
-def _examples(c: Collection, language: str, rows: int = 4) -> Drawn | None:
+def _examples(c: Collection, language: str, rows: int = 4) -> Drawing:
     audit = next((audit for audit in _test_audits(c) if audit["language"] == language), None)
     if audit is None:
         return None
     data = c.data(audit)
     step = max(1, len(data.items) // rows)
     items = data.items[: step * rows : step]
-    title = f"{LANGUAGE_NAMES[language]} items; the gold has a blue frame"
     keys = ("id", "phrase", "candidates", "gold")
-    numbers = [dict(zip(keys, (i.id, i.phrase, i.candidates, i.gold))) for i in items]
-    return finish(picture_grid(items, data), title, c, numbers, data.credit)
+    numbers = [{key: getattr(item, key) for key in keys} for item in items]
+    return picture_grid(items, data), numbers, {"credit": data.credit}
 
 
 # ---------------------------------------------------------------- 02: the baseline
@@ -177,8 +159,7 @@ def _examples(c: Collection, language: str, rows: int = 4) -> Drawn | None:
 @table
 def baseline_table(c: Collection) -> Rows:
     """Chance, no-text rules and every text of the encoders that notebook 02 has scored, language by
-    language.
-    """
+    language."""
     models, texts = [NO_MODEL, *c.baselines], [*TEXTS]
     rows = [
         row
@@ -234,7 +215,7 @@ def baseline_paired_table(c: Collection) -> Rows:
 
 
 @figure
-def baseline_figure(c: Collection) -> Drawn | None:
+def baseline_figure(c: Collection) -> Drawing:
     """Hit@1 by language and text with 95 % intervals, chance as a line."""
     runs = [p for p in c.select(c.baseline, split="test") if p.variant in VARIANTS]
     if not runs:
@@ -261,15 +242,13 @@ def baseline_figure(c: Collection) -> Drawn | None:
     )
     ax.grid(axis="x", visible=False)
     ax.legend(title="text given to the encoder", title_fontsize=8)
-    title = f"What the phrase adds to the bare word: {runs[0].meta['model']}"
-    return finish(fig, title, c, [numbers_of(row) for row in rows])
+    return fig, [numbers_of(row) for row in rows], {"model": runs[0].meta["model"]}
 
 
 @figure
-def reliability_figure(c: Collection) -> Drawn | None:
+def reliability_figure(c: Collection) -> Drawing:
     """Is a clear win also a right one? Share right in fifths of the items by margin between first
-    and second candidate.
-    """
+    and second candidate."""
     runs = c.select(c.baseline, variant="phrase", split="test")
     if not runs:
         return None
@@ -298,13 +277,12 @@ def reliability_figure(c: Collection) -> Drawn | None:
         ylim=(0, 100),
     )
     ax.legend()
-    return finish(fig, "Does the margin tell when to trust the answer?", c, numbers)
+    return fig, numbers
 
 
 def margin_bins(p: Predictions, bins: int = 5) -> list[dict]:
     """Items in `bins` equal parts by margin (best minus second score): mean margin, n, k, hit@1 and
-    interval in percent.
-    """
+    interval in percent."""
     margin = margins(p.scores)  # [n]
     rows = []
     for part in np.array_split(np.argsort(margin, kind="stable"), min(bins, len(margin))):
@@ -316,10 +294,9 @@ def margin_bins(p: Predictions, bins: int = 5) -> list[dict]:
 
 
 @figure(pictures=True)
-def best_and_worst_figure(c: Collection) -> Drawn | None:
+def best_and_worst_figure(c: Collection) -> Drawing:
     """Three English items won by the widest margin over the best wrong picture, and three lost by
-    the widest.
-    """
+    the widest."""
     p = next(iter(c.select(c.baseline, variant="phrase", split="test")), None)
     if p is None:
         return None
@@ -330,10 +307,9 @@ def best_and_worst_figure(c: Collection) -> Drawn | None:
     chosen = [*order[:3], *order[::-1][:3]]
     items, data = [p.items[i] for i in chosen], c.data(p.meta)
     fig = picture_grid(items, data, [p.scores[i] for i in chosen])
-    title = f"Best three and worst three items of {p.meta['model']}, pictures ordered by score"
     ahead = [float(own[i] - rivals[i]) for i in chosen]
     numbers = [
         {"id": item.id, "phrase": item.phrase, "gold_minus_best_other": gap}
         for item, gap in zip(items, ahead)
     ]
-    return finish(fig, title, c, numbers, data.credit)
+    return fig, numbers, {"model": p.meta["model"], "credit": data.credit}

@@ -14,21 +14,9 @@ from vwsdlib.analysis.metrics import gold_ranks, hits, wilson
 
 from ..facts.collect import Collection
 from ..facts.predictions import Predictions
-from .figures import (
-    BLACK,
-    BLUE,
-    DASHED,
-    GREY,
-    ORANGE,
-    Drawn,
-    dot,
-    figure,
-    finish,
-    name_rows,
-    numbers_of,
-    panels,
-)
+from .figures import Drawing, Series, dots, figure, name_rows, numbers_of, panels
 from .paired import cells_of, difference, difference_of, score_cells, share_cells
+from .style import BLACK, BLUE, DASHED, GREY, ORANGE
 from .tables import Rows, table
 
 CONTRASTS = {
@@ -42,8 +30,7 @@ CONTRASTS = {
 
 def ladder_runs(c: Collection) -> list[tuple[str, Predictions]]:
     """(what changed, run) for each step of the ladder, the baseline first; empty where notebook 03
-    has not run.
-    """
+    has not run."""
     steps = c.measured["ladder"].records if "ladder" in c.measured else []
     names = [f"{step['encoder']}.phrase.en.{step['split']}" for step in steps]
     return [
@@ -56,8 +43,7 @@ def ladder_runs(c: Collection) -> list[tuple[str, Predictions]]:
 @table
 def ladder_table(c: Collection) -> Rows:
     """From the baseline to the study's second row, one change a step, each step tested on the same
-    items.
-    """
+    items."""
     runs = ladder_runs(c)
     if len(runs) < 2:
         return None
@@ -73,7 +59,7 @@ def ladder_table(c: Collection) -> Rows:
 
 
 @figure
-def ladder_figure(c: Collection) -> Drawn | None:
+def ladder_figure(c: Collection) -> Drawing:
     """Hit@1 after each step from the baseline to the study's second row, with 95 % intervals."""
     runs = ladder_runs(c)
     if len(runs) < 2:
@@ -81,8 +67,8 @@ def ladder_figure(c: Collection) -> Drawn | None:
     rows = [c.rows[f"{run.run}/hit@1"] for _, run in runs]
     fig, ax = plt.subplots(figsize=(8.5, 1.2 + 0.55 * len(runs)), layout="constrained")
     white = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    dots(ax, [Series("", BLUE, "o", 0, rows)])
     for y, row in enumerate(rows):
-        dot(ax, row, y, BLUE)
         shown = f"{row['value']:.1f}"
         ax.text(row["value"], y - 0.22, shown, ha="center", fontsize=8, bbox=white)
     ax.plot([row["value"] for row in rows], range(len(rows)), color=GREY, lw=1, zorder=0)
@@ -97,8 +83,7 @@ def ladder_figure(c: Collection) -> Drawn | None:
         xlabel=f"hit@1, percent (95 % interval, n = {rows[0]['n']})",
     )
     ax.tick_params(axis="y", labelsize=8)
-    numbers = [{"change": change, **numbers_of(row)} for (change, _), row in zip(runs, rows)]
-    return finish(fig, "One change a step", c, numbers)
+    return fig, [{"change": change, **numbers_of(row)} for (change, _), row in zip(runs, rows)]
 
 
 # ---------------------------------------------------------------- encoders and their variants
@@ -122,8 +107,7 @@ def backbones_table(c: Collection) -> Rows:
 @table
 def dtype_drift_table(c: Collection) -> Rows:
     """What half precision and scaled decoding do to cosines and rankings: largest change of a
-    score, items whose first picture changes, margin of those.
-    """
+    score, items whose first picture changes, margin of those."""
     rows = []
     for p in c.predictions.values():
         encoder, at, kind = p.encoder.partition("@")
@@ -156,8 +140,7 @@ def _drift(p: Predictions, reference: Predictions) -> dict:
 
 def decoder_facts(c: Collection) -> dict | None:
     """Runs that notebook 03 scored with a decoder: segmenter, the cosine it is mixed with,
-    statistic -> (dev run, test run).
-    """
+    statistic -> (dev run, test run)."""
     if "decoder" not in c.measured:
         return None
     meta = c.measured["decoder"].meta
@@ -176,8 +159,7 @@ def decoder_facts(c: Collection) -> dict | None:
 @table
 def decoder_table(c: Collection) -> Rows:
     """Scores that use the segmentation decoder, alone and mixed with the cosine; the weight is
-    chosen on other items.
-    """
+    chosen on other items."""
     facts = decoder_facts(c)
     if facts is None:
         return None
@@ -196,23 +178,24 @@ def decoder_table(c: Collection) -> Rows:
 
 
 @figure
-def decoder_scores_figure(c: Collection) -> Drawn | None:
+def decoder_scores_figure(c: Collection) -> Drawing:
     """Hit@1 of scores that use the decoder, alone (orange squares) and mixed with the cosine (blue
-    dots), against the cosine alone.
-    """
+    dots), against the cosine alone."""
     made = decoder_table(c)
     if made is None:
         return None
-    cosine, *rest = made.rows
+    cosine, *rest = map(with_ends, made.rows)
     alone, mixed = rest[::2], rest[1::2]
-    names = ("decoder alone", "mixed with the cosine (weight beside)")
     fig, ax = plt.subplots(figsize=(8.5, 3.6), layout="constrained")
-    for y, pair in enumerate(zip(alone, mixed)):
-        labels = names if y == 0 else (None, None)
-        dot(ax, with_ends(pair[0]), y - 0.14, ORANGE, "s", label=labels[0])
-        dot(ax, with_ends(pair[1]), y + 0.14, BLUE, "o", label=labels[1])
-        place = (with_ends(pair[1])["ci_high"] + 0.6, y + 0.14)
-        ax.text(*place, f"{pair[1]['weight']:g}", fontsize=8, va="center", color=BLUE)
+    name = "mixed with the cosine (weight beside)"
+    series = [
+        Series("decoder alone", ORANGE, "s", -0.14, alone),
+        Series(name, BLUE, "o", 0.14, mixed),
+    ]
+    dots(ax, series)
+    for y, row in enumerate(mixed):
+        weight = f"{row['weight']:g}"
+        ax.text(row["ci_high"] + 0.6, y + 0.14, weight, fontsize=8, va="center", color=BLUE)
     middle = {"fontsize": 8, "ha": "center", "backgroundcolor": "white"}
     ax.axvline(cosine["value"], color=BLACK, lw=1)
     ax.text(cosine["value"], -0.75, "cosine alone", **middle)
@@ -222,7 +205,7 @@ def decoder_scores_figure(c: Collection) -> Drawn | None:
     name_rows(ax, [row["score"] for row in alone], above=1.0, below=0.6, xlabel=label)
     ax.set_xlim(left=0)
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=2)
-    return finish(fig, "Does the decoder help?", c, made.rows)
+    return fig, made.rows
 
 
 def with_ends(row: dict) -> dict:
@@ -236,8 +219,7 @@ def with_ends(row: dict) -> dict:
 
 def contrasts_by_item(c: Collection) -> dict | None:
     """Of every English item that shares its target: mean contrast of mask and of cosine, whether it
-    was solved, its target; None where there is none, or none or all of them are solved.
-    """
+    was solved, its target; None where there is none, or none or all of them are solved."""
     m = c.measured.get("contrast")
     p = c.predictions.get(f"{m.meta['dual']}.phrase.en.{m.meta['split']}") if m else None
     if p is None:
@@ -266,8 +248,7 @@ def contrasts_by_item(c: Collection) -> dict | None:
 @table
 def mask_contrast_table(c: Collection) -> Rows:
     """Does the mask answer to the phrase where the model is right? Contrast between own and other
-    phrase against correctness.
-    """
+    phrase against correctness."""
     by_item = contrasts_by_item(c)
     rows = []
     for kind, about in CONTRASTS.items() if by_item else ():
@@ -288,10 +269,9 @@ def mask_contrast_table(c: Collection) -> Rows:
 
 
 @figure
-def mask_contrast_figure(c: Collection) -> Drawn | None:
+def mask_contrast_figure(c: Collection) -> Drawing:
     """Contrast of mask and of cosine between own and other phrase, items solved and not; boxes are
-    quartiles, whiskers 5 to 95 %.
-    """
+    quartiles, whiskers 5 to 95 %."""
     by_item = contrasts_by_item(c)
     if by_item is None:
         return None
@@ -312,8 +292,7 @@ def mask_contrast_figure(c: Collection) -> Drawn | None:
             xlabel=about.split(" (")[0],
             title=f"{kind}: AUC {auc['auc']:.2f} ({auc['auc_low']:.2f}–{auc['auc_high']:.2f})",
         )
-    title = "Does the map answer to the phrase where the model is right?"
-    return finish(fig, title, c, by_item)
+    return fig, by_item
 
 
 def _spread(

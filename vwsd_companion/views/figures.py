@@ -2,9 +2,9 @@
 with their data beside them.
 
 A new figure is one function `<name>_figure` under `@figure` in the module of its notebook
-(baseline.py, clipseg.py, ...) that returns a matplotlib figure and the numbers drawn. Colours are
-Okabe and Ito's, told apart by colour-blind readers; Farsi is shaped and runs from right to left
-(matplotlib shapes text itself from 3.11 on).
+(baseline.py, clipseg.py, ...) that returns a matplotlib figure and the numbers drawn; its heading
+is a line of figures.yml. Farsi is shaped and runs from right to left (matplotlib shapes text itself
+from 3.11 on).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import io
 import json
 import textwrap
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial, wraps
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import matplotlib
 
 matplotlib.use("Agg", force=False)
 import numpy as np
+import yaml
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -33,56 +35,57 @@ from vwsdlib.errors import VwsdError
 
 from ..facts.collect import Collection
 from .base import view_of
+from .style import BLUE, GREY, STYLE
 from .tables import set_title
 
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#8C8C8C"
-RED, SKY, BLACK, PURPLE = "#D55E00", "#56B4E9", "#222222", "#CC79A7"
-LANGUAGE_COLOURS = {"en": BLUE, "it": ORANGE, "fa": GREEN}
-MARKERS = {"en": "o", "it": "s", "fa": "D"}
-STYLE = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": "#E4E4E4",
-    "figure.dpi": 100,
-    "savefig.dpi": 150,
-    "svg.hashsalt": "vwsd",
-    "pdf.fonttype": 42,
-    "axes.titlesize": 11,
-    "axes.titlelocation": "left",
-    "errorbar.capsize": 3,
-    "legend.fontsize": 8,
-    "legend.frameon": False,
-}
-DASHED = {"color": GREY, "ls": "--", "lw": 1}  # lines of chance and of no difference
+TOLD = yaml.safe_load(Path(__file__).with_suffix(".yml").read_text(encoding="utf-8"))
 NO_CLOCK = {
     "png": {"Software": None},
     "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
 }
 
 Drawn = tuple[Figure, object]
-Draw = Callable[[Collection], Drawn | None]
+# a figure and its numbers, with the words of figures.yml and the pictures' credit where it has some
+Drawing = Drawn | tuple[Figure, object, dict] | None
 
 
-def figure(draw: Draw | None = None, *, pictures: bool = False) -> Draw:
+def figure(draw: Callable[..., Drawing] | None = None, *, of: str = "", pictures: bool = False):
     """Register the function `<name>_figure` as the figure of the view `<name>`; it returns None
-    where the profile has no facts for it. pictures: whether a set's pictures are shown (credit
-    them).
+    where the profile has no facts for it.
+
+    of: the measurement that is drawn, which is then the function's second argument. pictures:
+    whether a set's pictures are shown, which makes `credit` one of the words.
     """
     if draw is None:
-        return partial(figure, pictures=pictures)
+        return partial(figure, of=of, pictures=pictures)
+    view = view_of(draw, "figure")
 
     @wraps(draw)
-    def styled(c: Collection) -> Drawn | None:
+    def finished(c: Collection) -> Drawn | None:
+        if of and of not in c.measured:
+            return None
         with plt.rc_context(STYLE):
-            return draw(c)
+            drawn = draw(c, c.measured[of]) if of else draw(c)
+            return drawn and _finish(c, view.name, *drawn)
 
-    view = view_of(draw, "figure")
-    view.figure, view.pictures = styled, pictures
-    return styled
+    view.figure, view.pictures = finished, pictures
+    return finished
+
+
+def _finish(
+    c: Collection, name: str, fig: Figure, numbers: object, words: dict | None = None
+) -> Drawn:
+    """A figure under its heading, above one small line that names data, profile and whose pictures
+    these are."""
+    words = words or {}
+    told = TOLD[name]
+    title, *notes = [told] if isinstance(told, str) else told
+    fig.suptitle(title.format(**words), x=0.01, ha="left", fontsize=12, fontweight="bold")
+    wide = round(17 * fig.get_figwidth())  # letters of this size in a line
+    small = " ".join([f"{set_title(c)}.", *notes, words.get("credit", "")]).strip()
+    small = textwrap.fill(small, wide)
+    fig.supxlabel(small, x=0.01, ha="left", fontsize=7, color="#555555")
+    return fig, numbers
 
 
 def write_figure(name: str, drawn: Drawn, folder: Path) -> list[Path]:
@@ -117,17 +120,6 @@ def png(fig: Figure, dpi: int = 90) -> bytes:
     return out.getvalue()
 
 
-def finish(fig: Figure, title: str, c: Collection, numbers: object, small: str = "") -> Drawn:
-    """The figure under one heading, above one small line that names data, profile and, with
-    `small`, whose pictures these are; and the numbers drawn.
-    """
-    fig.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    wide = round(17 * fig.get_figwidth())  # letters of this size in a line
-    text = textwrap.fill(f"{set_title(c)}. {small}".strip(), wide)
-    fig.supxlabel(text, x=0.01, ha="left", fontsize=7, color="#555555")
-    return fig, numbers
-
-
 def panels(rows: int, columns: int, wide: float, high: float, **more) -> tuple[Figure, np.ndarray]:
     """A figure of `wide` x `high` inches and its axes [rows, columns]."""
     size = (wide, high)
@@ -139,8 +131,7 @@ def panels(rows: int, columns: int, wide: float, high: float, **more) -> tuple[F
 
 def spans(row: dict) -> list[list[float]]:
     """Lengths of the two arms of an interval, for matplotlib's error bars; never negative, whatever
-    the last bits say.
-    """
+    the last bits say."""
     return [[max(0.0, row["value"] - row["ci_low"])], [max(0.0, row["ci_high"] - row["value"])]]
 
 
@@ -154,12 +145,31 @@ def dot(ax: plt.Axes, row: dict, y: float, colour: str, marker: str = "o", **mor
     ax.errorbar(row["value"], y, xerr=spans(row), fmt=marker, color=colour, **more)
 
 
+def dots(ax: plt.Axes, series: Sequence[Series], **more) -> None:
+    """Series of dots with intervals beside each other; a row that is None stays empty."""
+    for y in range(max(len(one.rows) for one in series)):
+        for one in series:
+            if one.rows[y] is not None:
+                label = one.name if y == 0 else None
+                dot(ax, one.rows[y], y + one.beside, one.colour, one.marker, label=label, **more)
+
+
+@dataclass(frozen=True)
+class Series:
+    """Rows that look alike: their name in the legend, and how far they stand below their height."""
+
+    name: str
+    colour: str
+    marker: str
+    beside: float
+    rows: Sequence[dict | None]
+
+
 def name_rows(
     ax: plt.Axes, names: Sequence[str], above: float = 0.5, below: float = 0.5, **more
 ) -> None:
     """Names of rows 0, 1, ... along the y axis, the first at the top, with room above the first and
-    below the last; `more` is for the axes.
-    """
+    below the last; `more` is for the axes."""
     limits = (len(names) - 1 + below, -above)
     ax.set(yticks=range(len(names)), yticklabels=names, ylim=limits, **more)
 

@@ -15,23 +15,9 @@ from vwsdlib.language.translate import TRANSLATORS
 
 from ..facts.collect import LANGUAGE_NAMES, Collection, language_place
 from ..facts.predictions import Predictions
-from .figures import (
-    BLACK,
-    BLUE,
-    DASHED,
-    GREEN,
-    GREY,
-    ORANGE,
-    RED,
-    SKY,
-    Drawn,
-    dot,
-    figure,
-    finish,
-    name_rows,
-    panels,
-)
+from .figures import Drawing, Series, dot, dots, figure, name_rows, panels
 from .paired import difference, score_cells, share_cells
+from .style import BLACK, BLUE, DASHED, GREEN, GREY, ORANGE, RED, SKY
 from .tables import Rows, table
 
 COLOURS = (ORANGE, BLUE, GREEN, SKY, RED)  # of the raw phrase, then of each translation
@@ -56,8 +42,7 @@ def text_name(variant: str, language: str, c: Collection) -> str:
 
 def foreign_runs(c: Collection) -> list[Predictions]:
     """Test runs of phrases other than English, raw and translated; by language, the baseline first,
-    raw before translated; empty where nothing was translated.
-    """
+    raw before translated; empty where nothing was translated."""
     known = translators(c)
 
     def place(p: Predictions) -> tuple:
@@ -76,8 +61,7 @@ def foreign_runs(c: Collection) -> list[Predictions]:
 @table
 def multilingual_table(c: Collection) -> Rows:
     """Every encoder on Italian and Farsi, raw and translated, tested against raw text through the
-    baseline and through itself.
-    """
+    baseline and through itself."""
     rows = []
     for p in foreign_runs(c):
         language = p.meta["language"]
@@ -93,7 +77,7 @@ def multilingual_table(c: Collection) -> Rows:
 
 
 @figure
-def multilingual_figure(c: Collection) -> Drawn | None:
+def multilingual_figure(c: Collection) -> Drawing:
     """Hit@1 by encoder for each language: the raw phrase and each translation, with 95 %
     intervals."""
     runs = foreign_runs(c)
@@ -127,14 +111,12 @@ def multilingual_figure(c: Collection) -> Drawn | None:
         lower = ScaledTranslation(0, -0.55, fig.dpi_scale_trans)  # inches: below the axis label
         below = {"bbox_to_anchor": (0.5, 0), "bbox_transform": ax.transAxes + lower}
         ax.legend(loc="upper center", **below)
-    numbers = [c.rows[f"{p.run}/hit@1"] for p in runs]
-    return finish(fig, "A language the encoder knows, and one it does not", c, numbers)
+    return fig, [c.rows[f"{p.run}/hit@1"] for p in runs]
 
 
 def marked_runs(c: Collection) -> Iterator[tuple[str, str, list[dict], Predictions]]:
     """(translator, language, translation records, predictions made from them), the baseline
-    encoder's first.
-    """
+    encoder's first."""
     for p in foreign_runs(c):
         if p.variant == "phrase":
             continue
@@ -181,10 +163,9 @@ def translation_marks_table(c: Collection) -> Rows:
 
 
 @figure
-def translation_quality_figure(c: Collection) -> Drawn | None:
+def translation_quality_figure(c: Collection) -> Drawing:
     """Items with a marked translation against the others: hit@1 with 95 % intervals, the first
-    encoder of each translator.
-    """
+    encoder of each translator."""
     made, rows, encoders = translation_marks_table(c), [], {}
     for row in made.rows if made else ():
         first = encoders.setdefault((row["translator"], row["language"]), row["encoder"])
@@ -193,15 +174,17 @@ def translation_quality_figure(c: Collection) -> Drawn | None:
     if not rows:
         return None
     fig, ax = plt.subplots(figsize=(8, 1.5 + 0.6 * len(rows)), layout="constrained")
-    for y, row in enumerate(rows):
-        for name, key, n, place, colour in (
-            ("marked by a rule", "value", row["n"], y - 0.14, ORANGE),
-            ("not marked", "rest", row["rest_n"], y + 0.14, BLUE),
-        ):
-            low, high = (round(end, 1) for end in wilson(round(row[key] * n / 100), n))
-            share = {"value": row[key], "ci_low": low, "ci_high": high}
-            dot(ax, share, place, colour, label=name if y == 0 else None)
-            ax.text(high + 0.8, place, f"n = {n}", fontsize=8, va="center")
+    marked = [_share(row["value"], row["n"]) for row in rows]
+    others = [_share(row["rest"], row["rest_n"]) for row in rows]
+    series = [
+        Series("marked by a rule", ORANGE, "o", -0.14, marked),
+        Series("not marked", BLUE, "o", 0.14, others),
+    ]
+    dots(ax, series)
+    for one in series:
+        for y, row in enumerate(one.rows):
+            told = f"n = {row['n']}"
+            ax.text(row["ci_high"] + 0.8, y + one.beside, told, fontsize=8, va="center")
     ax.axvline(10, **DASHED)
     name_rows(
         ax,
@@ -210,7 +193,13 @@ def translation_quality_figure(c: Collection) -> Drawn | None:
         xlim=(0, 105),
     )
     ax.legend(loc="center right")
-    return finish(fig, "Does a doubtful translation cost the item?", c, rows)
+    return fig, rows
+
+
+def _share(value: float, n: int) -> dict:
+    """A share in percent of n, with the ends of its interval as the table prints them."""
+    low, high = wilson(round(value * n / 100), n)
+    return {"value": value, "ci_low": round(low, 1), "ci_high": round(high, 1), "n": n}
 
 
 def _translated(c: Collection) -> list[str]:
@@ -234,7 +223,7 @@ def translation_examples_table(c: Collection) -> Rows:
 
 
 @figure
-def translations_shown_figure(c: Collection) -> Drawn | None:
+def translations_shown_figure(c: Collection) -> Drawing:
     """Phrases as they stand and in English; Farsi shaped and from right to left."""
     keys = _translated(c)[:4]
     if not keys:
@@ -252,7 +241,7 @@ def translations_shown_figure(c: Collection) -> Drawn | None:
             ax.text(0.46, y, record["phrase"], ha="right", **level)
             ax.text(0.5, y, "→", ha="center", color=GREY, **level)
             ax.text(0.54, y, words, ha="left", color=RED if record["flags"] else BLACK, **level)
-    return finish(fig, "First translations of each kind; red: marked by a rule", c, shown)
+    return fig, shown
 
 
 @table

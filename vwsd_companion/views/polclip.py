@@ -19,28 +19,13 @@ from vwsdlib.analysis.wsd_scoring import compare_answers, groups
 from vwsdlib.errors import VwsdError
 
 from ..facts.collect import LANGUAGE_NAMES, Collection
+from ..facts.measurements import Measurement
 from ..facts.numbers import wsd_id
 from ..facts.predictions import Predictions
 from ..facts.reported import published
-from .figures import (
-    BLACK,
-    BLUE,
-    DASHED,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    RED,
-    SKY,
-    Drawn,
-    dot,
-    figure,
-    finish,
-    name_rows,
-    panels,
-    spans,
-)
+from .figures import Drawing, dot, figure, name_rows, panels, spans
 from .paired import share_cells
+from .style import BLACK, BLUE, DASHED, GREEN, GREY, ORANGE, PURPLE, RED, SKY
 from .tables import Rows, interval, table
 
 ARCHITECTURE = Path(__file__).with_name("architecture.yml")
@@ -56,8 +41,7 @@ System = tuple[str, str]  # (system, score) of textual WSD
 
 def trained_runs(c: Collection, group: str = "main") -> list[dict]:
     """What notebook 06 stored of its trained models; group: main (the full model, a seed each) or
-    ablation.
-    """
+    ablation."""
     runs = c.measured["polclip_runs"].records if "polclip_runs" in c.measured else []
     return [run for run in runs if run["group"] == group]
 
@@ -66,7 +50,7 @@ def trained_runs(c: Collection, group: str = "main") -> list[dict]:
 
 
 @figure
-def architecture_figure(c: Collection) -> Drawn | None:
+def architecture_figure(c: Collection) -> Drawing:
     """PolCLIP as it was configured: boxes of one colour share weights, dashed ones get no
     gradient."""
     if not trained_runs(c):
@@ -92,16 +76,7 @@ def architecture_figure(c: Collection) -> Drawn | None:
         " the towers' own vectors; t: the text)"
     )
     ax.text(57, 50, told, ha="center", va="center", fontsize=8.5, color="#444444")
-    title = (
-        "PolCLIP: senses get an implicit picture, pictures an implicit sense, each is fused with"
-        " what it was made of"
-    )
-    small = (
-        "Boxes of one colour share weights; dashed: no gradient. Q asks, K and V are asked. u:"
-        " target in its context; a: implicit picture of a sense; m: sense, fused; b: implicit sense"
-        " of a picture; r: picture, fused; c: caption; x̃, s̃: targets."
-    )
-    return finish(fig, title, c, config, small)
+    return fig, config
 
 
 def _blocks(n: int) -> str:
@@ -155,8 +130,7 @@ def _box(
 
 def _arrow(ax: plt.Axes, *points: tuple[float, float], text: str = "", at: float = 0) -> None:
     """A line through points with a head at its end; its name stands at x = `at`, as high as the
-    last bend.
-    """
+    last bend."""
     line = {"color": "#444444", "lw": 1.1}
     ax.plot(*zip(*points[:-1]), **line)
     head = {"arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 0, **line}
@@ -191,14 +165,11 @@ def polclip_model_table(c: Collection) -> Rows:
 SHARES = ("textual", "visual")
 
 
-@figure
-def polclip_training_figure(c: Collection) -> Drawn | None:
+@figure(of="polclip_training")
+def polclip_training_figure(c: Collection, m: Measurement) -> Drawing:
     """The four losses and the shares right in a batch over training: seeds as light lines, their
-    smoothed mean, the dev items as points.
-    """
-    if "polclip_training" not in c.measured:
-        return None
-    records = c.measured["polclip_training"].records
+    smoothed mean, the dev items as points."""
+    records = m.records
     runs, dev = list(dict.fromkeys(r["run"] for r in records)), [r for r in records if "dev" in r]
     steps, levels, numbers = [r for r in records if "dev" not in r], _uniform(c), {}
     fig, axes = panels(2, 3, 11, 5.4, sharex=True)
@@ -224,14 +195,13 @@ def polclip_training_figure(c: Collection) -> Drawn | None:
     handles, names = axes[0, 2].get_legend_handles_labels()
     named |= dict(zip(names, handles))
     fig.legend(named.values(), named, loc="outside upper right", ncol=len(named))
-    title = f"Training, {len(runs)} seed{'s' if len(runs) > 1 else ''}"
-    return finish(fig, title, c, {**numbers, "dev": dev, "uniform": levels})
+    seeds = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
+    return fig, {**numbers, "dev": dev, "uniform": levels}, {"seeds": seeds}
 
 
 def _draw_lines(ax: plt.Axes, lines: list[dict[int, float]]) -> int:
     """Draw lines (step -> value), one a seed, and their smoothed mean over the steps that all have;
-    returns how many these are.
-    """
+    returns how many these are."""
     for line in lines:
         label = "a seed, a batch" if line is lines[0] else None
         ax.plot(list(line), list(line.values()), color=SKY, lw=0.7, alpha=0.6, label=label)
@@ -247,8 +217,7 @@ def _draw_lines(ax: plt.Axes, lines: list[dict[int, float]]) -> int:
 
 def _draw_dev(ax: plt.Axes, dev: list[dict], runs: list[str], key: str, length: int) -> None:
     """Marks of the dev items' shares, beside each other, or those of one seed would cover those of
-    the others.
-    """
+    the others."""
     for i, run in enumerate(runs):
         own = [r for r in dev if r["run"] == run and key in r["dev"]]
         beside = (i - (len(runs) - 1) / 2) * 0.025 * length
@@ -266,8 +235,7 @@ def _draw_dev(ax: plt.Axes, dev: list[dict], runs: list[str], key: str, length: 
 
 def _uniform(c: Collection) -> dict[str, float]:
     """Losses of a full batch where nothing is known; those that sum over a sense's pictures only
-    where it does not matter how many these are.
-    """
+    where it does not matter how many these are."""
     from polclip.losses import uniform
 
     config = c.measured["polclip_runs"].meta["config"] if "polclip_runs" in c.measured else None
@@ -329,8 +297,7 @@ def _middle(rows: Sequence[dict], key: str) -> dict:
 
 def shown_groups(c: Collection) -> list[str]:
     """Groups of the textual items, the main one first (ALL of the five sets, else all items); one
-    that is the whole of another is left out.
-    """
+    that is the whole of another is left out."""
     items = groups(next(iter(c.answered.values()))[0])
     shown = {}
     for name in ("ALL" if "ALL" in items else "items", *items):
@@ -342,8 +309,7 @@ def textual_cells(
     c: Collection, mine: Sequence[System], others: Sequence[System], group: str
 ) -> dict:
     """Cells of textual WSD: F1 of `mine`, one a seed, each tested against its one of `others`;
-    empty where one did not run.
-    """
+    empty where one did not run."""
     split = c.measured["wsd_answers"].meta["split"] if mine and "wsd_answers" in c.measured else ""
     rows = [c.rows.get(wsd_id(*system, group, split)) for system in mine]
     tests = [_textual_test(c, a, b, group) for a, b in zip(others, mine)]
@@ -362,8 +328,7 @@ def visual_cells(
     c: Collection, mine: Sequence[Predictions | None], others: Sequence[Predictions | None]
 ) -> dict:
     """Cells of visual WSD: hit@1 and MRR of `mine`, one a seed, each tested against its one of
-    `others`; empty where one did not run.
-    """
+    `others`; empty where one did not run."""
     if not mine or not all(mine):
         return {}
     tests = [_visual_test(a, b) for a, b in zip(others, mine)]
@@ -393,8 +358,7 @@ def visual_runs(
 @table
 def textual_table(c: Collection) -> Rows:
     """F1 of baselines and of PolCLIP's three scores, by set and part of speech where there are
-    several.
-    """
+    several."""
     rows, main = [], [run["run"] for run in trained_runs(c)]
     others = [(ZERO_SHOT, "")] * len(main)
     for group in shown_groups(c) if c.answered else ():
@@ -411,8 +375,7 @@ def textual_table(c: Collection) -> Rows:
 
 def _published(c: Collection, group: str, n: int) -> list[dict]:
     """Lines of published systems, beside the paper's data alone; their intervals are those of the
-    printed shares.
-    """
+    printed shares."""
     if c.profile != "paper" or c.measured["wsd_answers"].meta["limit"]:
         return []
     rows = []
@@ -428,8 +391,7 @@ def _published(c: Collection, group: str, n: int) -> list[dict]:
 
 def zero_shot(c: Collection, language: str) -> dict[str, Predictions]:
     """Variant -> run of the encoder that was given PolCLIP's text untrained (else the baseline's);
-    the bare phrase first.
-    """
+    the bare phrase first."""
     encoder = min((p.encoder for p in c.select(variant="photo")), default=c.baseline)
     runs = c.select(encoder, language=language, split="test") if encoder else []
     runs.sort(key=lambda p: (p.variant != "phrase", p.variant))
@@ -452,8 +414,7 @@ def _defined(c: Collection, main: Sequence[str]) -> list[str]:
 @table
 def visual_polclip_table(c: Collection) -> Rows:
     """Hit@1 and MRR of PolCLIP's three scores by language, against the encoder that was not
-    trained, on the same text.
-    """
+    trained, on the same text."""
     rows, main = [], [run["run"] for run in trained_runs(c)]
     for language, name in LANGUAGE_NAMES.items() if main else ():
         plain = zero_shot(c, language)
@@ -473,10 +434,9 @@ def visual_polclip_table(c: Collection) -> Rows:
 
 
 @figure
-def polclip_scores_figure(c: Collection) -> Drawn | None:
+def polclip_scores_figure(c: Collection) -> Drawing:
     """Textual F1 and visual hit@1: what was not trained in grey, PolCLIP's three scores in blue; a
-    circle a seed, the interval of the middle one.
-    """
+    circle a seed, the interval of the middle one."""
     words, pictures, parts = textual_table(c), visual_polclip_table(c), {}
     for row in words.rows if words else ():
         if row["group"] == words.rows[0]["group"] and "seeds" in row:
@@ -507,9 +467,7 @@ def polclip_scores_figure(c: Collection) -> Drawn | None:
         ax.grid(axis="y", visible=False)
     for ax in axes.flat[len(parts) :]:
         ax.set_axis_off()
-    small = "Bars: means over seeds; circles: seeds; lines: 95 % interval of the middle seed."
-    numbers = [{"panel": title, "rows": rows} for (title, _), rows in parts.items()]
-    return finish(fig, "What training brings, and by which score", c, numbers, small)
+    return fig, [{"panel": title, "rows": rows} for (title, _), rows in parts.items()]
 
 
 def _draw_seeds(ax: plt.Axes, row: dict, y: int) -> None:
@@ -531,8 +489,7 @@ def _draw_seeds(ax: plt.Axes, row: dict, y: int) -> None:
 @table
 def polclip_ablations_table(c: Collection) -> Rows:
     """What each part is worth: models trained without it, and other scores of the models as they
-    are, against the same seed's full model.
-    """
+    are, against the same seed's full model."""
     main = {run["seed"]: run["run"] for run in trained_runs(c)}
     whole = [(run, run) for run in main.values()]
     changed = {FULL: whole}  # what was trained: (run, full model of its seed) a seed
@@ -554,8 +511,7 @@ def polclip_ablations_table(c: Collection) -> Rows:
 
 def _against_full(c: Collection, pairs: list[tuple[str, str]], score: str, tested: bool) -> dict:
     """Cells, textual (t_...) and visual (v_...), of runs under a score, each against the full model
-    of its seed.
-    """
+    of its seed."""
     mine = [run for run, _ in pairs]
     others = [full for _, full in pairs] if tested else []
     words = {}
@@ -568,10 +524,9 @@ def _against_full(c: Collection, pairs: list[tuple[str, str]], score: str, teste
 
 
 @figure
-def polclip_ablations_figure(c: Collection) -> Drawn | None:
+def polclip_ablations_figure(c: Collection) -> Drawing:
     """Each change against the full model of the same seed: difference in points with its 95 %
-    interval, textual and visual.
-    """
+    interval, textual and visual."""
     made = polclip_ablations_table(c)
     rows = [row for row in made.rows if "t_tests" in row or "v_tests" in row] if made else []
     if not rows:
@@ -603,8 +558,7 @@ def polclip_ablations_figure(c: Collection) -> Drawn | None:
     ):
         axes[0][0].plot([], [], marker, color=colour, label=name)
     fig.legend(loc="outside upper right", ncol=3)
-    small = "With several seeds the interval is that of the middle one."
-    return finish(fig, "What each part is worth", c, rows, small)
+    return fig, rows
 
 
 # ---------------------------------------------------------------- senses and pictures together
@@ -624,8 +578,7 @@ def _multimodal(c: Collection) -> list[dict]:
 @table
 def multimodal_table(c: Collection) -> Rows:
     """One context, its senses and their pictures in one ranking: how often the best of each kind is
-    right, beside a guess.
-    """
+    right, beside a guess."""
     rows = []
     for key, (name, kind) in RIGHT.items():
         right, chances = [], []

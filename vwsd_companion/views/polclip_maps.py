@@ -11,33 +11,19 @@ from matplotlib.patches import FancyBboxPatch
 from vwsdlib.data.sets import VwsdSet
 
 from ..facts.collect import Collection
-from .figures import (
-    BLACK,
-    BLUE,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    RED,
-    Drawn,
-    figure,
-    finish,
-    panels,
-    small_picture,
-)
+from ..facts.measurements import Measurement
+from .figures import Drawing, figure, panels, small_picture
+from .style import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SEQUENTIAL
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, BLACK, RED)  # of lemmas, in turns
 ROOM = np.array([5.3, 5.2])  # inches of each of the two maps
 SPACES = {"plain: the towers' own vectors": False, "fused with what was generated": True}
 
 
-@figure
-def polclip_attention_figure(c: Collection) -> Drawn | None:
+@figure(of="polclip_attention")
+def polclip_attention_figure(c: Collection, m: Measurement) -> Drawing:
     """How much each token of a gloss looks at each generated place in the fusion's last layer; one
-    scale, rows sum to one.
-    """
-    if "polclip_attention" not in c.measured:
-        return None
-    m = c.measured["polclip_attention"]
+    scale, rows sum to one."""
     records, shown = m.records[:4], []
     for record in records:
         weights = m.maps[record["map"]]
@@ -45,7 +31,7 @@ def polclip_attention_figure(c: Collection) -> Drawn | None:
         shown.append(weights[:, : 1 + last])
     deep, high = -(-len(records) // 2), 1.2 + 0.17 * max(map(len, shown))
     fig, axes = panels(deep, min(2, len(records)), 11, 0.9 + deep * high)
-    scale = {"cmap": "viridis", "vmin": 0, "vmax": max(weights.max() for weights in shown)}
+    scale = {"cmap": SEQUENTIAL, "vmin": 0, "vmax": max(weights.max() for weights in shown)}
     for ax, record, weights in zip(axes.flat, records, shown):
         drawn = ax.imshow(weights, **scale, aspect="auto", interpolation="nearest")
         tokens = record["tokens"]
@@ -57,19 +43,13 @@ def polclip_attention_figure(c: Collection) -> Drawn | None:
     for ax in axes.flat[len(records) :]:
         ax.set_axis_off()
     fig.colorbar(drawn, ax=axes, location="right", shrink=0.7, label="attention, mean over heads")
-    title = "Where a sense looks in the picture that was generated for it"
-    small = "One over the number of places would be even attention."
-    return finish(fig, title, c, records, small)
+    return fig, records
 
 
-@figure(pictures=True)
-def sense_map_figure(c: Collection) -> Drawn | None:
+@figure(of="polclip_map", pictures=True)
+def sense_map_figure(c: Collection, m: Measurement) -> Drawing:
     """Glosses (names) and pictures of a few lemmas' senses in the plain and in the fused space,
-    projected to a plane; lemma by colour.
-    """
-    if "polclip_map" not in c.measured:
-        return None
-    m = c.measured["polclip_map"]
+    projected to a plane; lemma by colour."""
     data, lemmas = c.data(m.meta), dict.fromkeys(record["lemma"] for record in m.records)
     colours = {lemma: COLOURS[i % len(COLOURS)] for i, lemma in enumerate(lemmas)}
     wide, high = ROOM
@@ -86,14 +66,12 @@ def sense_map_figure(c: Collection) -> Drawn | None:
         ax.plot([], [], "s", color=colour, label=lemma)
     tight = {"handletextpad": 0.1, "columnspacing": 1, "bbox_to_anchor": (1, 1)}
     fig.legend(fontsize=9, loc="upper right", ncol=len(colours), **tight)
-    small = f"A thin line leads from a name or drawing to its place. {data.credit}"
-    return finish(fig, "Senses and pictures of a few words", c, m.records, small)
+    return fig, m.records, {"credit": data.credit}
 
 
 def _scatter(ax: plt.Axes, records: list[dict], data: VwsdSet, colours: dict[str, str]) -> None:
     """Names and drawings near their places, in inches, moved apart where they would cover each
-    other.
-    """
+    other."""
     points = np.array([[record["x"], record["y"]] for record in records], float)
     middle = (points.max(0) + points.min(0)) / 2
     scale = max((np.ptp(points, axis=0) / (0.78 * ROOM)).max(), 1e-9)
@@ -122,8 +100,7 @@ def _scatter(ax: plt.Axes, records: list[dict], data: VwsdSet, colours: dict[str
 
 def apart(centres: np.ndarray, sizes: np.ndarray, room: np.ndarray, steps: int = 500) -> np.ndarray:
     """Centres [n, 2] of boxes of `sizes` [n, 2], pushed along the axis of least overlap until none
-    covers another, inside `room` [2].
-    """
+    covers another, inside `room` [2]."""
     centres, places = centres.astype(float), np.arange(len(centres))
     order = np.sign(places[:, None] - places)
     for _ in range(steps):

@@ -4,6 +4,7 @@ and as they should be read, masks at one scale.
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
@@ -18,20 +19,8 @@ from vwsdlib.analysis.faithfulness import summarise
 from ..facts.collect import Collection
 from ..facts.measurements import Measurement
 from ..facts.numbers import TRUTH
-from .figures import (
-    BLACK,
-    BLUE,
-    DASHED,
-    ORANGE,
-    Drawn,
-    dot,
-    figure,
-    finish,
-    name_rows,
-    numbers_of,
-    panels,
-    small_picture,
-)
+from .figures import Drawing, Series, dots, figure, name_rows, numbers_of, panels, small_picture
+from .style import BLACK, BLUE, DASHED, DIVERGING, ORANGE, SEQUENTIAL
 from .tables import Rows, interval, table
 
 METHOD_NAMES = {
@@ -44,7 +33,6 @@ METHOD_NAMES = {
     "centre": "control: centre",
     "random": "control: noise",
 }
-DIVERGING, SEQUENTIAL = "RdBu_r", "viridis"
 OPACITY = 0.65
 # kinds of crop maps: title, what the colour bar says
 KINDS = {
@@ -58,8 +46,7 @@ KINDS = {
 
 def truth(c: Collection) -> Iterator[tuple[str, str, list[dict], dict[str, dict]]]:
     """(model, method, records of scenes, metric -> row), methods and models in the order of every
-    table.
-    """
+    table."""
     if "saliency_truth" not in c.measured:
         return
     measured, order = c.measured["saliency_truth"], [*METHOD_NAMES]
@@ -74,8 +61,7 @@ def truth(c: Collection) -> Iterator[tuple[str, str, list[dict], dict[str, dict]
 @table
 def saliency_truth_table(c: Collection) -> Rows:
     """Pointing game, energy and IoU of every method and model on scenes whose masks are known,
-    beside chance.
-    """
+    beside chance."""
     rows = []
     for model, method, records, metrics in truth(c):
         area = sum(record["area"] for record in records) / len(records)
@@ -90,8 +76,7 @@ def saliency_truth_table(c: Collection) -> Rows:
 @table
 def deletion_insertion_table(c: Collection) -> Rows:
     """Mean cosine while the map's places go (lower is better) and while they come (higher is
-    better).
-    """
+    better)."""
     rows = []
     for model, method, records, _ in truth(c):
         some = [record for record in records if record["deletion"] is not None]
@@ -114,16 +99,14 @@ def deletion_insertion_table(c: Collection) -> Rows:
 @table
 def centre_bias_table(c: Collection) -> Rows:
     """How often random crops visit a pixel, by place: the bias that the plain sum carries whatever
-    the model does.
-    """
+    the model does."""
     return c.measured["centre_bias"].records if "centre_bias" in c.measured else None
 
 
 @table
 def masks_shown_table(c: Collection) -> Rows:
     """Mean and area of the masks in the figure, which the published panels hide by scaling each to
-    its own range.
-    """
+    its own range."""
     records = c.measured["mask_panels"].records if "mask_panels" in c.measured else ()
     names = {True: "matching", False: "other sense"}
     return [{**record, "match": names[bool(record["match"])]} for record in records]
@@ -158,14 +141,10 @@ def overlay(
     ax.imshow(shown, extent=place, **look)
 
 
-@figure(pictures=True)
-def crop_maps_figure(c: Collection) -> Drawn | None:
+@figure(of="crop_maps", pictures=True)
+def crop_maps_figure(c: Collection, m: Measurement) -> Drawing:
     """Random-crop saliency of the study's examples: the plain sum as published, and the map divided
-    by visits, at one colour scale each.
-    """
-    if "crop_maps" not in c.measured:
-        return None
-    m = c.measured["crop_maps"]
+    by visits, at one colour scale each."""
     maps, largest = {}, dict.fromkeys(KINDS, 0.0)
     for record in m.records:
         kind, shown = record["kind"], m.maps[record["map"]]
@@ -189,21 +168,13 @@ def crop_maps_figure(c: Collection) -> Drawn | None:
     for i, (kind, (_, unit)) in enumerate(KINDS.items()):
         own = axes[:, 1 + i * len(models) : 1 + (i + 1) * len(models)]
         fig.colorbar(ScalarMappable(norms[kind], DIVERGING), ax=list(own.flat), label=unit, **below)
-    title = (
-        f"Random-crop saliency, {m.meta['crops']:,} crops: the plain sum as published, and divided"
-        " by visits; one scale a kind"
-    )
-    return finish(fig, title, c, m.records, c.data(m.meta).credit)
+    return fig, m.records, {**m.meta, "credit": c.data(m.meta).credit}
 
 
-@figure(pictures=True)
-def crop_seeds_figure(c: Collection) -> Drawn | None:
+@figure(of="crop_seeds", pictures=True)
+def crop_seeds_figure(c: Collection, m: Measurement) -> Drawing:
     """How much of a map is chance: the mean over seeds of the first example and the width of the
-    range of single runs.
-    """
-    if "crop_seeds" not in c.measured:
-        return None
-    m = c.measured["crop_seeds"]
+    range of single runs."""
     first, mean, width = m.records[0], m.maps["mean"], m.maps["high"] - m.maps["low"]
     limit = float(np.abs(mean).max())
     shown = (
@@ -222,18 +193,13 @@ def crop_seeds_figure(c: Collection) -> Drawn | None:
     for ax, (_, norm, colours) in zip(axes[0][1:], shown):
         fig.colorbar(ScalarMappable(norm, colours), ax=ax, **below)
     _bare(axes[0])
-    title = f"The same map under other seeds ({first['crops']} crops each, {first['model']})"
-    return finish(fig, title, c, m.records, c.data(m.meta).credit)
+    return fig, m.records, {**first, "credit": c.data(m.meta).credit}
 
 
-@figure(pictures=True)
-def masks_figure(c: Collection) -> Drawn | None:
+@figure(of="mask_panels", pictures=True)
+def masks_figure(c: Collection, m: Measurement) -> Drawing:
     """Masks of a picture under its own phrase and under another sense's, all at the scale 0 to 1,
-    with mean and area.
-    """
-    if "mask_panels" not in c.measured:
-        return None
-    m = c.measured["mask_panels"]
+    with mean and area."""
     # records come in fours: a pair's two pictures, each under its own and under the other phrase
     high = -(-len(m.records) // 4)
     fig, axes = panels(high, 6, 13.6, 2.35 * high + 0.9)
@@ -252,18 +218,13 @@ def masks_figure(c: Collection) -> Drawn | None:
         ax.set_xlabel(told, fontsize=8)
     _bare(axes.flat)
     fig.colorbar(shown, ax=axes, location="right", shrink=0.6, label="probability")
-    title = f"Masks of {m.meta['segmenter']} at one scale"
-    return finish(fig, title, c, m.records, c.data(m.meta).credit)
+    return fig, m.records, {**m.meta, "credit": c.data(m.meta).credit}
 
 
-@figure(pictures=True)
-def scenes_figure(c: Collection) -> Drawn | None:
+@figure(of="scene_maps", pictures=True)
+def scenes_figure(c: Collection, m: Measurement) -> Drawing:
     """Scenes with known masks under every method of the baseline encoder; the white outline is the
-    truth.
-    """
-    if "scene_maps" not in c.measured:
-        return None
-    m = c.measured["scene_maps"]
+    truth."""
     phrases, maps, known = {}, {}, {}
     for record in m.records:
         name, shown = record["picture"], m.maps[record["map"]]
@@ -292,34 +253,35 @@ def scenes_figure(c: Collection) -> Drawn | None:
     for ax, (method, model) in zip(axes[0][1:], columns):
         title = METHOD_NAMES[method].replace(", ", ",\n").replace(" (", "\n(")
         ax.set_title(f"{title}\n{model}", fontsize=6.5)
-    title = "Scenes whose truth is known; each map from its own least (dark) to its most (bright)"
-    return finish(fig, title, c, m.records, c.data(m.meta).credit)
+    return fig, m.records, {"credit": c.data(m.meta).credit}
 
 
 @figure
-def pointing_figure(c: Collection) -> Drawn | None:
+def pointing_figure(c: Collection) -> Drawing:
     """Pointing game on the scenes by method and model with 95 % intervals; chance is the mask's
-    share of the scene.
-    """
+    share of the scene."""
     groups = list(truth(c))
     if not groups:
         return None
     fig, ax = plt.subplots(figsize=(8, 1.2 + 0.34 * len(groups)), layout="constrained")
-    names, numbers, areas = [], [], []
-    for y, (model, method, records, metrics) in enumerate(groups):
-        own, rival = metrics["pointing"], metrics["rival"]
-        labels = ("on the object", "on another object") if y == 0 else (None, None)
-        dot(ax, own, y - 0.13, BLUE, "o", ms=5, label=labels[0])
-        dot(ax, rival, y + 0.13, ORANGE, "s", ms=5, label=labels[1])
-        numbers += [numbers_of(own), numbers_of(rival)]
+    names, areas = [], []
+    for model, method, records, _ in groups:
         control = method in ("centre", "random")
         names.append(METHOD_NAMES[method] + ("" if control else f"\n{model}"))
         areas += [record["area"] for record in records]
+    own = [metrics["pointing"] for *_, metrics in groups]
+    rivals = [metrics["rival"] for *_, metrics in groups]
+    series = [
+        Series("on the object", BLUE, "o", -0.13, own),
+        Series("on another object", ORANGE, "s", 0.13, rivals),
+    ]
+    dots(ax, series, ms=5)
     area = 100 * np.mean(areas)
     ax.axvline(area, label=f"chance: the mask's mean area, {area:.1f} %", **DASHED)
-    label = f"maximum of the map, percent of scenes (95 % interval, n = {own['n']})"
+    label = f"maximum of the map, percent of scenes (95 % interval, n = {own[-1]['n']})"
     name_rows(ax, names, xlabel=label)
     ax.set_xlim(left=0)
     ax.tick_params(axis="y", labelsize=7.5)
     ax.legend(loc="lower right")
-    return finish(fig, "Does the map point at what the phrase means?", c, numbers)
+    pairs = itertools.chain(*zip(own, rivals))
+    return fig, [numbers_of(row) for row in pairs]

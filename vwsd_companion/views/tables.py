@@ -47,8 +47,7 @@ class Column:
 
 def columns_of(told: dict) -> tuple[Column, ...]:
     """Columns as tables.yml tells them: key -> heading or [heading, format]; a key without either
-    is the name of a group of columns.
-    """
+    is the name of a group of columns."""
     columns = []
     for key, heading in told.items():
         if heading is None:
@@ -63,8 +62,7 @@ def columns_of(told: dict) -> tuple[Column, ...]:
 @dataclass(frozen=True, repr=False)
 class Table:
     """Rows with a caption; shows itself in a notebook. Keys of rows that are no column are there
-    for figures and for the report.
-    """
+    for figures and for the report."""
 
     name: str
     caption: str
@@ -143,8 +141,7 @@ class Table:
 
 def table(rows_of: Callable[[Collection], Rows]) -> Callable[[Collection], Table | None]:
     """Register the function `<name>_table`, which gives rows, as the table of the view `<name>`;
-    there is none where it gives no row.
-    """
+    there is none where it gives no row."""
     view = view_of(rows_of, "table")
 
     @wraps(rows_of)
