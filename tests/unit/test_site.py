@@ -521,7 +521,7 @@ def test_a_failure_leaves_the_earlier_site(results, tmp_path, monkeypatch, error
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(items, "write_items", fail)
+    monkeypatch.setattr(items, "write_item_pages", fail)
     with pytest.raises(VwsdError, match="No space left|two runs differ"):
         site.write_site("demo", target)
     assert [p.name for p in target.iterdir()] == [site.MARK] and [

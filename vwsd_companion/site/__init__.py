@@ -108,7 +108,7 @@ def _write_pages(site: Site, c: Collection, source: Path, notebooks: Sequence[di
     facts, sets = site.common["facts"], items.sets_of(c)
     tables = _write_tables(site, c, facts)
     _write_figures(site, source, facts, sorted({s.data.credit for s in sets if s.data}))
-    items.write_items(site, sets)
+    items.write_item_pages(site, sets)
     about = {notebook["name"]: notebook["about"] for notebook in notebooks}
     written = documents.write_notebooks(site, source / "notebooks", about)
     body = documents.markdown(deviations() or NO_DEVIATION)

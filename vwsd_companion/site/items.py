@@ -136,7 +136,7 @@ def _data(c: Collection, runs: list[Predictions]) -> tuple[VwsdSet | None, str]:
     return data, f"none of them is here. {remedy}"
 
 
-def write_items(site: Site, sets: list[ItemSet]) -> None:
+def write_item_pages(site: Site, sets: list[ItemSet]) -> None:
     """items/index.html, an overview a set and a page an item, with the thumbnails that these show;
     VwsdError for an item whose id is no name of a page."""
     site.page("items/index.html", "sets", "Items", sets=sets)

@@ -39,3 +39,8 @@ def view_of(function: Face, face: str) -> View:
     """The view that a function is a face of, by its name: `ladder_table` is that of `ladder`."""
     name = function.__name__.removesuffix(f"_{face}")
     return VIEWS.setdefault(name, View(name))
+
+
+def records_of(c: Collection, name: str) -> list[dict]:
+    """The records of a measurement; none where it was not made."""
+    return c.measured[name].records if name in c.measured else []

@@ -10,14 +10,15 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from vwsdlib.analysis.masks import STATISTICS, association, choose_weight, mix
-from vwsdlib.analysis.metrics import gold_ranks, hits, wilson
+from vwsdlib.analysis.metrics import gold_ranks, hits
 
 from ..facts.collect import Collection
 from ..facts.predictions import Predictions
+from .base import records_of
 from .figures import Drawing, Series, dots, figure, name_rows, numbers_of, panels
-from .paired import cells_of, difference, difference_of, score_cells, share_cells
+from .paired import cells_of, difference, difference_of, score_cells, share_cells, with_ends
 from .style import BLACK, BLUE, DASHED, GREY, ORANGE
-from .tables import Rows, table
+from .tables import Rows, spelled, table
 
 CONTRASTS = {
     "mask": "mean of the mask, own phrase less the other's",
@@ -31,7 +32,7 @@ CONTRASTS = {
 def ladder_runs(c: Collection) -> list[tuple[str, Predictions]]:
     """(what changed, run) for each step of the ladder, the baseline first; empty where notebook 03
     has not run."""
-    steps = c.measured["ladder"].records if "ladder" in c.measured else []
+    steps = records_of(c, "ladder")
     names = [f"{step['encoder']}.phrase.en.{step['split']}" for step in steps]
     return [
         (step["change"], c.predictions[name])
@@ -184,18 +185,19 @@ def decoder_scores_figure(c: Collection) -> Drawing:
     made = decoder_table(c)
     if made is None:
         return None
-    cosine, *rest = map(with_ends, made.rows)
+    cosine, *rest = made.rows
+    shown = [with_ends(row["value"], row["ci"]) for row in rest]
     alone, mixed = rest[::2], rest[1::2]
     fig, ax = plt.subplots(figsize=(8.5, 3.6), layout="constrained")
     name = "mixed with the cosine (weight beside)"
     series = [
-        Series("decoder alone", ORANGE, "s", -0.14, alone),
-        Series(name, BLUE, "o", 0.14, mixed),
+        Series("decoder alone", ORANGE, "s", -0.14, shown[::2]),
+        Series(name, BLUE, "o", 0.14, shown[1::2]),
     ]
     dots(ax, series)
     for y, row in enumerate(mixed):
-        weight = f"{row['weight']:g}"
-        ax.text(row["ci_high"] + 0.6, y + 0.14, weight, fontsize=8, va="center", color=BLUE)
+        right = shown[2 * y + 1]["ci_high"] + 0.6
+        ax.text(right, y + 0.14, f"{row['weight']:g}", fontsize=8, va="center", color=BLUE)
     middle = {"fontsize": 8, "ha": "center", "backgroundcolor": "white"}
     ax.axvline(cosine["value"], color=BLACK, lw=1)
     ax.text(cosine["value"], -0.75, "cosine alone", **middle)
@@ -206,12 +208,6 @@ def decoder_scores_figure(c: Collection) -> Drawing:
     ax.set_xlim(left=0)
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=2)
     return fig, made.rows
-
-
-def with_ends(row: dict) -> dict:
-    """A row of a table with the ends of its interval as the table prints them."""
-    low, high = wilson(row["k"], row["n"])
-    return {**row, "ci_low": round(low, 1), "ci_high": round(high, 1)}
 
 
 # ---------------------------------------------------------------- masks
@@ -258,8 +254,8 @@ def mask_contrast_table(c: Collection) -> Rows:
             {
                 "kind": about,
                 **tested,
-                "auc_ci": f"{tested['auc_low']:.3f}–{tested['auc_high']:.3f}",
-                "r_ci": f"{tested['r_low']:.3f} to {tested['r_high']:.3f}",
+                "auc_ci": spelled(tested["auc_low"], tested["auc_high"], "–", 3),
+                "r_ci": spelled(tested["r_low"], tested["r_high"], digits=3),
                 "pairs": by_item["pairs"],
                 "positive": shares["value"],
                 "positive_ci": shares["ci"],
@@ -318,7 +314,7 @@ def _spread(
 def inner_clip_table(c: Collection) -> Rows:
     """Is CLIPSeg's inner CLIP the published ViT-B/16? Tensor by tensor, summed up by part."""
     parts = defaultdict(list)
-    for tensor in c.measured["inner_clip"].records if "inner_clip" in c.measured else ():
+    for tensor in records_of(c, "inner_clip"):
         parts[tensor["name"].split(".")[0]].append(tensor)
     rows = []
     for part, tensors in sorted(parts.items()):

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from matplotlib import pyplot as plt
 from matplotlib.transforms import ScaledTranslation
 
-from vwsdlib.analysis.metrics import wilson
 from vwsdlib.language.quality import RULES
 from vwsdlib.language.translate import TRANSLATORS
 
 from ..facts.collect import LANGUAGE_NAMES, Collection, language_place
 from ..facts.predictions import Predictions
+from .base import records_of
 from .figures import Drawing, Series, dot, dots, figure, name_rows, panels
-from .paired import difference, score_cells, share_cells
+from .paired import difference, score_cells, share_cells, with_ends
 from .style import BLACK, BLUE, DASHED, GREEN, GREY, ORANGE, RED, SKY
 from .tables import Rows, table
 
@@ -27,7 +27,7 @@ ANY = "any mark"
 
 def translators(c: Collection) -> dict[tuple[str, str], str]:
     """(variant, language) -> translator, as notebook 04 wrote it down."""
-    records = c.measured["translators"].records if "translators" in c.measured else ()
+    records = records_of(c, "translators")
     return {(r["variant"], r["language"]): r["translator"] for r in records}
 
 
@@ -174,17 +174,17 @@ def translation_quality_figure(c: Collection) -> Drawing:
     if not rows:
         return None
     fig, ax = plt.subplots(figsize=(8, 1.5 + 0.6 * len(rows)), layout="constrained")
-    marked = [_share(row["value"], row["n"]) for row in rows]
-    others = [_share(row["rest"], row["rest_n"]) for row in rows]
+    marked = [with_ends(row["value"], row["ci"]) for row in rows]
+    others = [with_ends(row["rest"], row["rest_ci"]) for row in rows]
     series = [
         Series("marked by a rule", ORANGE, "o", -0.14, marked),
         Series("not marked", BLUE, "o", 0.14, others),
     ]
     dots(ax, series)
-    for one in series:
-        for y, row in enumerate(one.rows):
-            told = f"n = {row['n']}"
-            ax.text(row["ci_high"] + 0.8, y + one.beside, told, fontsize=8, va="center")
+    for one, key in zip(series, ("n", "rest_n")):
+        for y, row in enumerate(rows):
+            right = one.rows[y]["ci_high"] + 0.8
+            ax.text(right, y + one.beside, f"n = {row[key]}", fontsize=8, va="center")
     ax.axvline(10, **DASHED)
     name_rows(
         ax,
@@ -194,12 +194,6 @@ def translation_quality_figure(c: Collection) -> Drawing:
     )
     ax.legend(loc="center right")
     return fig, rows
-
-
-def _share(value: float, n: int) -> dict:
-    """A share in percent of n, with the ends of its interval as the table prints them."""
-    low, high = wilson(round(value * n / 100), n)
-    return {"value": value, "ci_low": round(low, 1), "ci_high": round(high, 1), "n": n}
 
 
 def _translated(c: Collection) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 from vwsdlib.analysis.metrics import hits, mcnemar, mrr, paired_interval, percent, wilson
 
 from ..facts.predictions import Predictions
-from .tables import TOLD, columns_of, interval
+from .tables import TOLD, Interval, columns_of, interval
 
 SCORE = columns_of(TOLD["groups"]["scored"])
 PAIRED = columns_of(TOLD["groups"]["paired"])
@@ -38,6 +38,11 @@ def difference_of(a: np.ndarray, b: np.ndarray) -> dict:
 def share_cells(k: float, n: int) -> dict:
     """k of n in percent with interval; nothing of nothing is empty."""
     return {"value": percent(k, n), "ci": interval(*wilson(k, n))} if n else {}
+
+
+def with_ends(value: float, ci: Interval) -> dict:
+    """A value and the ends of its interval as a table prints them, to be drawn."""
+    return {"value": value, "ci_low": round(ci.low, 1), "ci_high": round(ci.high, 1)}
 
 
 def score_cells(p: Predictions) -> dict:

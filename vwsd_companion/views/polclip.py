@@ -23,6 +23,7 @@ from ..facts.measurements import Measurement
 from ..facts.numbers import wsd_id
 from ..facts.predictions import Predictions
 from ..facts.reported import published
+from .base import records_of
 from .figures import Drawing, dot, figure, name_rows, panels, spans
 from .paired import share_cells
 from .style import BLACK, BLUE, DASHED, GREEN, GREY, ORANGE, PURPLE, RED, SKY
@@ -42,8 +43,7 @@ System = tuple[str, str]  # (system, score) of textual WSD
 def trained_runs(c: Collection, group: str = "main") -> list[dict]:
     """What notebook 06 stored of its trained models; group: main (the full model, a seed each) or
     ablation."""
-    runs = c.measured["polclip_runs"].records if "polclip_runs" in c.measured else []
-    return [run for run in runs if run["group"] == group]
+    return [run for run in records_of(c, "polclip_runs") if run["group"] == group]
 
 
 # ---------------------------------------------------------------- the model
@@ -571,10 +571,6 @@ RIGHT = {
 }
 
 
-def _multimodal(c: Collection) -> list[dict]:
-    return c.measured["multimodal"].records if "multimodal" in c.measured else []
-
-
 @table
 def multimodal_table(c: Collection) -> Rows:
     """One context, its senses and their pictures in one ranking: how often the best of each kind is
@@ -582,7 +578,7 @@ def multimodal_table(c: Collection) -> Rows:
     rows = []
     for key, (name, kind) in RIGHT.items():
         right, chances = [], []
-        for record in _multimodal(c):
+        for record in records_of(c, "multimodal"):
             ranked = [one for one in record["ranking"] if kind in ("", one["kind"])]
             if ranked:
                 right.append(record[key])
@@ -597,7 +593,7 @@ def multimodal_table(c: Collection) -> Rows:
 @table
 def multimodal_examples_table(c: Collection) -> Rows:
     """A few contexts at even steps, with the first three of their rankings."""
-    records, rows = _multimodal(c), []
+    records, rows = records_of(c, "multimodal"), []
     for record in records[:: max(1, len(records) // EXAMPLES)][:EXAMPLES]:
         first = []
         for one in record["ranking"][:3]:

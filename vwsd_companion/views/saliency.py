@@ -19,9 +19,10 @@ from vwsdlib.analysis.faithfulness import summarise
 from ..facts.collect import Collection
 from ..facts.measurements import Measurement
 from ..facts.numbers import TRUTH
+from .base import records_of
 from .figures import Drawing, Series, dots, figure, name_rows, numbers_of, panels, small_picture
 from .style import BLACK, BLUE, DASHED, DIVERGING, ORANGE, SEQUENTIAL
-from .tables import Rows, interval, table
+from .tables import Rows, interval, spelled, table
 
 METHOD_NAMES = {
     "crops_sum": "random crops, plain sum (as published)",
@@ -91,7 +92,7 @@ def deletion_insertion_table(c: Collection) -> Rows:
         for name, numbers in values.items():
             mean = summarise(numbers, "mean")
             cells[name] = mean["value"]
-            cells[f"{name}_ci"] = f"{mean['ci_low']:.3f} to {mean['ci_high']:.3f}"
+            cells[f"{name}_ci"] = spelled(mean["ci_low"], mean["ci_high"], digits=3)
         rows.append(cells)
     return rows
 
@@ -100,15 +101,15 @@ def deletion_insertion_table(c: Collection) -> Rows:
 def centre_bias_table(c: Collection) -> Rows:
     """How often random crops visit a pixel, by place: the bias that the plain sum carries whatever
     the model does."""
-    return c.measured["centre_bias"].records if "centre_bias" in c.measured else None
+    return records_of(c, "centre_bias")
 
 
 @table
 def masks_shown_table(c: Collection) -> Rows:
     """Mean and area of the masks in the figure, which the published panels hide by scaling each to
     its own range."""
-    records = c.measured["mask_panels"].records if "mask_panels" in c.measured else ()
     names = {True: "matching", False: "other sense"}
+    records = records_of(c, "mask_panels")
     return [{**record, "match": names[bool(record["match"])]} for record in records]
 
 

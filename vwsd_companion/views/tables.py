@@ -196,9 +196,23 @@ def _part(facts: list[dict]) -> str:
     return f", first {shown} items only"
 
 
-def interval(low: float, high: float) -> str:
-    """An interval as a cell."""
-    return f"{low:.1f} to {high:.1f}" if low < 0 else f"{low:.1f}–{high:.1f}"
+class Interval(str):
+    """An interval as a cell, its ends rounded; `low` and `high` are the numbers."""
+
+    low: float
+    high: float
+
+
+def interval(low: float, high: float, digits: int = 1) -> Interval:
+    """An interval as a cell: "to" stands between the ends where one is negative."""
+    return spelled(low, high, " to " if low < 0 else "–", digits)
+
+
+def spelled(low: float, high: float, between: str = " to ", digits: int = 1) -> Interval:
+    """The same with a word of one's own between the ends."""
+    cell = Interval(f"{low:.{digits}f}{between}{high:.{digits}f}")
+    cell.low, cell.high = float(low), float(high)
+    return cell
 
 
 def claims_table(claims: list[dict]) -> Table:
@@ -206,6 +220,6 @@ def claims_table(claims: list[dict]) -> Table:
     rows = []
     for claim in claims:
         low, high = claim["ci_low"], claim["ci_high"]
-        rows.append({**claim, "ci": None if low is None else f"{low:.1f} to {high:.1f}"})
+        rows.append({**claim, "ci": None if low is None else spelled(low, high)})
     told = TOLD["claims"]
     return Table("claims", told["caption"], columns_of(told["columns"]), rows)
