@@ -12,8 +12,9 @@ import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from vwsdlib import paths, schema
 from vwsdlib.errors import VwsdError
@@ -26,26 +27,7 @@ from ..views.tables import TOLD, Column, Table, claims_table, columns_of, write_
 from . import documents, items
 
 HERE = Path(__file__).parent
-# What a page may do, whatever stands in it: show its own style, script and pictures. `file:` beside
-# 'self', for not every browser takes a page on disk for its own origin. Styles of single elements
-# are those that safe_html.py let through.
-POLICY = (
-    "default-src 'none'; img-src 'self' file: data:; style-src 'self' file:; "
-    "style-src-attr 'unsafe-inline'; script-src 'self' file:; script-src-attr 'none'; "
-    "base-uri 'none'; form-action 'none'"
-)
 MARK = ".vwsd-site"  # in a folder that this module wrote and may replace
-NAV = {
-    "index.html": "Overview",
-    "claims.html": "Claims",
-    "tables/index.html": "Tables",
-    "figures.html": "Figures",
-    "items/index.html": "Items",
-    "notebooks/index.html": "Notebooks",
-    "deviations.html": "Deviations",
-    "provenance.html": "Provenance",
-    "again.html": "Run again",
-}
 LINKED = ("report.json", "rows.jsonl")
 DRAWN = (".png", ".pdf", ".json")  # files of a figure
 ARABIC = re.compile(r"[\u0600-\u06ff]")
@@ -62,9 +44,8 @@ class Site:
 
     def page(self, name: str, template: str, title: str, **given: object) -> None:
         """Write the page `name` (a path below the folder) from templates/<template>.html.j2."""
-        here = name if name in NAV else f"{name.split('/')[0]}/index.html"
-        place = {"title": title, "here": here, "root": "../" * name.count("/")}
-        made = _templates().get_template(f"{template}.html.j2")
+        place = {"title": title, "page": name, "root": "../" * name.count("/")}
+        made = TEMPLATES.get_template(f"{template}.html.j2")
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(made.render(**self.common, **given, **place).encode("utf-8"))
@@ -89,10 +70,8 @@ def write_site(
     target = Path(target or source / "site").absolute()
     c, facts = Collection(profile, source), _report(profile, source)
     common = {
-        "policy": POLICY,
         "profile": profile,
         "scope": documents.inline(scope(c)),
-        "nav": NAV,
         "facts": facts,
         "slowest": slowest,
     }
@@ -146,21 +125,6 @@ def _report(profile: str, source: Path) -> dict:
     return facts
 
 
-@cache
-def _templates():
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    made = Environment(
-        loader=FileSystemLoader(HERE / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.globals.update(cells=cells)
-    return made
-
-
 def cells(made: Table) -> list[list[dict]]:
     """Cells row by row: `text` as in every other form of the table, `number` of a column of
     numbers, `raw` to sort those by, `farsi` from right to left."""
@@ -173,6 +137,16 @@ def cells(made: Table) -> list[list[dict]]:
             line.append({"text": text, "number": number, "raw": raw, "farsi": farsi})
         lines.append(line)
     return lines
+
+
+TEMPLATES = Environment(
+    loader=FileSystemLoader(HERE / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+TEMPLATES.globals["cells"] = cells
 
 
 def _write_tables(site: Site, c: Collection, facts: dict) -> dict[str, Table]:

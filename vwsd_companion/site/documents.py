@@ -5,11 +5,17 @@ file that is not there.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import nbformat
+from bs4 import BeautifulSoup
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+from nbconvert import HTMLExporter
 from tqdm.auto import tqdm
+from traitlets.config import Config
 
 from vwsdlib import paths
 from vwsdlib.errors import VwsdError
@@ -19,33 +25,21 @@ from .safe_html import inlined, safe
 if TYPE_CHECKING:
     from . import Site
 
+MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 AGAIN = "Run it again with --force."
 FORMS = ("text/html", "text/markdown", "image/png", "image/jpeg", "text/latex", "text/plain")
 # what may be wider than a small screen scrolls by itself, by keyboard too
 WIDE = {"table": "Table", "pre": "Text"}
 
 
-@cache
-def _markdown():
-    from markdown_it import MarkdownIt
-
-    return MarkdownIt("commonmark", {"html": False}).enable("table")
-
-
-def _markup(text: str):
-    from markupsafe import Markup
-
-    return Markup(text)
-
-
-def inline(text: str):
+def inline(text: str) -> Markup:
     """A sentence of Markdown as HTML."""
-    return _markup(_markdown().renderInline(text.strip()))
+    return Markup(MARKDOWN.renderInline(text.strip()))
 
 
-def markdown(text: str):
+def markdown(text: str) -> Markup:
     """A Markdown document as HTML fit for a page."""
-    return _markup(tame(_markdown().render(text), {}))
+    return Markup(tame(MARKDOWN.render(text), {}))
 
 
 def tame(html: str, pages: Mapping[str, str]) -> str:
@@ -54,8 +48,6 @@ def tame(html: str, pages: Mapping[str, str]) -> str:
 
     Pictures stay where they are part of the page (data:), else their text stands for them.
     """
-    from bs4 import BeautifulSoup
-
     soup = BeautifulSoup(safe(html, pages), "html.parser")
     for image in soup("img", src=False):
         image.replace_with(image.get("alt", ""))
@@ -75,11 +67,6 @@ def rendered(path: Path, pages: Mapping[str, str]) -> tuple[str, str]:
     Of an output's forms those are shown that can be made safe: HTML, Markdown, pictures of pixels,
     text.
     """
-    from html import escape
-
-    from nbconvert import HTMLExporter
-    from traitlets.config import Config
-
     notebook = _read(path)
     forms = Config({"NbConvertBase": {"display_data_priority": list(FORMS)}})
     plain = {"template_name": "basic", "exclude_anchor_links": True, "sanitize_html": True}
@@ -108,8 +95,6 @@ def _heading(notebook) -> str | None:
 
 def _read(path: Path):
     """An executed notebook; VwsdError where it is none."""
-    import nbformat
-
     try:
         return nbformat.read(path, as_version=4)
     except Exception as e:  # whatever nbformat raises over JSON of another shape
@@ -125,6 +110,6 @@ def write_notebooks(site: Site, folder: Path, about: Mapping[str, str]) -> list[
     for path in tqdm(files, desc="notebooks", disable=paths.quiet()):
         title, body = rendered(path, pages)
         shown.append({"name": path.stem, "title": title, "about": about.get(path.stem, "")})
-        site.page(f"notebooks/{path.stem}.html", "document", title, body=_markup(body))
+        site.page(f"notebooks/{path.stem}.html", "document", title, body=Markup(body))
     site.page("notebooks/index.html", "notebooks", "Notebooks", notebooks=shown)
     return shown

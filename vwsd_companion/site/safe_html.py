@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
 from pathlib import Path
 
+import nh3
+import tinycss2
 import yaml
+from bs4 import BeautifulSoup
+from pygments.token import STANDARD_TYPES
+from soupsieve import SelectorSyntaxError
 
 KEPT = yaml.safe_load(Path(__file__).with_suffix(".yml").read_text(encoding="utf-8"))
 TAGS, GONE, VOID, SIZES, STYLES, BOXES = (
@@ -29,6 +33,8 @@ PICTURE = re.compile(r"data:image/(png|jpeg|gif|webp);base64,[A-Za-z0-9+/=\s]+")
 NUMBER = re.compile(r"\d{1,4}%?")
 # what a value of a style may not hold
 LOADING = re.compile(r"[\\@<>{}]|url|image|expression|var\s*\(|attr\s*\(|env\s*\(|/\*", re.I)
+# classes that stay: of nbconvert and pandas, and those by which Pygments tells parts of code apart
+CLASSES = BOXES | {name for name in STANDARD_TYPES.values() if name}
 ANSI = re.compile(r"ansi-[a-z0-9-]+")
 
 
@@ -47,8 +53,6 @@ def _depth(html: str) -> int:
 def safe(html: str, pages: Mapping[str, str]) -> str:
     """HTML reduced to what may stay; links lead to the web or, by the last part of their address,
     to one of `pages` (name -> page)."""
-    import nh3
-
     if _depth(html) > DEEPEST:
         return "<p>This output is nested too deeply to be shown here.</p>"
     return nh3.clean(
@@ -95,15 +99,7 @@ def _style(value: str) -> str | None:
 
 
 def _known(word: str) -> bool:
-    return word in BOXES or word in _code_classes() or bool(ANSI.fullmatch(word))
-
-
-@cache
-def _code_classes() -> frozenset[str]:
-    """The classes by which Pygments tells the parts of code apart."""
-    from pygments.token import STANDARD_TYPES
-
-    return frozenset(name for name in STANDARD_TYPES.values() if name)
+    return word in CLASSES or bool(ANSI.fullmatch(word))
 
 
 def inlined(html: str) -> str:
@@ -115,8 +111,6 @@ def inlined(html: str) -> str:
     """
     if "<style" not in html.casefold() or _depth(html) > DEEPEST:
         return html
-    from bs4 import BeautifulSoup
-
     soup = BeautifulSoup(html, "html.parser")
     for sheet in soup("style"):
         for selector, declared in _rules(sheet.string or ""):
@@ -129,8 +123,6 @@ def inlined(html: str) -> str:
 def _rules(sheet: str) -> Iterator[tuple[str, str]]:
     """(selector, declarations) of the plain rules of a style sheet; the last goes first, for what
     stands later in a style wins."""
-    import tinycss2
-
     rules = tinycss2.parse_stylesheet(sheet, skip_comments=True, skip_whitespace=True)
     for rule in reversed(rules):
         if rule.type == "qualified-rule":
@@ -145,8 +137,6 @@ def _rules(sheet: str) -> Iterator[tuple[str, str]]:
 
 def _met(soup, selector: str) -> list:
     """The elements that a selector meets; none where it cannot be read or tells a state."""
-    from soupsieve import SelectorSyntaxError
-
     if len(selector) > LONGEST_SELECTOR:
         return []
     # nearly all of Styler's, a thousand a table

@@ -59,7 +59,6 @@ def ambiguity_figure(c: Collection) -> Drawing:
         ax.margins(y=0.12)
         ax.set(
             title=f"{LANGUAGE_NAMES[audit['language']]} ({sum(counts.values())} targets)",
-            xlabel="meanings of a target",
             xticks=range(1, max(counts) + 1),
         )
         ax.grid(axis="x", visible=False)
@@ -98,24 +97,10 @@ def audit_figure(c: Collection) -> Drawing:
         right.plot(range(1, 11), shares, marker=marker, color=colour, lw=1.2)
     left.axvline(10, **DASHED)
     left.text(10.2, 1.62, "chance", color="#666666", fontsize=8)
-    left.set(
-        yticks=range(len(RULES)),
-        yticklabels=RULES.values(),
-        ylim=(-0.6, 1.75),
-        xlabel="hit@1, percent (95 % interval)",
-        title="No-text rules",
-    )
+    left.set(yticks=range(len(RULES)), yticklabels=RULES.values())
     left.set_xlim(0, max(25, left.get_xlim()[1]))
     left.legend(loc="center right")
     right.axhline(10, **DASHED)
-    right.set(
-        xticks=range(1, 11),
-        ylim=(0, 20),
-        yticks=range(0, 21, 5),
-        xlabel="position of the gold",
-        ylabel="items, percent",
-        title="Gold position",
-    )
     return fig, audits
 
 
@@ -236,8 +221,6 @@ def baseline_figure(c: Collection) -> Drawing:
     ax.set(
         xticks=range(len(languages)),
         xticklabels=[f"{LANGUAGE_NAMES[key]}\n(n = {n})" for key, n in sizes.items()],
-        ylabel="hit@1, percent",
-        ylim=(0, 100),
         xlim=(-0.55, len(languages) - 0.3),
     )
     ax.grid(axis="x", visible=False)
@@ -271,11 +254,6 @@ def reliability_figure(c: Collection) -> Drawing:
     ax.axhline(10, **DASHED)
     right = {"ha": "right", "transform": ax.get_yaxis_transform()}
     ax.text(1.0, 11, "chance", color="#666666", fontsize=8, **right)
-    ax.set(
-        xlabel="margin: best minus second-best cosine (mean of the bin)",
-        ylabel="right, percent (95 % interval)",
-        ylim=(0, 100),
-    )
     ax.legend()
     return fig, numbers
 

@@ -75,16 +75,12 @@ def ladder_figure(c: Collection) -> Drawing:
     ax.plot([row["value"] for row in rows], range(len(rows)), color=GREY, lw=1, zorder=0)
     ax.axvline(10, **DASHED)
     ax.text(10.4, len(runs) - 0.55, "chance", fontsize=8, color="#666666")
-    name_rows(
-        ax,
-        [f"{run.encoder}\n{change}" for change, run in runs],
-        above=0.6,
-        below=0.55,
-        xlim=(0, max(row["ci_high"] for row in rows) + 5),
-        xlabel=f"hit@1, percent (95 % interval, n = {rows[0]['n']})",
-    )
+    names = [f"{run.encoder}\n{change}" for change, run in runs]
+    name_rows(ax, names, above=0.6, below=0.55)
+    ax.set_xlim(0, max(row["ci_high"] for row in rows) + 5)
     ax.tick_params(axis="y", labelsize=8)
-    return fig, [{"change": change, **numbers_of(row)} for (change, _), row in zip(runs, rows)]
+    numbers = [{"change": change, **numbers_of(row)} for (change, _), row in zip(runs, rows)]
+    return fig, numbers, {"n": rows[0]["n"]}
 
 
 # ---------------------------------------------------------------- encoders and their variants
@@ -203,11 +199,10 @@ def decoder_scores_figure(c: Collection) -> Drawing:
     ax.text(cosine["value"], -0.75, "cosine alone", **middle)
     ax.axvline(10, **DASHED)
     ax.text(10, -0.75, "chance", color="#666666", **middle)
-    label = f"hit@1, percent (95 % interval, n = {cosine['n']})"
-    name_rows(ax, [row["score"] for row in alone], above=1.0, below=0.6, xlabel=label)
+    name_rows(ax, [row["score"] for row in alone], above=1.0, below=0.6)
     ax.set_xlim(left=0)
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=2)
-    return fig, made.rows
+    return fig, made.rows, {"n": cosine["n"]}
 
 
 # ---------------------------------------------------------------- masks
@@ -275,19 +270,14 @@ def mask_contrast_figure(c: Collection) -> Drawing:
     groups = {"solved": (right, BLUE), "not solved": (~right, ORANGE)}
     names = [f"{name}\n(n = {chosen.sum()})" for name, (chosen, _) in groups.items()]
     fig, axes = panels(1, 2, 9, 3.2)
-    for ax, (kind, about) in zip(axes[0], CONTRASTS.items()):
+    for ax, kind in zip(axes[0], CONTRASTS):
         values = np.array(by_item[kind])
         for y, (chosen, colour) in enumerate(groups.values()):
             _spread(ax, values[chosen], y, colour, rng)
         ax.axvline(0, **DASHED)
         auc = association(values, by_item["right"], by_item["targets"])
-        ax.set(
-            yticks=(0, 1),
-            yticklabels=names,
-            ylim=(1.5, -0.5),
-            xlabel=about.split(" (")[0],
-            title=f"{kind}: AUC {auc['auc']:.2f} ({auc['auc_low']:.2f}–{auc['auc_high']:.2f})",
-        )
+        ends = f"({auc['auc_low']:.2f}–{auc['auc_high']:.2f})"
+        name_rows(ax, names, title=f"{kind}: AUC {auc['auc']:.2f} {ends}")
     return fig, by_item
 
 

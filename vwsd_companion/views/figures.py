@@ -2,9 +2,9 @@
 with their data beside them.
 
 A new figure is one function `<name>_figure` under `@figure` in the module of its notebook
-(baseline.py, clipseg.py, ...) that returns a matplotlib figure and the numbers drawn; its heading
-is a line of figures.yml. Farsi is shaped and runs from right to left (matplotlib shapes text itself
-from 3.11 on).
+(baseline.py, clipseg.py, ...) that returns a matplotlib figure and the numbers drawn; its words
+are an entry `<name>` of figures.yml. Farsi is shaped and runs from right to left (matplotlib shapes
+text itself from 3.11 on).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial, wraps
+from itertools import repeat
 from pathlib import Path
 
 import matplotlib
@@ -75,15 +76,19 @@ def figure(draw: Callable[..., Drawing] | None = None, *, of: str = "", pictures
 def _finish(
     c: Collection, name: str, fig: Figure, numbers: object, words: dict | None = None
 ) -> Drawn:
-    """A figure under its heading, above one small line that names data, profile and whose pictures
-    these are."""
+    """A figure with its words: its heading, what is set of its axes, and one small line below that
+    names data, profile and whose pictures these are."""
     words = words or {}
     told = TOLD[name]
-    title, *notes = [told] if isinstance(told, str) else told
-    fig.suptitle(title.format(**words), x=0.01, ha="left", fontsize=12, fontweight="bold")
+    axes = told.get("axes", [])
+    for ax, settings in zip(fig.axes, axes if isinstance(axes, list) else repeat(axes)):
+        for key, value in settings.items():
+            ax.set(**{key: value.format(**words) if isinstance(value, str) else value})
+    title = told["title"].format(**words)
+    fig.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    small = (f"{set_title(c)}.", told.get("note"), words.get("credit"))
     wide = round(17 * fig.get_figwidth())  # letters of this size in a line
-    small = " ".join([f"{set_title(c)}.", *notes, words.get("credit", "")]).strip()
-    small = textwrap.fill(small, wide)
+    small = textwrap.fill(" ".join(filter(None, small)), wide)
     fig.supxlabel(small, x=0.01, ha="left", fontsize=7, color="#555555")
     return fig, numbers
 

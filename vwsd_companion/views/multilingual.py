@@ -101,12 +101,7 @@ def multilingual_figure(c: Collection) -> Drawing:
             name = text_name(text, language, c)
             ax.errorbar([], [], fmt=marker, color=colour, label=name)
         ax.axvline(10, **DASHED)
-        name_rows(
-            ax,
-            encoders,
-            title=f"{LANGUAGE_NAMES[language]} (n = {own[0].meta['n']})",
-            xlabel="hit@1, percent (95 % interval; dashed: chance)",
-        )
+        name_rows(ax, encoders, title=f"{LANGUAGE_NAMES[language]} (n = {own[0].meta['n']})")
         ax.set_xlim(left=0)
         lower = ScaledTranslation(0, -0.55, fig.dpi_scale_trans)  # inches: below the axis label
         below = {"bbox_to_anchor": (0.5, 0), "bbox_transform": ax.transAxes + lower}
@@ -186,12 +181,8 @@ def translation_quality_figure(c: Collection) -> Drawing:
             right = one.rows[y]["ci_high"] + 0.8
             ax.text(right, y + one.beside, f"n = {row[key]}", fontsize=8, va="center")
     ax.axvline(10, **DASHED)
-    name_rows(
-        ax,
-        [f"{row['language']}, {row['translator']}\n{row['encoder']}" for row in rows],
-        xlabel="hit@1, percent (95 % interval; dashed: chance)",
-        xlim=(0, 105),
-    )
+    names = [f"{row['language']}, {row['translator']}\n{row['encoder']}" for row in rows]
+    name_rows(ax, names)
     ax.legend(loc="center right")
     return fig, rows
 

@@ -453,16 +453,9 @@ def polclip_scores_figure(c: Collection) -> Drawing:
         systems = [
             row["system"].replace("A photo of …", "A\u00a0photo\u00a0of\u00a0…") for row in rows
         ]
-        name_rows(
-            ax,
-            [textwrap.fill(system, 32) for system in systems],
-            above=0.6,
-            below=0.6,
-            xlim=(0, 112),
-            xticks=range(0, 101, 20),
-            xlabel=f"{metric}, percent (95 % interval)",
-            title=f"{title} (n = {rows[0]['n']})",
-        )
+        names = [textwrap.fill(system, 32) for system in systems]
+        name_rows(ax, names, 0.6, 0.6, title=f"{title} (n = {rows[0]['n']})")
+        ax.set_xlabel(f"{metric}, percent (95 % interval)")
         ax.tick_params(axis="y", labelsize=8.5)
         ax.grid(axis="y", visible=False)
     for ax in axes.flat[len(parts) :]:
@@ -542,14 +535,7 @@ def polclip_ablations_figure(c: Collection) -> Drawing:
                 ax.plot(seeds, np.full(len(seeds), y - 0.26), "|", color=BLACK, ms=6, mew=1.2)
         ax.axvline(0, **DASHED)
         n = next((row[f"{key}_n"] for row in rows if f"{key}_n" in row), 0)
-        name_rows(
-            ax,
-            [row["change"] for row in rows],
-            above=0.7,
-            below=0.6,
-            title=f"{name} (n = {n})",
-            xlabel="points against the full model (95 % interval)",
-        )
+        name_rows(ax, [row["change"] for row in rows], 0.7, 0.6, title=f"{name} (n = {n})")
         ax.xaxis.set_major_locator(plt.MaxNLocator(6, steps=[1, 2, 5, 10]))
     for marker, colour, name in (
         ("o", BLUE, "trained anew"),

@@ -17,7 +17,6 @@ from .style import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SEQUENTIAL
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, BLACK, RED)  # of lemmas, in turns
 ROOM = np.array([5.3, 5.2])  # inches of each of the two maps
-SPACES = {"plain: the towers' own vectors": False, "fused with what was generated": True}
 
 
 @figure(of="polclip_attention")
@@ -55,10 +54,10 @@ def sense_map_figure(c: Collection, m: Measurement) -> Drawing:
     wide, high = ROOM
     fig = plt.figure(figsize=(2 * wide + 0.4, high + 1.15))
     w, h = fig.get_size_inches()
-    for i, (title, fused) in enumerate(SPACES.items()):
-        records = [r for r in m.records if r["kind"].startswith("fused") == fused]
+    for i in range(2):  # plain, fused
+        records = [r for r in m.records if r["kind"].startswith("fused") == bool(i)]
         place = ((0.1 + i * (wide + 0.2)) / w, 0.5 / h, wide / w, high / h)
-        ax = fig.add_axes(place, xticks=(), yticks=(), title=title)
+        ax = fig.add_axes(place)
         ax.spines[:].set(visible=True, color="#DDDDDD")
         if records:
             _scatter(ax, records, data, colours)

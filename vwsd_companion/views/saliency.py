@@ -22,18 +22,9 @@ from ..facts.numbers import TRUTH
 from .base import records_of
 from .figures import Drawing, Series, dots, figure, name_rows, numbers_of, panels, small_picture
 from .style import BLACK, BLUE, DASHED, DIVERGING, ORANGE, SEQUENTIAL
-from .tables import Rows, interval, spelled, table
+from .tables import TOLD, Rows, interval, spelled, table
 
-METHOD_NAMES = {
-    "crops_sum": "random crops, plain sum (as published)",
-    "crops_by_visits": "random crops, divided by visits",
-    "occlusion": "occlusion",
-    "integrated_gradients": "integrated gradients",
-    "relevance": "gradient-weighted map",
-    "mask": "segmentation mask",
-    "centre": "control: centre",
-    "random": "control: noise",
-}
+METHOD_NAMES = TOLD["methods"]
 OPACITY = 0.65
 # kinds of crop maps: title, what the colour bar says
 KINDS = {
@@ -279,10 +270,9 @@ def pointing_figure(c: Collection) -> Drawing:
     dots(ax, series, ms=5)
     area = 100 * np.mean(areas)
     ax.axvline(area, label=f"chance: the mask's mean area, {area:.1f} %", **DASHED)
-    label = f"maximum of the map, percent of scenes (95 % interval, n = {own[-1]['n']})"
-    name_rows(ax, names, xlabel=label)
+    name_rows(ax, names)
     ax.set_xlim(left=0)
     ax.tick_params(axis="y", labelsize=7.5)
     ax.legend(loc="lower right")
     pairs = itertools.chain(*zip(own, rivals))
-    return fig, [numbers_of(row) for row in pairs]
+    return fig, [numbers_of(row) for row in pairs], {"n": own[0]["n"]}
