@@ -26,6 +26,7 @@ from vwsd_companion.facts.predictions import read_predictions, write_predictions
 from vwsd_companion.pipeline import owners
 from vwsd_companion.report import write_report
 from vwsd_companion.site import documents, items
+from vwsd_companion.site.pages import ARABIC
 from vwsd_companion.views.catalogue import FIGURES, VIEWS
 from vwsdlib import paths
 from vwsdlib.data.sets import VwsdSet, load_set
@@ -199,7 +200,7 @@ def test_every_item_is_reached_from_its_overview(tiny_site):
 def test_farsi_runs_from_right_to_left(tiny_site):
     for path in (tiny_site / "items" / "emojiwsd.fa.test").glob("*.html"):
         for tag in soup(path)(["bdi", "dd", "td", "th"]):
-            if site.ARABIC.search(tag.get_text()):
+            if ARABIC.search(tag.get_text()):
                 assert (tag.get("lang"), tag.get("dir")) == ("fa", "rtl"), (path.name, tag)
         assert soup(path).main.find(attrs={"lang": "fa", "dir": "rtl"})
     assert not soup(tiny_site / "items" / "emojiwsd.en.test" / "en.test.0.html").find(

@@ -8,13 +8,9 @@ into a page, so that the same facts give the same bytes.
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from vwsdlib import paths, schema
 from vwsdlib.errors import VwsdError
@@ -25,30 +21,13 @@ from ..report import deviations, made_of, scope
 from ..views.catalogue import TABLES, VIEWS
 from ..views.tables import TOLD, Column, Table, claims_table, columns_of, write_table
 from . import documents, items
+from .pages import HERE, Site
 
-HERE = Path(__file__).parent
 MARK = ".vwsd-site"  # in a folder that this module wrote and may replace
 LINKED = ("report.json", "rows.jsonl")
 DRAWN = (".png", ".pdf", ".json")  # files of a figure
-ARABIC = re.compile(r"[\u0600-\u06ff]")
 RULES = {"chance", "rarest", "most_frequent"}  # variants of rows that come from an audit
 NO_DEVIATION = "# Deviations\n\nNone is recorded."
-
-
-@dataclass(frozen=True)
-class Site:
-    """Pages being written below `folder`; `common` is what every template may use."""
-
-    folder: Path
-    common: dict
-
-    def page(self, name: str, template: str, title: str, **given: object) -> None:
-        """Write the page `name` (a path below the folder) from templates/<template>.html.j2."""
-        place = {"title": title, "page": name, "root": "../" * name.count("/")}
-        made = TEMPLATES.get_template(f"{template}.html.j2")
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(made.render(**self.common, **given, **place).encode("utf-8"))
 
 
 def write_site(
@@ -123,30 +102,6 @@ def _report(profile: str, source: Path) -> dict:
         if not (source / name).is_file():
             raise VwsdError(f"{name} of the report is missing", where=source, remedy=remedy)
     return facts
-
-
-def cells(made: Table) -> list[list[dict]]:
-    """Cells row by row: `text` as in every other form of the table, `number` of a column of
-    numbers, `raw` to sort those by, `farsi` from right to left."""
-    lines = []
-    for row, texts in zip(made.rows, made.cells()):
-        line = []
-        for column, text in zip(made.columns, texts):
-            number, farsi = bool(column.format), bool(ARABIC.search(text))
-            raw = row.get(column.key) if number else None
-            line.append({"text": text, "number": number, "raw": raw, "farsi": farsi})
-        lines.append(line)
-    return lines
-
-
-TEMPLATES = Environment(
-    loader=FileSystemLoader(HERE / "templates"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-TEMPLATES.globals["cells"] = cells
 
 
 def _write_tables(site: Site, c: Collection, facts: dict) -> dict[str, Table]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import nbformat
 from bs4 import BeautifulSoup
@@ -20,10 +19,8 @@ from traitlets.config import Config
 from vwsdlib import paths
 from vwsdlib.errors import VwsdError
 
+from .pages import Site
 from .safe_html import inlined, safe
-
-if TYPE_CHECKING:
-    from . import Site
 
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 AGAIN = "Run it again with --force."

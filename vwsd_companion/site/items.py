@@ -7,7 +7,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
@@ -20,9 +19,7 @@ from vwsdlib.errors import VwsdError
 from ..facts.collect import LANGUAGE_NAMES, Collection, language_place
 from ..facts.predictions import Predictions
 from ..views.tables import TOLD, Column, Table, columns_of
-
-if TYPE_CHECKING:
-    from . import Site
+from .pages import Site
 
 SIDE = 160  # pixels of a thumbnail's longer side
 
