@@ -105,8 +105,7 @@ def _report(profile: str, source: Path) -> dict:
 
 
 def _write_tables(site: Site, c: Collection, facts: dict) -> dict[str, Table]:
-    """A page for each table of the report with its CSV and LaTeX; the claims with their ids on a
-    page of their own."""
+    """A page for each table of the report, with its CSV and LaTeX; the claims with their ids."""
     stated, tables = claims_table(facts["claims"]), {}
     for name in facts["tables"]:
         make = TABLES.get(name)
@@ -125,8 +124,7 @@ def _write_tables(site: Site, c: Collection, facts: dict) -> dict[str, Table]:
 
 
 def _write_figures(site: Site, source: Path, facts: dict, credits: list[str]) -> None:
-    """The figures with their PDF and the numbers drawn; what they show is said by the functions
-    that draw them."""
+    """The figures with their PDF, the numbers drawn and what they show."""
     target, figures = site.folder / "figures", []
     target.mkdir()
     for name in facts["figures"]:

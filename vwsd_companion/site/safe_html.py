@@ -92,8 +92,7 @@ def _filter(pages: Mapping[str, str]) -> Callable[[str, str, str], str | None]:
 
 
 def _style(value: str) -> str | None:
-    """A style without the declarations that could load something; nh3 then keeps only the
-    properties of STYLES."""
+    """A style without what could load something; nh3 then keeps the properties of STYLES alone."""
     kept = [part.strip() for part in value.split(";") if part.strip() and not LOADING.search(part)]
     return "; ".join(kept) or None
 

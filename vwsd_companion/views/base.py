@@ -18,8 +18,7 @@ Face = Callable[[Collection], Any]
 
 @dataclass
 class View:
-    """A table, a figure, or both under one name; each face returns None where the profile has no
-    facts for it."""
+    """A table, a figure, or both under one name; each gives None where it has no facts."""
 
     name: str
     table: Face | None = None

@@ -143,8 +143,7 @@ def _examples(c: Collection, language: str, rows: int = 4) -> Drawing:
 
 @table
 def baseline_table(c: Collection) -> Rows:
-    """Chance, no-text rules and every text of the encoders that notebook 02 has scored, language by
-    language."""
+    """Chance, rules without text, and every text of the encoders of notebook 02, by language."""
     models, texts = [NO_MODEL, *c.baselines], [*TEXTS]
     rows = [
         row

@@ -30,8 +30,7 @@ CONTRASTS = {
 
 
 def ladder_runs(c: Collection) -> list[tuple[str, Predictions]]:
-    """(what changed, run) for each step of the ladder, the baseline first; empty where notebook 03
-    has not run."""
+    """(what changed, run) for each step of the ladder, baseline first; empty before notebook 03."""
     steps = records_of(c, "ladder")
     names = [f"{step['encoder']}.phrase.en.{step['split']}" for step in steps]
     return [
@@ -43,8 +42,7 @@ def ladder_runs(c: Collection) -> list[tuple[str, Predictions]]:
 
 @table
 def ladder_table(c: Collection) -> Rows:
-    """From the baseline to the study's second row, one change a step, each step tested on the same
-    items."""
+    """From the baseline to the study's second row, each step tested on the same items."""
     runs = ladder_runs(c)
     if len(runs) < 2:
         return None
@@ -155,8 +153,7 @@ def decoder_facts(c: Collection) -> dict | None:
 
 @table
 def decoder_table(c: Collection) -> Rows:
-    """Scores that use the segmentation decoder, alone and mixed with the cosine; the weight is
-    chosen on other items."""
+    """Scores that use the decoder, alone and mixed with the cosine by a weight chosen elsewhere."""
     facts = decoder_facts(c)
     if facts is None:
         return None
@@ -238,8 +235,7 @@ def contrasts_by_item(c: Collection) -> dict | None:
 
 @table
 def mask_contrast_table(c: Collection) -> Rows:
-    """Does the mask answer to the phrase where the model is right? Contrast between own and other
-    phrase against correctness."""
+    """Does the mask answer to the phrase where the model is right? Contrast against correctness."""
     by_item = contrasts_by_item(c)
     rows = []
     for kind, about in CONTRASTS.items() if by_item else ():

@@ -135,8 +135,7 @@ def panels(rows: int, columns: int, wide: float, high: float, **more) -> tuple[F
 
 
 def spans(row: dict) -> list[list[float]]:
-    """Lengths of the two arms of an interval, for matplotlib's error bars; never negative, whatever
-    the last bits say."""
+    """Lengths of the two arms of an interval; never negative, whatever the last bits say."""
     return [[max(0.0, row["value"] - row["ci_low"])], [max(0.0, row["ci_high"] - row["value"])]]
 
 

@@ -32,8 +32,7 @@ def translators(c: Collection) -> dict[tuple[str, str], str]:
 
 
 def text_name(variant: str, language: str, c: Collection) -> str:
-    """What was given to the encoder, for people; a reference by hand is an upper bound and says
-    so."""
+    """What was given to the encoder, for people; a reference by hand is an upper bound."""
     if variant == "phrase":
         return "as it is"
     name = translators(c).get((variant, language), variant)
@@ -60,8 +59,7 @@ def foreign_runs(c: Collection) -> list[Predictions]:
 
 @table
 def multilingual_table(c: Collection) -> Rows:
-    """Every encoder on Italian and Farsi, raw and translated, tested against raw text through the
-    baseline and through itself."""
+    """Every encoder on Italian and Farsi, raw and translated, each tested against raw text."""
     rows = []
     for p in foreign_runs(c):
         language = p.meta["language"]
@@ -110,8 +108,7 @@ def multilingual_figure(c: Collection) -> Drawing:
 
 
 def marked_runs(c: Collection) -> Iterator[tuple[str, str, list[dict], Predictions]]:
-    """(translator, language, translation records, predictions made from them), the baseline
-    encoder's first."""
+    """(translator, language, translation records, predictions made from them), baseline first."""
     for p in foreign_runs(c):
         if p.variant == "phrase":
             continue

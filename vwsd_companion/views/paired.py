@@ -16,8 +16,7 @@ PAIRED = columns_of(TOLD["groups"]["paired"])
 
 
 def difference(a: Predictions, b: Predictions) -> dict:
-    """b against a on the same items: counts right alone, points with 95 % interval, exact McNemar
-    p; empty where the items differ."""
+    """b against a on the same items, with 95 % interval and exact p; empty where items differ."""
     if a.meta["data_sha256"] != b.meta["data_sha256"]:
         return {}
     return difference_of(a.ranks == 1, b.ranks == 1)

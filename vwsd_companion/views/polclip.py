@@ -30,7 +30,7 @@ from .style import BLACK, BLUE, DASHED, GREEN, GREY, ORANGE, PURPLE, RED, SKY
 from .tables import Rows, interval, table
 
 ARCHITECTURE = Path(__file__).with_name("architecture.yml")
-COLOURS = {"grey": GREY, "blue": BLUE, "orange": ORANGE, "green": GREEN, "purple": PURPLE}
+COLOURS = dict(grey=GREY, blue=BLUE, orange=ORANGE, green=GREEN, purple=PURPLE, red=RED)
 ZERO_SHOT = "sentence encoder"
 SYSTEMS = {"first-sense": "first sense", "lesk": "Lesk", ZERO_SHOT: "sentence encoder, zero-shot"}
 SCORES = {"plain": "PolCLIP, plain", "fused": "PolCLIP, fused", "sum": "PolCLIP, plain + fused"}
@@ -41,8 +41,7 @@ System = tuple[str, str]  # (system, score) of textual WSD
 
 
 def trained_runs(c: Collection, group: str = "main") -> list[dict]:
-    """What notebook 06 stored of its trained models; group: main (the full model, a seed each) or
-    ablation."""
+    """What notebook 06 stored of its trained models; group: main (the full model) or ablation."""
     return [run for run in records_of(c, "polclip_runs") if run["group"] == group]
 
 
@@ -62,14 +61,13 @@ def architecture_figure(c: Collection) -> Drawing:
     words = _words(config)
     for part in yaml.safe_load(ARCHITECTURE.read_text(encoding="utf-8")):
         text = part.get("text", "").format(**words)
+        colour, dashed = part.get("colour", "red"), part.get("dashed", False)
+        if "loss" in part and part["loss"] not in config["losses"]:
+            text, colour, dashed = f"{text}\n(off)", "grey", True
         if "arrow" in part:
             _arrow(ax, *part["arrow"], text=text, at=part.get("at", 0))
-        elif part.get("loss") in config["losses"]:
-            _box(ax, *part["box"], text, RED)
-        elif "loss" in part:
-            _box(ax, *part["box"], f"{text}\n(off)", GREY, dashed=True)
         else:
-            _box(ax, *part["box"], text, COLOURS[part["colour"]], part.get("dashed", False))
+            _box(ax, part["box"], text, COLOURS[colour], dashed)
     told = (
         f"{len(config['losses'])} softmax losses over the batch, temperature"
         f" {config['temperature']:g}; at test a sense scores u·s + u·m, a picture t·x + t·r  (s, x:"
@@ -111,17 +109,9 @@ def _words(config: dict) -> dict[str, str]:
     }
 
 
-def _box(
-    ax: plt.Axes,
-    x: float,
-    y: float,
-    w: float,
-    h: float,
-    text: str,
-    colour: str,
-    dashed: bool = False,
-) -> None:
-    """A box around its centre (x, y) in the drawing's units."""
+def _box(ax: plt.Axes, place: Sequence[float], text: str, colour: str, dashed: bool) -> None:
+    """A box [x, y, width, height] around its centre (x, y) in the drawing's units."""
+    x, y, w, h = place
     shape = {"boxstyle": "round,pad=0,rounding_size=0.8", "ls": "--" if dashed else "-"}
     look = {"facecolor": colour + "22", "edgecolor": colour, "lw": 1.4, **shape}
     ax.add_patch(FancyBboxPatch((x - w / 2, y - h / 2), w, h, **look))
@@ -129,8 +119,7 @@ def _box(
 
 
 def _arrow(ax: plt.Axes, *points: tuple[float, float], text: str = "", at: float = 0) -> None:
-    """A line through points with a head at its end; its name stands at x = `at`, as high as the
-    last bend."""
+    """A line through points to an arrow's head; its name at x = `at`, as high as the last bend."""
     line = {"color": "#444444", "lw": 1.1}
     ax.plot(*zip(*points[:-1]), **line)
     head = {"arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 0, **line}
@@ -216,8 +205,7 @@ def _draw_lines(ax: plt.Axes, lines: list[dict[int, float]]) -> int:
 
 
 def _draw_dev(ax: plt.Axes, dev: list[dict], runs: list[str], key: str, length: int) -> None:
-    """Marks of the dev items' shares, beside each other, or those of one seed would cover those of
-    the others."""
+    """Marks of the dev items' shares, beside each other, so that none covers another."""
     for i, run in enumerate(runs):
         own = [r for r in dev if r["run"] == run and key in r["dev"]]
         beside = (i - (len(runs) - 1) / 2) * 0.025 * length
@@ -357,8 +345,7 @@ def visual_runs(
 
 @table
 def textual_table(c: Collection) -> Rows:
-    """F1 of baselines and of PolCLIP's three scores, by set and part of speech where there are
-    several."""
+    """F1 of baselines and of PolCLIP's three scores, by set and part of speech."""
     rows, main = [], [run["run"] for run in trained_runs(c)]
     others = [(ZERO_SHOT, "")] * len(main)
     for group in shown_groups(c) if c.answered else ():
@@ -374,8 +361,7 @@ def textual_table(c: Collection) -> Rows:
 
 
 def _published(c: Collection, group: str, n: int) -> list[dict]:
-    """Lines of published systems, beside the paper's data alone; their intervals are those of the
-    printed shares."""
+    """Lines of published systems, beside the paper's data alone; intervals of printed shares."""
     if c.profile != "paper" or c.measured["wsd_answers"].meta["limit"]:
         return []
     rows = []
@@ -413,8 +399,7 @@ def _defined(c: Collection, main: Sequence[str]) -> list[str]:
 
 @table
 def visual_polclip_table(c: Collection) -> Rows:
-    """Hit@1 and MRR of PolCLIP's three scores by language, against the encoder that was not
-    trained, on the same text."""
+    """PolCLIP's three scores by language, against the encoder untrained on the same text."""
     rows, main = [], [run["run"] for run in trained_runs(c)]
     for language, name in LANGUAGE_NAMES.items() if main else ():
         plain = zero_shot(c, language)
@@ -464,8 +449,7 @@ def polclip_scores_figure(c: Collection) -> Drawing:
 
 
 def _draw_seeds(ax: plt.Axes, row: dict, y: int) -> None:
-    """A bar of the mean, the interval of the middle seed and, of what was trained, a circle a
-    seed."""
+    """A bar of the mean, the middle seed's interval and, of what was trained, a circle a seed."""
     trained, middle = "spread" in row or row["system"].startswith("PolCLIP"), row["middle"]
     ax.barh(y, row["value"], height=0.66, color=SKY if trained else "#C8C8C8")
     ax.errorbar(middle["value"], y, xerr=spans(middle), color=BLACK, lw=1)
@@ -559,8 +543,7 @@ RIGHT = {
 
 @table
 def multimodal_table(c: Collection) -> Rows:
-    """One context, its senses and their pictures in one ranking: how often the best of each kind is
-    right, beside a guess."""
+    """One context, its senses and their pictures ranked together: how often the best is right."""
     rows = []
     for key, (name, kind) in RIGHT.items():
         right, chances = [], []

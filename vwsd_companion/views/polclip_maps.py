@@ -69,8 +69,7 @@ def sense_map_figure(c: Collection, m: Measurement) -> Drawing:
 
 
 def _scatter(ax: plt.Axes, records: list[dict], data: VwsdSet, colours: dict[str, str]) -> None:
-    """Names and drawings near their places, in inches, moved apart where they would cover each
-    other."""
+    """Names and drawings near their places, in inches, moved apart until none covers another."""
     points = np.array([[record["x"], record["y"]] for record in records], float)
     middle = (points.max(0) + points.min(0)) / 2
     scale = max((np.ptp(points, axis=0) / (0.78 * ROOM)).max(), 1e-9)

@@ -52,8 +52,7 @@ def truth(c: Collection) -> Iterator[tuple[str, str, list[dict], dict[str, dict]
 
 @table
 def saliency_truth_table(c: Collection) -> Rows:
-    """Pointing game, energy and IoU of every method and model on scenes whose masks are known,
-    beside chance."""
+    """Pointing, energy and IoU of every method and model where masks are known, beside chance."""
     rows = []
     for model, method, records, metrics in truth(c):
         area = sum(record["area"] for record in records) / len(records)
@@ -67,8 +66,7 @@ def saliency_truth_table(c: Collection) -> Rows:
 
 @table
 def deletion_insertion_table(c: Collection) -> Rows:
-    """Mean cosine while the map's places go (lower is better) and while they come (higher is
-    better)."""
+    """Mean cosine while the map's places go (low is good) and come (high is good)."""
     rows = []
     for model, method, records, _ in truth(c):
         some = [record for record in records if record["deletion"] is not None]
@@ -90,15 +88,13 @@ def deletion_insertion_table(c: Collection) -> Rows:
 
 @table
 def centre_bias_table(c: Collection) -> Rows:
-    """How often random crops visit a pixel, by place: the bias that the plain sum carries whatever
-    the model does."""
+    """How often random crops visit a pixel, by place: the bias of the plain sum."""
     return records_of(c, "centre_bias")
 
 
 @table
 def masks_shown_table(c: Collection) -> Rows:
-    """Mean and area of the masks in the figure, which the published panels hide by scaling each to
-    its own range."""
+    """Mean and area of the masks in the figure, which the published panels hide."""
     names = {True: "matching", False: "other sense"}
     records = records_of(c, "mask_panels")
     return [{**record, "match": names[bool(record["match"])]} for record in records]

@@ -61,8 +61,7 @@ def columns_of(told: dict) -> tuple[Column, ...]:
 
 @dataclass(frozen=True, repr=False)
 class Table:
-    """Rows with a caption; shows itself in a notebook. Keys of rows that are no column are there
-    for figures and for the report."""
+    """Rows with a caption; keys of rows that are no column are for figures and the report."""
 
     name: str
     caption: str
@@ -159,8 +158,7 @@ def table(rows_of: Callable[[Collection], Rows]) -> Callable[[Collection], Table
 
 
 def write_table(made: Table, folder: Path) -> list[Path]:
-    """The three files of a table below `folder`/tables; VwsdError where a cell holds a NaN or an
-    infinity."""
+    """The three files of a table below `folder`/tables; VwsdError for a NaN or an infinity."""
     for column in made.columns:
         for row in made.rows:
             value = row.get(column.key)
