@@ -131,7 +131,7 @@ class Run:
         """A table of results/tables from the stored facts; shows itself as the value of a cell.
         `otherwise`: shown where there are no facts.
         """
-        from .views.tables import TABLES
+        from .views.catalogue import TABLES
 
         return _made(TABLES, name, self._facts(), otherwise)
 
@@ -141,12 +141,11 @@ class Run:
         """
         from IPython.display import Image
 
-        from .views.figures import FIGURES, png
+        from .views.catalogue import FIGURES, VIEWS
+        from .views.figures import png
 
         made = _made(FIGURES, name, self._facts(), otherwise)
-        return (
-            Image(data=png(made[0]), alt=FIGURES[name].__doc__) if isinstance(made, tuple) else made
-        )
+        return Image(data=png(made[0]), alt=VIEWS[name].about) if isinstance(made, tuple) else made
 
     def finish(self, **checks) -> None:
         """Declare the notebook complete; every check is a named boolean, such as `chance_row=True`.

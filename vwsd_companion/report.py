@@ -17,9 +17,10 @@ from .facts.code import other_code, project_sha256
 from .facts.collect import Collection
 from .facts.numbers import to_jsonl
 from .facts.reported import VERDICTS, claims, entries
-from .views.figures import FIGURES, write_figure
-from .views.tables import TABLES, Table, claims_table, write_table
-from .views.tables.polclip import SCORES, trained_runs
+from .views.catalogue import FIGURES, TABLES
+from .views.figures import write_figure
+from .views.polclip import SCORES, trained_runs
+from .views.tables import Table, claims_table, write_table
 
 FACTS = ("predictions", "audit", "measured", "translations")
 MADE_BY = (

@@ -25,7 +25,8 @@ from .facts.numbers import audit_rows, lines_behind, prediction_rows
 from .facts.reported import claims
 from .pipeline import owners
 from .report import deviations
-from .views.tables import TABLES, Table, claims_table
+from .views.catalogue import TABLES
+from .views.tables import Table, claims_table
 
 Unit = tuple[str, Any]  # (kind, which one): a part of the stored facts that can be changed alone
 Alter = Callable[[Any, int], Any]

@@ -14,7 +14,7 @@ from PIL import Image
 
 from vwsd_companion.explore import Explorer, widget, work
 from vwsd_companion.facts.predictions import Predictions, write_predictions
-from vwsd_companion.views.tables.saliency import METHOD_NAMES
+from vwsd_companion.views.saliency import METHOD_NAMES
 from vwsd_standins.rehearsal.data import models_folder
 from vwsdlib.analysis.metrics import gold_ranks
 from vwsdlib.analysis.saliency import METHODS

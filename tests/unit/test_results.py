@@ -18,9 +18,9 @@ from vwsd_companion.facts.collect import Collection
 from vwsd_companion.facts.numbers import KEYS, check, prediction_rows, to_jsonl
 from vwsd_companion.facts.predictions import read_predictions, write_predictions
 from vwsd_companion.facts.reported import attainable, claims, reported, verdict
-from vwsd_companion.views.figures import FIGURES
-from vwsd_companion.views.figures.baseline import margin_bins
-from vwsd_companion.views.tables import TABLES, Column, Table
+from vwsd_companion.views.baseline import margin_bins
+from vwsd_companion.views.catalogue import FIGURES, TABLES
+from vwsd_companion.views.tables import Column, Table
 from vwsdlib import paths
 from vwsdlib.analysis.metrics import mcnemar, paired_interval
 from vwsdlib.data.sets import languages, load_set

@@ -2,7 +2,6 @@
 elsewhere and are the same bytes again.
 """
 
-import ast
 import fnmatch
 import json
 import os
@@ -27,6 +26,8 @@ from vwsd_companion.facts.predictions import read_predictions, write_predictions
 from vwsd_companion.pipeline import owners
 from vwsd_companion.report import write_report
 from vwsd_companion.site import documents, items
+from vwsd_companion.site.pages import ARABIC
+from vwsd_companion.views.catalogue import FIGURES, VIEWS
 from vwsdlib import paths
 from vwsdlib.data.sets import VwsdSet, load_set
 from vwsdlib.errors import VwsdError
@@ -199,7 +200,7 @@ def test_every_item_is_reached_from_its_overview(tiny_site):
 def test_farsi_runs_from_right_to_left(tiny_site):
     for path in (tiny_site / "items" / "emojiwsd.fa.test").glob("*.html"):
         for tag in soup(path)(["bdi", "dd", "td", "th"]):
-            if site.ARABIC.search(tag.get_text()):
+            if ARABIC.search(tag.get_text()):
                 assert (tag.get("lang"), tag.get("dir")) == ("fa", "rtl"), (path.name, tag)
         assert soup(path).main.find(attrs={"lang": "fa", "dir": "rtl"})
     assert not soup(tiny_site / "items" / "emojiwsd.en.test" / "en.test.0.html").find(
@@ -337,32 +338,19 @@ def test_figures_have_their_pdf_and_those_with_drawings_their_credit(tiny_site, 
         assert {f"figures/{li['id']}.pdf", f"figures/{li['id']}.png"} <= {
             a["href"] for a in li("a")
         } and li.img["alt"].endswith((".", "?"))
-        assert ("OpenMoji" in li.get_text()) == (li["id"] in site.DRAWINGS)
+        assert ("OpenMoji" in li.get_text()) == VIEWS[li["id"]].pictures
 
 
-def test_the_list_of_figures_with_drawings_is_that_of_the_functions_that_credit_them():
-    drawing = set()
-    for path in (ROOT / "vwsd_companion" / "views" / "figures").glob("[a-z]*.py"):
-        functions = {
-            node.name: node
-            for node in ast.parse(path.read_text()).body
-            if isinstance(node, ast.FunctionDef)
-        }
-        credited = {
-            name
-            for name, node in functions.items()
-            if any(isinstance(n, ast.Attribute) and n.attr == "credit" for n in ast.walk(node))
-        }
-        drawing |= {
-            name
-            for name, node in functions.items()
-            if any(ast.unparse(d) == "figure" for d in node.decorator_list)
-            and (
-                name in credited
-                or any(isinstance(n, ast.Name) and n.id in credited for n in ast.walk(node))
-            )
-        }
-    assert drawing == site.DRAWINGS
+def test_a_figure_credits_pictures_where_its_view_says_that_it_shows_some(results):
+    c = collect.Collection("demo", results)
+    drawn = {name: draw(c) for name, draw in FIGURES.items()}
+    credits = {
+        name: "OpenMoji" in made[0].get_supxlabel().replace("\n", " ")
+        for name, made in drawn.items()
+        if made
+    }
+    assert len(credits) > 5 and set(credits.values()) == {True, False}
+    assert credits == {name: VIEWS[name].pictures for name in credits}
 
 
 def test_notebooks_are_shown_without_what_runs_or_loads(tiny_site):
@@ -534,7 +522,7 @@ def test_a_failure_leaves_the_earlier_site(results, tmp_path, monkeypatch, error
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(items, "write_items", fail)
+    monkeypatch.setattr(items, "write_item_pages", fail)
     with pytest.raises(VwsdError, match="No space left|two runs differ"):
         site.write_site("demo", target)
     assert [p.name for p in target.iterdir()] == [site.MARK] and [

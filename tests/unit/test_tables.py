@@ -12,8 +12,9 @@ from scipy.stats import binomtest, fisher_exact
 from vwsd_companion.facts.collect import Collection
 from vwsd_companion.facts.measurements import write_measurement
 from vwsd_companion.facts.predictions import write_predictions
-from vwsd_companion.views.figures import FIGURES, png
-from vwsd_companion.views.tables import TABLES, write_table
+from vwsd_companion.views.catalogue import FIGURES, TABLES, VIEWS
+from vwsd_companion.views.figures import png
+from vwsd_companion.views.tables import write_table
 from vwsdlib.analysis import masks
 from vwsdlib.analysis.masks import STATISTICS
 from vwsdlib.analysis.metrics import paired_interval
@@ -766,6 +767,8 @@ def test_a_table_is_written_with_every_number_and_none_without_facts(name, every
 @pytest.mark.parametrize("name", FIGURES_HERE)
 def test_a_figure_draws_its_facts_and_nothing_without(name, everything, tmp_path):
     drawn = FIGURES[name](everything.facts)
+    credited = "OpenMoji" in drawn[0].get_supxlabel().replace("\n", " ")
+    assert credited == VIEWS[name].pictures
     assert (
         json.loads(json.dumps(drawn[1]))
         and png(drawn[0])[:4] == b"\x89PNG"

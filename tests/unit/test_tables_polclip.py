@@ -18,10 +18,10 @@ from vwsd_companion.facts.numbers import KEYS, wsd_rows
 from vwsd_companion.facts.predictions import write_predictions
 from vwsd_companion.facts.reported import attainable, entries, published, reported
 from vwsd_companion.report import write_report
-from vwsd_companion.views.figures import FIGURES, png
-from vwsd_companion.views.figures.polclip import apart
-from vwsd_companion.views.tables import TABLES
-from vwsd_companion.views.tables.polclip import SCORES, over_seeds
+from vwsd_companion.views.catalogue import FIGURES, TABLES, VIEWS
+from vwsd_companion.views.figures import png
+from vwsd_companion.views.polclip import SCORES, over_seeds
+from vwsd_companion.views.polclip_maps import apart
 from vwsd_standins.emojiwsd.senses import senses
 from vwsdlib.analysis.metrics import mcnemar, paired_interval, wilson
 from vwsdlib.analysis.wsd_scoring import f1_interval
@@ -741,6 +741,8 @@ def test_a_table_has_every_column_and_is_none_without_facts(name, everything, tm
 @pytest.mark.parametrize("name", FIGURES_HERE)
 def test_a_figure_draws_its_facts_and_nothing_without(name, everything, tmp_path):
     drawn = FIGURES[name](everything.facts)
+    credited = "OpenMoji" in drawn[0].get_supxlabel().replace("\n", " ")
+    assert credited == VIEWS[name].pictures
     assert (
         json.loads(json.dumps(drawn[1]))
         and png(drawn[0])[:4] == b"\x89PNG"

@@ -258,7 +258,7 @@ def _report_after(profile: str) -> None:
     """
     from ..facts.collect import Collection
     from ..report import refresh_report
-    from ..views.tables import TABLES
+    from ..views.catalogue import TABLES
 
     try:
         folder, written = refresh_report(profile)

@@ -27,8 +27,8 @@ from vwsdlib.errors import VwsdError, known
 
 from ..facts.collect import LANGUAGE_NAMES
 from ..facts.predictions import Predictions
-from ..views.figures import BLUE, RED
-from ..views.tables.saliency import METHOD_NAMES
+from ..views.saliency import METHOD_NAMES
+from ..views.style import BLUE, RED
 from . import work
 
 NONE = "none"

@@ -39,8 +39,9 @@ from vwsdlib.registry import resolve
 
 from ..facts.collect import Collection
 from ..facts.predictions import Predictions
-from ..views.figures import BLUE, STYLE, plt, png
-from ..views.figures.saliency import DIVERGING, SEQUENTIAL, overlay
+from ..views.figures import plt, png
+from ..views.saliency import overlay
+from ..views.style import BLUE, DIVERGING, SEQUENTIAL, STYLE
 
 TEMPLATES = {"as it is": "{}", "This is ….": "This is {}.", "A photo of “…”": 'A photo of "{}"'}
 SIGNED = (

@@ -8,11 +8,8 @@ into a page, so that the same facts give the same bytes.
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from vwsdlib import paths, schema
@@ -21,67 +18,16 @@ from vwsdlib.errors import VwsdError
 from ..facts.collect import Collection
 from ..facts.shapes import shape
 from ..report import deviations, made_of, scope
-from ..views.figures import FIGURES
-from ..views.tables import TABLES, Column, Table, claims_table, write_table
+from ..views.catalogue import TABLES, VIEWS
+from ..views.tables import TOLD, Column, Table, claims_table, columns_of, write_table
 from . import documents, items
+from .pages import HERE, Site
 
-HERE = Path(__file__).parent
-# What a page may do, whatever stands in it: show its own style, script and pictures. `file:`
-# beside 'self', for not every browser
-# takes a page on disk for its own origin. Styles of single elements are those that safe_html.py
-# let through.
-POLICY = (
-    "default-src 'none'; img-src 'self' file: data:; style-src 'self' file:; "
-    "style-src-attr 'unsafe-inline'; script-src 'self' file:; script-src-attr 'none'; "
-    "base-uri 'none'; form-action 'none'"
-)
 MARK = ".vwsd-site"  # in a folder that this module wrote and may replace
-NAV = {
-    "index.html": "Overview",
-    "claims.html": "Claims",
-    "tables/index.html": "Tables",
-    "figures.html": "Figures",
-    "items/index.html": "Items",
-    "notebooks/index.html": "Notebooks",
-    "deviations.html": "Deviations",
-    "provenance.html": "Provenance",
-    "again.html": "Run again",
-}
 LINKED = ("report.json", "rows.jsonl")
 DRAWN = (".png", ".pdf", ".json")  # files of a figure
-DRAWINGS = {
-    "best_and_worst",
-    "crop_maps",
-    "crop_seeds",
-    "examples_en",
-    "examples_fa",
-    "examples_it",
-    "masks",
-    "scenes",
-    "sense_map",
-}  # show a set's pictures
-ARABIC = re.compile(r"[\u0600-\u06ff]")
 RULES = {"chance", "rarest", "most_frequent"}  # variants of rows that come from an audit
-
-
-@dataclass(frozen=True)
-class Site:
-    """Pages being written below `folder`; `common` is what every template may use."""
-
-    folder: Path
-    common: dict
-
-    def page(self, name: str, template: str, title: str, **given: object) -> None:
-        """Write the page `name` (a path below the folder) from templates/<template>.html.j2."""
-        here = name if name in NAV else f"{name.split('/')[0]}/index.html"
-        text = (
-            _templates()
-            .get_template(f"{template}.html.j2")
-            .render(**self.common, **given, title=title, here=here, root="../" * name.count("/"))
-        )
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(text.encode("utf-8"))
+NO_DEVIATION = "# Deviations\n\nNone is recorded."
 
 
 def write_site(
@@ -102,46 +48,42 @@ def write_site(
     source = paths.results_dir(profile)
     target = Path(target or source / "site").absolute()
     c, facts = Collection(profile, source), _report(profile, source)
+    common = {
+        "profile": profile,
+        "scope": documents.inline(scope(c)),
+        "facts": facts,
+        "slowest": slowest,
+    }
     with paths.staging_folder(target, MARK, "site") as folder:
         for path in (*sorted((HERE / "static").iterdir()), *(source / name for name in LINKED)):
             shutil.copyfile(path, folder / path.name)
-        sets = items.sets_of(c)
-        common = {
-            "policy": POLICY,
-            "profile": profile,
-            "scope": documents.inline(scope(c)),
-            "nav": NAV,
-            "facts": facts,
-            "slowest": slowest,
-        }
-        site = Site(folder, common)
-        tables = _tables(site, c, facts)
-        _figures(site, source, facts, sorted({s.data.credit for s in sets if s.data}))
-        items.write_items(site, sets)
-        written = documents.write_notebooks(
-            site, source / "notebooks", {n["name"]: n["about"] for n in notebooks}
-        )
-        site.page(
-            "deviations.html",
-            "document",
-            "Deviations",
-            body=documents.markdown(deviations() or "# Deviations\n\nNone is recorded."),
-        )
-        site.page("provenance.html", "provenance", "Provenance")
-        site.page(
-            "again.html", "again", "Run again", notebooks=notebooks, rows=_again(c, notebooks)
-        )
-        verdicts = [claim["verdict"] for claim in facts["claims"]]
-        site.page(
-            "index.html",
-            "index",
-            "A reproducible companion for visual word sense disambiguation",
-            baseline=tables.get("baseline"),
-            sets=sets,
-            verdicts={v: verdicts.count(v) for v in facts["verdicts"] if v in verdicts},
-            notebooks=written,
-        )
+        _write_pages(Site(folder, common), c, source, notebooks)
     return target
+
+
+def _write_pages(site: Site, c: Collection, source: Path, notebooks: Sequence[dict]) -> None:
+    """All pages of the site, with the pictures and the files that they show."""
+    facts, sets = site.common["facts"], items.sets_of(c)
+    tables = _write_tables(site, c, facts)
+    _write_figures(site, source, facts, sorted({s.data.credit for s in sets if s.data}))
+    items.write_item_pages(site, sets)
+    about = {notebook["name"]: notebook["about"] for notebook in notebooks}
+    written = documents.write_notebooks(site, source / "notebooks", about)
+    body = documents.markdown(deviations() or NO_DEVIATION)
+    site.page("deviations.html", "document", "Deviations", body=body)
+    site.page("provenance.html", "provenance", "Provenance")
+    rows = _again(c, notebooks)
+    site.page("again.html", "again", "Run again", notebooks=notebooks, rows=rows)
+    verdicts = [claim["verdict"] for claim in facts["claims"]]
+    site.page(
+        "index.html",
+        "index",
+        "A reproducible companion for visual word sense disambiguation",
+        baseline=tables.get("baseline"),
+        sets=sets,
+        verdicts={v: verdicts.count(v) for v in facts["verdicts"] if v in verdicts},
+        notebooks=written,
+    )
 
 
 def _report(profile: str, source: Path) -> dict:
@@ -150,120 +92,61 @@ def _report(profile: str, source: Path) -> dict:
     if not path.is_file():
         raise VwsdError("there is no report that could be shown", where=path, remedy=remedy)
     facts = schema.read_json(path, shape("report"), "report", remedy).model_dump()
-    if unknown := [name for name in facts["figures"] if name not in FIGURES]:
-        raise VwsdError(
-            f"the report speaks of a figure '{unknown[0]}', and there is none",
-            where=path,
-            remedy=remedy,
-        )
-    wanted = [
-        *LINKED,
-        *(f"figures/{name}{suffix}" for name in facts["figures"] for suffix in DRAWN),
-    ]
-    if missing := [name for name in wanted if not (source / name).is_file()]:
-        raise VwsdError(f"{missing[0]} of the report is missing", where=source, remedy=remedy)
+    wanted = list(LINKED)
+    for name in facts["figures"]:
+        if name not in VIEWS or not VIEWS[name].figure:
+            what = f"the report speaks of a figure '{name}', and there is none"
+            raise VwsdError(what, where=path, remedy=remedy)
+        wanted += [f"figures/{name}{suffix}" for suffix in DRAWN]
+    for name in wanted:
+        if not (source / name).is_file():
+            raise VwsdError(f"{name} of the report is missing", where=source, remedy=remedy)
     return facts
 
 
-@cache
-def _templates():
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    made = Environment(
-        loader=FileSystemLoader(HERE / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.globals.update(cells=cells, bool=bool, len=len)
-    return made
-
-
-def cells(made: Table) -> list[list[dict]]:
-    """Cells row by row: `text` as in every other form of the table, `number` of a column of
-    numbers, `raw` to sort those by, `farsi` from right to left.
-    """
-    return [
-        [
-            {
-                "text": text,
-                "number": bool(c.format),
-                "raw": row.get(c.key) if c.format else None,
-                "farsi": bool(ARABIC.search(text)),
-            }
-            for c, text in zip(made.columns, line)
-        ]
-        for row, line in zip(made.rows, made.cells())
-    ]
-
-
-def _tables(site: Site, c: Collection, facts: dict) -> dict[str, Table]:
-    """A page for each table of the report with its CSV and LaTeX; the claims with their ids on a
-    page of their own.
-    """
-    stated = claims_table(facts["claims"])
-    tables = {}
+def _write_tables(site: Site, c: Collection, facts: dict) -> dict[str, Table]:
+    """A page for each table of the report, with its CSV and LaTeX; the claims with their ids."""
+    stated, tables = claims_table(facts["claims"]), {}
     for name in facts["tables"]:
-        make = TABLES.get(name, lambda c: None)
-        if made := made_of(f"the table '{name}'", c, lambda make=make: make(c)):
+        make = TABLES.get(name)
+        made = made_of(f"the table '{name}'", c, lambda make=make: make(c)) if make else None
+        if made:
             tables[name] = made
     for made in (*tables.values(), stated):
         write_table(made, site.folder)
     for name, made in tables.items():
         site.page(f"tables/{name}.html", "table", made.caption, table=made)
     site.page("tables/index.html", "tables", "Tables", tables=tables)
-    with_ids = Table(
-        stated.name, stated.caption, (Column("id", "Id"), *stated.columns), stated.rows
-    )
+    columns = (Column("id", "Id"), *stated.columns)
+    with_ids = Table(stated.name, stated.caption, columns, stated.rows)
     site.page("claims.html", "claims", "Claims", table=with_ids, stated=stated)
     return tables
 
 
-def _figures(site: Site, source: Path, facts: dict, credits: list[str]) -> None:
-    """The figures with their PDF and the numbers drawn; what they show is said by the functions
-    that draw them.
-    """
-    (site.folder / "figures").mkdir()
+def _write_figures(site: Site, source: Path, facts: dict, credits: list[str]) -> None:
+    """The figures with their PDF, the numbers drawn and what they show."""
+    target, figures = site.folder / "figures", []
+    target.mkdir()
     for name in facts["figures"]:
         for suffix in DRAWN:
-            shutil.copyfile(
-                source / "figures" / f"{name}{suffix}", site.folder / "figures" / f"{name}{suffix}"
-            )
-    figures = [
-        {
-            "name": name,
-            "about": FIGURES[name].__doc__,
-            "credit": " ".join(credits) if name in DRAWINGS else "",
-        }
-        for name in facts["figures"]
-    ]
+            shutil.copyfile(source / "figures" / f"{name}{suffix}", target / f"{name}{suffix}")
+        view = VIEWS[name]
+        credit = " ".join(credits) if view.pictures else ""
+        figures.append({"name": name, "about": view.about, "credit": credit})
     site.page("figures.html", "figures", "Figures", figures=figures)
 
 
 def _again(c: Collection, notebooks: Sequence[dict]) -> Table:
-    """Every row with the notebook that owns it and the command that makes it again."""
-    owner = {path: n["name"] for n in notebooks for path in n["outputs"]}
+    """Every row with the notebook that owns it and the command that makes it again; a run of other
+    settings has no owner in the plan."""
+    owners = {path: notebook["name"] for notebook in notebooks for path in notebook["outputs"]}
     rows = []
     for row in made_of("the rows", c, lambda: c.rows.values()):
-        name = owner.get(_file_of(row))
-        command = (
-            f"vwsd run --profile {c.profile} --only {name}" if name else None
-        )  # a run of other settings has no owner in the plan
+        name = owners.get(_file_of(row))
+        command = f"vwsd run --profile {c.profile} --only {name}" if name else None
         rows.append({**row, "notebook": name, "command": command})
-    columns = (
-        Column("id", "Row"),
-        Column("value", "Value", ".2f"),
-        Column("n", "n", "d"),
-        Column("notebook", "Notebook"),
-        Column("command", "Command"),
-    )
-    return Table(
-        "again",
-        "Each row of rows.jsonl and the command that makes it again",
-        columns,
-        sorted(rows, key=lambda r: r["id"]),
-    )
+    rows.sort(key=lambda row: row["id"])
+    return Table("again", TOLD["again"]["caption"], columns_of(TOLD["again"]["columns"]), rows)
 
 
 def _file_of(row: dict) -> str:

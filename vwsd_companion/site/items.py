@@ -7,38 +7,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
 from vwsdlib import paths
-from vwsdlib.data.items import CANDIDATES, Item, image_names
+from vwsdlib.data.items import Item, image_names
 from vwsdlib.data.pictures import load_picture
 from vwsdlib.data.sets import VwsdSet, key
 from vwsdlib.errors import VwsdError
 
 from ..facts.collect import LANGUAGE_NAMES, Collection, language_place
 from ..facts.predictions import Predictions
-from ..views.tables import Column, Table
-
-if TYPE_CHECKING:
-    from . import Site
+from ..views.tables import TOLD, Column, Table, columns_of
+from .pages import Site
 
 SIDE = 160  # pixels of a thumbnail's longer side
-COLUMNS = (
-    Column("run", "Run"),
-    Column("text", "Text as scored"),
-    Column("answer", "Answer"),
-    Column("rank", "Rank of gold", "d"),
-    Column("pick", "Pick", "d"),
-)
 
 
 @dataclass(frozen=True)
 class ItemSet:
     """Items of one data set, language and split that a stored run answered; `data` is None where
-    the set is not at hand; `why` its pictures are not.
-    """
+    the set is not at hand; `why` its pictures are not."""
 
     dataset: str
     language: str
@@ -68,66 +57,58 @@ class ItemSet:
         return len(self.items)
 
     @cached_property
+    def senses(self) -> dict[str, dict]:
+        """Image name -> what it shows, where an answer key of the set says so."""
+        return key(self.data.images) if self.data else {}
+
+    @cached_property
     def items(self) -> dict[str, Item]:
         """Item id -> item, in the set's order; VwsdError where two runs know an id by different
-        texts or pictures.
-        """
-        found: dict[str, Item] = {}
+        texts or pictures."""
+        items: dict[str, Item] = {}
         for p in sorted(self.runs, key=lambda p: -len(p.items)):
             for item in p.items:
-                if found.setdefault(item.id, item) != item:
+                if items.setdefault(item.id, item) != item:
                     raise VwsdError(
                         f"two runs differ in what the item {item.id} is",
                         where=p.run,
                         remedy="Run the notebooks again on one version of the set.",
                     )
-        return found
+        return items
 
     @cached_property
     def lines(self) -> list[dict[str, int]]:
         """Of each run: item id -> its line."""
-        return [{item.id: n for n, item in enumerate(p.items)} for p in self.runs]
+        lines = []
+        for p in self.runs:
+            lines.append({item.id: line for line, item in enumerate(p.items)})
+        return lines
 
     def marks(self, item_id: str) -> str:
         """A letter a run: 1 right, 0 wrong, - not asked."""
-        return "".join(
-            "-" if (n := lines.get(item_id)) is None else str(int(p.ranks[n] == 1))
-            for p, lines in zip(self.runs, self.lines)
-        )
+        marks = ""
+        for p, lines in zip(self.runs, self.lines):
+            line = lines.get(item_id)
+            marks += "-" if line is None else str(int(p.ranks[line] == 1))
+        return marks
 
     def answers(self, item: Item) -> Table:
         """What each run answered: text as scored, rank of the gold, its pick (of equals the
-        earlier, as in the metrics) and ten scores.
-        """
+        earlier, as in the metrics) and ten scores."""
         rows = []
         for p, lines in zip(self.runs, self.lines):
-            if (n := lines.get(item.id)) is not None:
-                scores = p.scores[n].tolist()
-                rows.append(
-                    {
-                        "run": p.run,
-                        "text": p.texts[n],
-                        "rank": int(p.ranks[n]),
-                        "answer": "✓ right" if p.ranks[n] == 1 else "✗ wrong",
-                        "pick": scores.index(max(scores)) + 1,
-                        **{str(i): score for i, score in enumerate(scores, 1)},
-                    }
-                )
-        gold = item.candidates.index(item.gold) + 1
-        columns = (
-            *COLUMNS,
-            *(
-                Column(str(i), f"{i} ✓" if i == gold else str(i), ".3f")
-                for i in range(1, CANDIDATES + 1)
-            ),
-        )
-        return Table(
-            "answers",
-            "Every stored run of this item; pick and scores by the candidates' numbers, the gold"
-            " marked ✓",
-            columns,
-            rows,
-        )
+            if item.id not in lines:
+                continue
+            line = lines[item.id]
+            scores, rank = p.scores[line].tolist(), int(p.ranks[line])
+            row = {"run": p.run, "text": p.texts[line], "rank": rank}
+            row["answer"] = "✓ right" if rank == 1 else "✗ wrong"
+            row["pick"] = scores.index(max(scores)) + 1
+            rows.append(row | {str(i): score for i, score in enumerate(scores, 1)})
+        columns = list(columns_of(TOLD["answers"]["columns"]))
+        for i, name in enumerate(item.candidates, 1):
+            columns.append(Column(str(i), f"{i} ✓" if name == item.gold else str(i), ".3f"))
+        return Table("answers", TOLD["answers"]["caption"], tuple(columns), rows)
 
 
 def sets_of(c: Collection) -> list[ItemSet]:
@@ -146,85 +127,68 @@ def _data(c: Collection, runs: list[Predictions]) -> tuple[VwsdSet | None, str]:
         data = c.data(largest.meta)
     except VwsdError as e:
         return None, f"{e.what}. {e.remedy}"
-    here = any(Path(data.path(name)).is_file() for name in image_names(largest.items))
-    return data, (
-        ""
-        if here
-        else f"none of them is here. `vwsd doctor --profile {c.profile}` says how to get them."
-    )
+    if any(Path(data.path(name)).is_file() for name in image_names(largest.items)):
+        return data, ""
+    remedy = f"`vwsd doctor --profile {c.profile}` says how to get them."
+    return data, f"none of them is here. {remedy}"
 
 
-def write_items(site: Site, sets: list[ItemSet]) -> None:
+def write_item_pages(site: Site, sets: list[ItemSet]) -> None:
     """items/index.html, an overview a set and a page an item, with the thumbnails that these show;
-    VwsdError for an item whose id is no name of a page.
-    """
+    VwsdError for an item whose id is no name of a page."""
     site.page("items/index.html", "sets", "Items", sets=sets)
-    with tqdm(
-        total=sum(len(s.items) for s in sets),
-        desc="pages of items",
-        unit="page",
-        disable=paths.quiet(),
-    ) as bar:
-        for s in sets:
-            shown = thumbnails(s, site.folder / "pictures")
-            site.page(
-                f"items/{s.name}/index.html",
-                "items",
-                f"Items: {s.title}",
-                its=s,
-                right=[int((p.ranks == 1).sum()) for p in s.runs],
-            )
-            senses, ids = key(s.data.images) if s.data else {}, list(s.items)
-            for n, item in enumerate(s.items.values()):
-                candidates = [
-                    {
-                        "name": name,
-                        "gold": name == item.gold,
-                        "file": shown.get(name),
-                        "sense": senses.get(name, {}).get("sense", ""),
-                    }
-                    for name in item.candidates
-                ]
-                if item.id.casefold() == "index":
-                    raise VwsdError(
-                        "an item is called 'index', as the page that lists the items is",
-                        where=s.name,
-                        remedy="Give the item another id.",
-                    )
-                name = f"items/{s.name}/{paths.safe_name(item.id, s.name)}.html"
-                site.page(
-                    name,
-                    "item",
-                    f"{item.phrase} ({item.id})",
-                    its=s,
-                    item=item,
-                    candidates=candidates,
-                    answers=s.answers(item),
-                    before=ids[n - 1] if n else None,
-                    after=ids[n + 1] if n + 1 < len(ids) else None,
-                )
+    total = sum(len(shown.items) for shown in sets)
+    with tqdm(total=total, desc="pages of items", unit="page", disable=paths.quiet()) as bar:
+        for shown in sets:
+            files = thumbnails(shown, site.folder / "pictures")
+            right = [int((p.ranks == 1).sum()) for p in shown.runs]
+            name, title = f"items/{shown.name}/index.html", f"Items: {shown.title}"
+            site.page(name, "items", title, shown=shown, right=right)
+            ids = [None, *shown.items, None]
+            for before, item, after in zip(ids, shown.items.values(), ids[2:]):
+                _write_item(site, shown, item, files, before=before, after=after)
                 bar.update()
 
 
-def thumbnails(s: ItemSet, folder: Path) -> dict[str, str]:
+def _write_item(
+    site: Site, shown: ItemSet, item: Item, files: dict[str, str], **neighbours: str | None
+) -> None:
+    """The page of an item; files: image name -> name of its thumbnail."""
+    if item.id.casefold() == "index":
+        raise VwsdError(
+            "an item is called 'index', as the page that lists the items is",
+            where=shown.name,
+            remedy="Give the item another id.",
+        )
+    senses = shown.senses
+    candidates = [
+        {
+            "name": name,
+            "gold": name == item.gold,
+            "file": files.get(name),
+            "sense": senses.get(name, {}).get("sense", ""),
+        }
+        for name in item.candidates
+    ]
+    name = f"items/{shown.name}/{paths.safe_name(item.id, shown.name)}.html"
+    given = {"shown": shown, "item": item, "candidates": candidates, **neighbours}
+    title = f"{item.phrase} ({item.id})"
+    site.page(name, "item", title, answers=shown.answers(item), **given)
+
+
+def thumbnails(shown: ItemSet, folder: Path) -> dict[str, str]:
     """Image name -> name of its thumbnail in `folder`, one file a distinct picture; without those
-    that are missing or cannot be read.
-    """
+    that are missing or cannot be read."""
     folder.mkdir(parents=True, exist_ok=True)
-    shown = {}
-    for name in tqdm(
-        image_names(s.items.values()) if s.data else (),
-        desc=f"pictures of {s.name}",
-        unit="picture",
-        leave=False,
-        disable=paths.quiet(),
-    ):
-        if not (path := Path(s.data.path(name))).is_file():
-            continue
-        shown[name] = f"{paths.sha256_file(path)[:20]}.webp"
-        if not (folder / shown[name]).exists() and not _shrunk(path, folder / shown[name]):
-            del shown[name]
-    return shown
+    names, files = image_names(shown.items.values()) if shown.data else (), {}
+    told = {"desc": f"pictures of {shown.name}", "unit": "picture", "leave": False}
+    for name in tqdm(names, disable=paths.quiet(), **told):
+        path = Path(shown.data.path(name))
+        if path.is_file():
+            target = folder / f"{paths.sha256_file(path)[:20]}.webp"
+            if target.exists() or _shrunk(path, target):
+                files[name] = target.name
+    return files
 
 
 def _shrunk(path: Path, target: Path) -> bool:

@@ -1,5 +1,5 @@
-"""HTML of notebooks made safe: what may stay is listed, and a well-kept sanitiser (nh3) holds to
-it.
+"""HTML of notebooks made safe: what may stay is listed in safe_html.yml, and a well-kept sanitiser
+(nh3) holds to it.
 
 Text, tables and pictures of pixels look as they did. What runs, loads, asks or leads elsewhere
 than to the web or to a page of the site goes; style sheets go too, after their rules were written
@@ -10,77 +10,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from pathlib import Path
 
+import nh3
+import tinycss2
+import yaml
+from bs4 import BeautifulSoup
+from pygments.token import STANDARD_TYPES
+from soupsieve import SelectorSyntaxError
+
+KEPT = yaml.safe_load(Path(__file__).with_suffix(".yml").read_text(encoding="utf-8"))
+TAGS, GONE, VOID, SIZES, STYLES, BOXES = (
+    frozenset(KEPT[name].split()) for name in ("tags", "gone", "void", "sizes", "styles", "boxes")
+)
+ATTRIBUTES = {
+    tag: {*KEPT["everywhere"].split(), *KEPT["attributes"].get(tag, "").split()} for tag in TAGS
+}
 WEB = ("https://", "http://")
 DEEPEST = 400  # elements inside each other; sanitising takes the square of it
 LONGEST_SELECTOR = 500  # characters; Styler's own have some tens
-VOID = frozenset("area base br col embed hr img input link meta source track wbr".split())
 PICTURE = re.compile(r"data:image/(png|jpeg|gif|webp);base64,[A-Za-z0-9+/=\s]+")
 NUMBER = re.compile(r"\d{1,4}%?")
-# stay
-TAGS = frozenset(
-    """
-    a abbr b bdi bdo blockquote br caption center cite code col colgroup dd del details dfn div
-    dl dt em figcaption figure h1 h2 h3 h4 h5 h6 hr i img ins kbd li mark ol p pre q rp rt ruby
-    s samp small span strong sub summary sup table tbody td tfoot th thead time tr tt u ul var
-    wbr
-""".split()
-)
-# go with all that they hold; every other tag goes, and what it holds stays
-GONE = frozenset(
-    """
-    applet area audio base basefont bgsound button canvas command datalist dialog embed fieldset
-    form frame frameset head iframe input isindex keygen legend link map math menu meta noembed
-    noframes noscript object optgroup option output param picture plaintext portal script select
-    slot source style svg template textarea title track video xmp
-""".split()
-)
-EVERYWHERE = {"class", "dir", "lang", "style", "title"}
-OF_TAG = {
-    "a": {"href"},
-    "img": {"alt", "height", "src", "width"},
-    "ol": {"start"},
-    "th": {"colspan", "rowspan", "scope"},
-    "td": {"colspan", "rowspan"},
-    "col": {"span"},
-    "colgroup": {"span"},
-    "table": {"border"},
-    # of the boxes that this module's callers put around what is wide
-    "div": {"aria-label", "role", "tabindex"},
-}
-SIZES = {"border", "colspan", "height", "rowspan", "span", "start", "width"}
-FIXED = {
-    "role": {"group"},
-    "tabindex": {"0"},
-    "scope": {"col", "row"},
-    "dir": {"auto", "ltr", "rtl"},
-    "aria-label": {"Table", "Text"},
-}
-# properties of a style that stay
-STYLES = frozenset(
-    """
-    background-color border border-bottom border-bottom-color border-bottom-style
-    border-bottom-width border-collapse border-color border-left border-right border-spacing
-    border-style border-top border-width caption-side color direction font-family font-size
-    font-style font-variant font-weight height letter-spacing line-height list-style-type
-    max-width min-width opacity padding padding-bottom padding-left padding-right padding-top
-    text-align text-decoration text-indent text-transform unicode-bidi vertical-align
-    white-space width word-break word-spacing
-""".split()
-)
 # what a value of a style may not hold
 LOADING = re.compile(r"[\\@<>{}]|url|image|expression|var\s*\(|attr\s*\(|env\s*\(|/\*", re.I)
-# classes of nbconvert and pandas
-BOXES = frozenset(
-    """
-    border-box-sizing cell code_cell highlight hl-ipython3 inner_cell input input_area
-    input_prompt output output_area output_error output_execute_result output_html output_jpeg
-    output_latex output_markdown output_png output_prompt output_stderr output_stdout
-    output_stream output_subarea output_text output_wrapper prompt rendered rendered_html scroll
-    text_cell text_cell_render dataframe unconfined
-""".split()
-)
+# classes that stay: of nbconvert and pandas, and those by which Pygments tells parts of code apart
+CLASSES = BOXES | {name for name in STANDARD_TYPES.values() if name}
 ANSI = re.compile(r"ansi-[a-z0-9-]+")
 
 
@@ -99,16 +53,13 @@ def _depth(html: str) -> int:
 def safe(html: str, pages: Mapping[str, str]) -> str:
     """HTML reduced to what may stay; links lead to the web or, by the last part of their address,
     to one of `pages` (name -> page)."""
-    import nh3
-
     if _depth(html) > DEEPEST:
         return "<p>This output is nested too deeply to be shown here.</p>"
-    attributes = {tag: EVERYWHERE | OF_TAG.get(tag, set()) for tag in TAGS}
     return nh3.clean(
         html,
         tags=set(TAGS),
         clean_content_tags=set(GONE),
-        attributes=attributes,
+        attributes=ATTRIBUTES,
         attribute_filter=_filter(pages),
         strip_comments=True,
         link_rel="noopener noreferrer",
@@ -129,8 +80,8 @@ def _filter(pages: Mapping[str, str]) -> Callable[[str, str, str], str | None]:
             return value if PICTURE.fullmatch(value) else None
         if name in SIZES:
             return value if NUMBER.fullmatch(value) else None
-        if name in FIXED:
-            return value if value in FIXED[name] else None
+        if name in KEPT["fixed"]:
+            return value if value in KEPT["fixed"][name] else None
         if name == "style":
             return _style(value)
         if name == "class":
@@ -141,22 +92,13 @@ def _filter(pages: Mapping[str, str]) -> Callable[[str, str, str], str | None]:
 
 
 def _style(value: str) -> str | None:
-    """A style without the declarations that could load something; nh3 then keeps only the
-    properties of STYLES."""
+    """A style without what could load something; nh3 then keeps the properties of STYLES alone."""
     kept = [part.strip() for part in value.split(";") if part.strip() and not LOADING.search(part)]
     return "; ".join(kept) or None
 
 
 def _known(word: str) -> bool:
-    return word in BOXES or word in _code_classes() or bool(ANSI.fullmatch(word))
-
-
-@cache
-def _code_classes() -> frozenset[str]:
-    """The classes by which Pygments tells the parts of code apart."""
-    from pygments.token import STANDARD_TYPES
-
-    return frozenset(name for name in STANDARD_TYPES.values() if name)
+    return word in CLASSES or bool(ANSI.fullmatch(word))
 
 
 def inlined(html: str) -> str:
@@ -168,8 +110,6 @@ def inlined(html: str) -> str:
     """
     if "<style" not in html.casefold() or _depth(html) > DEEPEST:
         return html
-    from bs4 import BeautifulSoup
-
     soup = BeautifulSoup(html, "html.parser")
     for sheet in soup("style"):
         for selector, declared in _rules(sheet.string or ""):
@@ -182,8 +122,6 @@ def inlined(html: str) -> str:
 def _rules(sheet: str) -> Iterator[tuple[str, str]]:
     """(selector, declarations) of the plain rules of a style sheet; the last goes first, for what
     stands later in a style wins."""
-    import tinycss2
-
     rules = tinycss2.parse_stylesheet(sheet, skip_comments=True, skip_whitespace=True)
     for rule in reversed(rules):
         if rule.type == "qualified-rule":
@@ -198,8 +136,6 @@ def _rules(sheet: str) -> Iterator[tuple[str, str]]:
 
 def _met(soup, selector: str) -> list:
     """The elements that a selector meets; none where it cannot be read or tells a state."""
-    from soupsieve import SelectorSyntaxError
-
     if len(selector) > LONGEST_SELECTOR:
         return []
     # nearly all of Styler's, a thousand a table

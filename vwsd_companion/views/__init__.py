@@ -1,1 +1,1 @@
-"""Tables and figures: pure functions of the stored facts."""
+"""Tables and figures: pure functions of the stored facts. `catalogue` has them all by name."""

@@ -8,14 +8,15 @@ import numpy as np
 
 from vwsdlib.analysis.metrics import hits, mcnemar, mrr, paired_interval, percent, wilson
 
-from ...facts.predictions import Predictions
-from . import Column, interval
+from ..facts.predictions import Predictions
+from .tables import TOLD, Interval, columns_of, interval
+
+SCORE = columns_of(TOLD["groups"]["scored"])
+PAIRED = columns_of(TOLD["groups"]["paired"])
 
 
 def difference(a: Predictions, b: Predictions) -> dict:
-    """b against a on the same items: counts right alone, points with 95 % interval, exact McNemar
-    p; empty where the items differ.
-    """
+    """b against a on the same items, with 95 % interval and exact p; empty where items differ."""
     if a.meta["data_sha256"] != b.meta["data_sha256"]:
         return {}
     return difference_of(a.ranks == 1, b.ranks == 1)
@@ -27,10 +28,20 @@ def difference_of(a: np.ndarray, b: np.ndarray) -> dict:
     return {
         "only_a": only_a,
         "only_b": only_b,
-        "difference": 100 * (only_b - only_a) / len(a),
+        "difference": percent(only_b - only_a, len(a)),
         "p": p,
         "difference_ci": interval(*paired_interval(only_a, only_b, len(a))),
     }
+
+
+def share_cells(k: float, n: int) -> dict:
+    """k of n in percent with interval; nothing of nothing is empty."""
+    return {"value": percent(k, n), "ci": interval(*wilson(k, n))} if n else {}
+
+
+def with_ends(value: float, ci: Interval) -> dict:
+    """A value and the ends of its interval as a table prints them, to be drawn."""
+    return {"value": value, "ci_low": round(ci.low, 1), "ci_high": round(ci.high, 1)}
 
 
 def score_cells(p: Predictions) -> dict:
@@ -41,26 +52,4 @@ def score_cells(p: Predictions) -> dict:
 def cells_of(ranks: np.ndarray) -> dict:
     """The same from ranks [n]."""
     k, n = hits(ranks), len(ranks)
-    return {
-        "n": n,
-        "k": k,
-        "value": percent(k, n),
-        "ci": interval(*wilson(k, n)),
-        "mrr": mrr(ranks),
-    }
-
-
-SCORE = (
-    Column("n", "n", "d"),
-    Column("k", "k", "d"),
-    Column("value", "Hit@1", ".2f"),
-    Column("ci", "95 % interval"),
-    Column("mrr", "MRR", ".2f"),
-)
-PAIRED = (
-    Column("only_a", "lost", "d"),
-    Column("only_b", "won", "d"),
-    Column("difference", "Points", "+.2f"),
-    Column("difference_ci", "95 % interval"),
-    Column("p", "McNemar p", ".2g"),
-)
+    return {"n": n, "k": k, **share_cells(k, n), "mrr": mrr(ranks)}
