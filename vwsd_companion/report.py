@@ -20,7 +20,6 @@ from .views.figures import FIGURES, write_figure
 from .views.tables import TABLES, Table, claims_table, write_table
 from .views.tables.polclip import SCORES, trained_runs
 
-FACTS = ("predictions", "audit", "measured", "translations")
 MADE_BY = (
     "code_sha256",
     "model",
@@ -119,7 +118,7 @@ def refresh_report(profile: str) -> tuple[Path, bool]:
     """
     folder = _results(profile)
     stamp = folder / ".stamps" / "report.json"
-    inputs = [p for part in FACTS for p in sorted((folder / part).glob("*.*"))]
+    inputs = [p for part in paths.FACTS for p in sorted((folder / part).glob("*.*"))]
     hashes = {p.name: _sha256(p) for p in inputs}
     state = {
         "code": code_sha256(),

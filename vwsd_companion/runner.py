@@ -29,7 +29,7 @@ from vwsd_standins import rehearsal
 from vwsdlib.data.sets import rehearsal_record
 from vwsdlib.disk import free_gb, temporary_folder, try_writing
 from vwsdlib.errors import VwsdError
-from vwsdlib.paths import PACKAGE, cache_dir, data_dir, results_dir, root, sha256_file, write_text
+from vwsdlib.paths import PACKAGE, cache_dir, data_dir, root, run_dir, sha256_file, write_text
 
 from .notebook import FINISH
 from .pipeline import (
@@ -111,9 +111,9 @@ def run(
     report = RunReport(profile)
     with _exclusive(profile):
         shutil.rmtree(
-            results_dir(profile) / ".staging", ignore_errors=True
+            run_dir(profile) / ".staging", ignore_errors=True
         )  # we hold the lock: whoever left it is dead
-        for litter in results_dir(profile).rglob(".*.tmp"):  # half-written files of a killed run
+        for litter in run_dir(profile).rglob(".*.tmp"):  # half-written files of a killed run
             litter.unlink(missing_ok=True)
         for step in steps:
             outcome = _advance(step, report, progress)
@@ -210,7 +210,7 @@ def _advance(step: Step, report: RunReport, progress: bool) -> Outcome:
 def _try_folders(profile: str) -> None:
     """An hour's work is not begun where its results could not be stored: VwsdError."""
     for folder, what, variable in (
-        (results_dir(profile), "results", "VWSD_RESULTS"),
+        (run_dir(profile), "results", "VWSD_RESULTS"),
         (cache_dir(), "vectors and logs", "VWSD_CACHE"),
         (temporary_folder(), "temporary files", "TMPDIR"),
     ):
@@ -249,7 +249,7 @@ def _exclusive(profile: str):
     """
     from filelock import FileLock, Timeout
 
-    folder = results_dir(profile)
+    folder = run_dir(profile)
     folder.mkdir(parents=True, exist_ok=True)
     holder, lock = folder / ".lock.pid", FileLock(folder / ".lock")
     try:
@@ -273,7 +273,7 @@ def _staging(step: Step):
     """A folder for this one run of this one notebook, removed afterwards; a kernel that outlives
     its run writes to no other.
     """
-    folder = results_dir(step.profile) / ".staging"
+    folder = run_dir(step.profile) / ".staging"
     folder.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f"{step.name}-{os.getpid()}-", dir=folder)).resolve()
     (work / "out").mkdir()
@@ -441,7 +441,7 @@ def _move(step: Step, executed, work: Path, made_of: dict, seconds: float) -> No
     """Move the files into place and write the stamp last; a kill in between leaves a stamp that no
     longer matches.
     """
-    results, out = results_dir(step.profile), work / "out"
+    results, out = run_dir(step.profile), work / "out"
     record = {
         "notebook": step.name,
         "profile": step.profile,
@@ -479,7 +479,7 @@ def _portable(notebook, step: Step, out: Path) -> str:
             cell.id = "injected-parameters"
     places = {
         out: f"results/{step.profile}",
-        results_dir(step.profile).parent.resolve(): "results",
+        run_dir(step.profile).parent.resolve(): "results",
         cache_dir().resolve(): ".cache",
         data_dir().resolve(): "data",
         PACKAGE.parent: ".",
@@ -540,7 +540,7 @@ def _kernel_environment(step: Step, work: Path) -> dict[str, str]:
         "VWSD_HOME": str(root()),
         "VWSD_DATA": str(data_dir().resolve()),
         "VWSD_CACHE": str(cache_dir().resolve()),
-        "VWSD_RESULTS": str(results_dir(step.profile).parent.resolve()),
+        "VWSD_RESULTS": str(run_dir(step.profile).parent.resolve()),
         "JUPYTER_PATH": str(work),
         "JUPYTER_RUNTIME_DIR": str(work / "runtime"),
         "IPYTHONDIR": str(work / "ipython"),
