@@ -15,7 +15,7 @@ ROOMS = {
     "vwsdlib": "errors finite schema disk processes paths kept data encoders language analysis cli",
     "polclip": "",
     "vwsd_standins": "emojiwsd lite lite_twins lite_backbone records rehearsal",
-    "vwsd_companion": "facts views notebook report site pipeline runner explore doctor cli",
+    "vwsd_companion": "facts views notebook report site pipeline runner compare explore doctor cli",
 }
 LOADER = re.compile(r"((?:%s)(?:\.\w+)*):\w+" % "|".join(PACKAGES))
 MODULE = re.compile(r"(?:%s)(?:\.\w+)*" % "|".join(PACKAGES))
