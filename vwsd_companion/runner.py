@@ -388,12 +388,12 @@ def _owed(step: Step, out: Path) -> Failure | None:
         return Failure(0, "NotFinished", "run.finish() was not called")
     files = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()}
     declared = {*step.outputs, FINISH}
-    for error, names, what in (
-        ("OutputMissing", declared - files, "declared in pipeline.yml but not written"),
-        ("OutputUndeclared", files - declared, "written but not declared in pipeline.yml"),
-    ):
-        if names:
-            return Failure(0, error, f"{what}: {', '.join(sorted(names))}")
+    if missing := ", ".join(sorted(declared - files)):
+        words = f"declared in pipeline.yml but not written: {missing}"
+        return Failure(0, "OutputMissing", words)
+    if extra := ", ".join(sorted(files - declared)):
+        words = f"written but not declared in pipeline.yml: {extra}"
+        return Failure(0, "OutputUndeclared", words)
     return None
 
 

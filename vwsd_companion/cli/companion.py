@@ -20,13 +20,8 @@ if TYPE_CHECKING:
 
 
 def _fetch_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument(
-        "what",
-        choices=FETCHED,
-        help="; ".join(
-            f"{name}: {inspect.getdoc(function)}" for name, (function, _) in FETCHED.items()
-        ),
-    )
+    kinds = [f"{name}: {inspect.getdoc(function)}" for name, (function, _) in FETCHED.items()]
+    p.add_argument("what", choices=FETCHED, help="; ".join(kinds))
     p.add_argument(
         "--from",
         dest="source",
@@ -77,22 +72,18 @@ def _fetch_vwsd(o: argparse.Namespace) -> int:
     """the official text and pictures of SemEval-2023 Task 1"""
     from vwsdlib.data.fetch import fetch_vwsd
 
-    found = fetch_vwsd(o.split or "test", o.source, o.images)
-    _print_checks(found)
-    return 1 if any(row["state"] != "OK" for row in found) else 0
+    return _print_checks(fetch_vwsd(o.split or "test", o.source, o.images))
 
 
 def _fetch_models(o: argparse.Namespace) -> int:
     """published checkpoints, into the Hugging Face cache"""
     from vwsdlib.encoders.checkpoints import CHECKPOINTS, checkpoint, fetch, present
 
-    for key in [
-        key for key in o.only or CHECKPOINTS if checkpoint(key)
-    ]:  # a typo stops before anything is fetched
+    # a typo stops before anything is fetched
+    repos = {key: checkpoint(key).repo for key in o.only or CHECKPOINTS}
+    for key, repo in repos.items():
         folder = fetch(key)
-        print(
-            f"{key}  {checkpoint(key).repo}  {present(key)[1] / 1e6:,.0f} MB  {folder}", flush=True
-        )
+        print(f"{key}  {repo}  {present(key)[1] / 1e6:,.0f} MB  {folder}", flush=True)
     return 0
 
 
@@ -103,10 +94,9 @@ def _fetch_rehearsal(o: argparse.Namespace) -> int:
     from vwsd_standins.rehearsal.translators import make_translators
     from vwsdlib.data.sets import make_rehearsal, rehearsal_record
 
-    print(
-        f"{make_rehearsal(o.source)}: "
-        + ", ".join(f"{kind} {split} text" for split, kind in rehearsal_record()["text"].items())
-    )
+    folder = make_rehearsal(o.source)
+    kinds = [f"{kind} {split} text" for split, kind in rehearsal_record()["text"].items()]
+    print(f"{folder}: {', '.join(kinds)}")
     make_models(models_folder())
     make_translators(models_folder())
     print(
@@ -115,12 +105,13 @@ def _fetch_rehearsal(o: argparse.Namespace) -> int:
     return 0
 
 
+# and the options that each takes
 FETCHED = {
     "demo": (_fetch_demo, {"force"}),
     "vwsd": (_fetch_vwsd, {"source", "images", "split"}),
     "models": (_fetch_models, {"only"}),
     "rehearsal": (_fetch_rehearsal, {"source"}),
-}  # and the options that each takes
+}
 
 
 @command(_fetch_arguments)
@@ -136,25 +127,26 @@ def fetch(o: argparse.Namespace) -> int:
       vwsd fetch vwsd --split trial
     """
     function, options = FETCHED[o.what]
-    if stray := [
-        name
-        for name in ("source", "images", "split", "only", "force")
-        if getattr(o, name) and name not in options
-    ]:
-        raise VwsdError(
-            f"`vwsd fetch {o.what}` takes no --{stray[0].replace('source', 'from')}",
-            remedy="See vwsd fetch --help.",
-        )
+    for name in ("source", "images", "split", "only", "force"):
+        if getattr(o, name) and name not in options:
+            raise VwsdError(
+                f"`vwsd fetch {o.what}` takes no --{name.replace('source', 'from')}",
+                remedy="See vwsd fetch --help.",
+            )
     return function(o)
 
 
-def _print_checks(found: list[dict]) -> None:
-    print(
-        "\n".join(
-            f"[{c['state']}] {c['what']}" + (f"  ->  {c['remedy']}" if c["state"] != "OK" else "")
-            for c in found
-        )
-    )
+def _print_checks(checks: list[dict]) -> int:
+    """A line a check; the exit code that they mean."""
+    for check in checks:
+        failed = check["state"] != "OK"
+        remedy = f"  ->  {check['remedy']}" if failed else ""
+        print(f"[{check['state']}] {check['what']}{remedy}")
+    return _exit_code(checks)
+
+
+def _exit_code(checks: list[dict]) -> int:
+    return int(any(check["state"] != "OK" for check in checks))
 
 
 def _profile(p: argparse.ArgumentParser) -> None:
@@ -489,6 +481,8 @@ def doctor(o: argparse.Namespace) -> int:
     """
     from ..doctor import examine
 
-    found = examine(o.profile)
-    _say(found) if o.json else _print_checks(found)
-    return 1 if any(c["state"] != "OK" for c in found) else 0
+    checks = examine(o.profile)
+    if not o.json:
+        return _print_checks(checks)
+    _say(checks)
+    return _exit_code(checks)
