@@ -35,9 +35,10 @@ from .report import check_report
 
 STATES = ("identical", "within", "outside", "missing", "extra")
 MOVEMENT = "movement.json"
-# percentage points by which a mean of real numbers (of no count: energy, IoU) may differ between
-# processors, which print the same hundredths: measured up to 0.0003
-LAST_BITS = 0.005
+# percentage points by which rows that say the same may differ: last bits of a sum; and, where it is
+# a mean of what a network gave (energy, IoU), last bits of that, measured up to 0.0003
+LAST_BITS = 1e-9
+OF_REAL_NUMBERS = 0.005
 REMEDY = "Name a folder that holds rows.jsonl, or the word reference or run."
 RULE = (
     "A trained row lies within when value differs by at most `movement`, in its own unit: the"
@@ -48,6 +49,8 @@ RULE = (
 )
 
 
+# keys that say which items a row is of
+ITEMS = ("n", "limit", "data_sha256")
 WORDS = {"reference": reference_dir, "run": run_dir}
 
 
@@ -126,7 +129,7 @@ class Results:
         return {
             id
             for id in self.rows.keys() | made.keys()
-            if id not in made or id not in self.rows or Row(**made[id]) != self.rows[id]
+            if id not in made or id not in self.rows or not _same(Row(**made[id]), self.rows[id])
         }
 
 
@@ -216,32 +219,34 @@ def _state(
     """State of a row and why it is so."""
     if first is None or second is None:
         return ("extra", "") if first is None else ("missing", "")
-    for key in ("n", "limit", "data_sha256"):
+    for key in ITEMS:
         here, there = getattr(first, key), getattr(second, key)
         if here != there:
             values = "" if key == "data_sha256" else f": {here} and {there}"
             return "outside", f"other items ({key}{values})"
-    if _same(first, second):
+    counted = first.k is not None or first.metric == "mrr"
+    if _same(first, second, LAST_BITS if counted else OF_REAL_NUMBERS):
         return "identical", ""
     moved = f"moved by {abs(first.value - second.value):.3f}"
     if not trained:
         return "outside", f"{moved}, and nothing was trained for it"
     if limit is None:
         return "outside", f"{moved}, and how much it moves was never measured"
-    inside = abs(first.value - second.value) <= limit + 1e-9
+    inside = abs(first.value - second.value) <= limit + LAST_BITS
     return ("within" if inside else "outside"), f"{moved}; measured: up to {limit:.3f}"
 
 
-def _same(first: Row, second: Row) -> bool:
-    """Whether two rows say the same: the same count; a mean of real numbers but for last bits."""
-    if first.k is not None or second.k is not None or first.metric == "mrr":
-        return (first.k, *_values(first)) == (second.k, *_values(second))
-    differences = [abs(x - y) for x, y in zip(_values(first), _values(second), strict=True)]
-    return max(differences) <= LAST_BITS
+def _same(first: Row, second: Row, tolerance: float = LAST_BITS) -> bool:
+    """Whether two rows say the same of the same items: the same count, the same value and interval
+    within a tolerance."""
+    items = all(getattr(first, key) == getattr(second, key) for key in ITEMS)
+    counted = (first.k is None) == (second.k is None)
+    pairs = zip(_numbers(first), _numbers(second), strict=True)
+    return items and counted and all(abs(x - y) <= tolerance for x, y in pairs)
 
 
-def _values(row: Row) -> list[float]:
-    return [row.value, row.ci_low, row.ci_high]
+def _numbers(row: Row) -> list[float]:
+    return [row.k or 0, row.value, row.ci_low, row.ci_high]
 
 
 def counts(pairs: Sequence[Pair]) -> dict[str, int]:
