@@ -39,6 +39,7 @@ MOVEMENT = "movement.json"
 # a mean of what a network gave (energy, IoU), last bits of that, measured up to 0.0003
 LAST_BITS = 1e-9
 OF_REAL_NUMBERS = 0.005
+MEASURED = "Measure whole runs of the same notebooks on the same items."
 REMEDY = "Name a folder that holds rows.jsonl, or the word reference or run."
 RULE = (
     "A trained row lies within when value differs by at most `movement`, in its own unit: the"
@@ -239,9 +240,9 @@ def _state(
 def _same(first: Row, second: Row, tolerance: float = LAST_BITS) -> bool:
     """Whether two rows say the same of the same items: the same count, the same value and interval
     within a tolerance."""
-    items = all(getattr(first, key) == getattr(second, key) for key in ITEMS)
     counted = (first.k is None) == (second.k is None)
     pairs = zip(_numbers(first), _numbers(second), strict=True)
+    items = _items(first) == _items(second)
     return items and counted and all(abs(x - y) <= tolerance for x, y in pairs)
 
 
@@ -291,42 +292,43 @@ def after_run(profile: str) -> list[str]:
 
 
 def measure(runs: Sequence[Results]) -> dict:
-    """movement.json of two or more whole runs that differ in processor or Python alone: RULE says
-    how each row's movement is made. VwsdError where a run lacks a trained row of the first.
+    """movement.json of two or more runs that differ in processor or Python alone: RULE says how it
+    is made. A run may lack some trained rows of the first, but not all.
+
+    VwsdError where it lacks all, or tested other items, and where a row was measured once alone.
     """
-    trained = sorted(runs[0].trained)
-    for run in runs[1:]:
-        if lacking := set(trained) - run.trained.keys():
-            raise VwsdError(
-                f"the row {min(lacking)} was not trained in this run",
-                where=run.folder,
-                remedy="Measure whole runs of the same notebooks and settings.",
-            )
-    if not trained:
-        raise VwsdError(
-            "nothing was trained in this run", where=runs[0].folder, remedy="Nothing moves there."
-        )
-    between = {id: _spread(run.rows[id].value for run in runs) for id in trained}
+    values: dict[str, list[float]] = {id: [] for id in sorted(runs[0].trained)}
+    for run in runs:
+        shared = values.keys() & run.trained.keys()
+        other = [id for id in shared if _items(run.rows[id]) != _items(runs[0].rows[id])]
+        if not shared or other:
+            what = f"tested other items ({other[0]})" if other else "trained nothing of the first"
+            raise VwsdError(f"this run {what}", where=run.folder, remedy=MEASURED)
+        for id in shared:
+            values[id].append(run.rows[id].value)
+    if once := [id for id, measured in values.items() if len(measured) < 2]:
+        raise VwsdError(f"the row {once[0]} is in one run alone", remedy=MEASURED)
+    between = {id: _spread(measured) for id, measured in values.items()}
     seeds = _between_seeds(runs)
     alike: dict[tuple, float] = defaultdict(float)
     for id, spread in between.items():
         family = _family(runs[0].rows[id])
         alike[family] = max(alike[family], spread)
     rows = {}
-    for id in trained:
+    for id, spread in between.items():
         row = runs[0].rows[id]
-        parts = {
-            "runs": between[id],
-            "seeds": seeds.get(_kind(row), 0.0),
-            "alike": alike[_family(row)],
-        }
-        rows[id] = {"movement": max(parts.values()), **parts}
+        of_seeds, of_family = seeds.get(_kind(row), 0.0), alike[_family(row)]
+        largest = max(spread, of_seeds, of_family)
+        rows[id] = {"movement": largest, "runs": spread, "seeds": of_seeds, "alike": of_family}
     return {"rule": RULE, "runs": [_made_by(run) for run in runs], "rows": rows}
 
 
-def _spread(values: Iterable[float]) -> float:
-    known = list(values)
-    return max(known) - min(known)
+def _spread(values: Sequence[float]) -> float:
+    return max(values) - min(values)
+
+
+def _items(row: Row) -> list:
+    return [getattr(row, key) for key in ITEMS]
 
 
 def _family(row: Row) -> tuple:

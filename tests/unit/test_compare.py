@@ -3,6 +3,7 @@ replaced only by what reproduces it.
 """
 
 import json
+import re
 import shutil
 
 import pytest
@@ -144,13 +145,17 @@ def test_movement_is_the_largest_of_runs_seeds_and_alike(folders):
 
 
 def test_runs_that_cannot_be_measured(folders):
-    first, second = map(compare.read_results, folders)
+    first = compare.read_results(folders[0])
     without(folders[1], TRAINED)
-    with pytest.raises(VwsdError, match=f"{TRAINED} was not trained in this run"):
+    with pytest.raises(VwsdError, match=f"the row {re.escape(TRAINED)} is in one run alone"):
         compare.measure([first, compare.read_results(folders[1])])
-    (folders[0] / "measured" / "polclip_runs.jsonl").unlink()
-    with pytest.raises(VwsdError, match="nothing was trained"):
-        compare.measure([compare.read_results(folders[0]), second])
+    assert compare.measure([first, first, compare.read_results(folders[1])])["rows"][TRAINED]
+    change(folders[1], "polclip-seed1.sum.en.test/hit@1", n=20)
+    with pytest.raises(VwsdError, match="this run tested other items"):
+        compare.measure([first, compare.read_results(folders[1])])
+    (folders[1] / "measured" / "polclip_runs.jsonl").unlink()
+    with pytest.raises(VwsdError, match="this run trained nothing of the first"):
+        compare.measure([first, compare.read_results(folders[1])])
 
 
 def test_the_reference_has_a_movement_for_each_of_its_trained_rows():
