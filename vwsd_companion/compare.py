@@ -403,7 +403,11 @@ def _not_kept(folder: str, names: list[str]) -> list[str]:
 
 def _objection(profile: str, new: Results, reference: Path) -> str:
     """Why a run may not become the reference; "" where it may."""
-    undone = [f"{name} is {state}" for name, state, _ in runner.status(profile) if state != "done"]
+    undone = [
+        f"{name} is not done ({state})"
+        for name, state, _ in runner.status(profile)
+        if state != "done"
+    ]
     if undone:
         return undone[0]
     if limited := [id for id, row in new.rows.items() if row.limit]:

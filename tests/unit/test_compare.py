@@ -302,7 +302,7 @@ def test_a_run_that_is_not_whole_or_reproduces_less_is_refused(done, monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr(runner, "status", lambda profile: [("02_clip_baseline", "stale", "code")])
-        refused("02_clip_baseline is stale")
+        refused("02_clip_baseline is not done (stale)")
     with monkeypatch.context() as patch:
         patch.setattr(compare, "check_report", lambda profile: ["report.md: differs"])
         refused("report.md: differs")
