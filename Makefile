@@ -10,19 +10,20 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 READY  := $(VENV)/.ready
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test paper rehearsal bench lab reference newcomer lock clean help
+.PHONY: demo test paper rehearsal refresh bench lab reference newcomer lock clean help
 
 help:
 	@echo 'make demo       run the companion on EmojiWSD with the lite encoder (no GPU, no model hub)'
 	@echo 'make test       run all tests'
 	@echo 'make paper      run the papers'"'"' profile (real checkpoints, official data; see README)'
 	@echo 'make rehearsal  run the papers'"'"' profile on tiny random checkpoints and generated pictures (no download)'
+	@echo 'make refresh    put the last run of the demo in the place of the reference, results/demo, where it reproduces it'
 	@echo 'make bench      measure: the plain loop and this library in turns, shares of the machine'"'"'s peak, growth (see benchmarks/)'
 	@echo 'make reference  write docs/reference/index.html: every module, class and function, from the docstrings'
 	@echo 'make newcomer   walk through the README as a newcomer would, in a fresh clone, and print how long each step takes'
 	@echo 'make lab        open the explorer, and with it the notebooks, in JupyterLab'
 	@echo 'make lock       make requirements.lock from pyproject.toml, hashes included'
-	@echo 'make clean      remove .venv, caches and built data (results stay)'
+	@echo 'make clean      remove .venv, caches and built data (runs and results stay)'
 
 demo: $(READY)
 	@$(BIN)/vwsd run --profile demo
@@ -35,6 +36,9 @@ paper: $(READY)
 
 rehearsal: $(READY)
 	@$(BIN)/vwsd run --profile rehearsal
+
+refresh: $(READY)
+	@$(BIN)/vwsd refresh --profile demo
 
 bench: $(READY)
 	@$(BIN)/python -m benchmarks

@@ -84,7 +84,7 @@ def why_it_failed(walk: Walk) -> str:
     return (
         run(
             f".venv/bin/python {shlex.quote(str(Path(__file__).resolve()))} --open"
-            " results/demo/site/index.html",
+            " runs/demo/site/index.html",
             walk.clone,
         )
         .strip()
@@ -200,12 +200,12 @@ def main() -> int:
     )
     assert first == "make demo", f"the README begins with `{first}`"
     walk.type(first, "README.md")
-    assert len(list((walk.clone / "results/demo/.stamps").glob("0*.json"))) == 6, (
+    assert len(list((walk.clone / "runs/demo/.stamps").glob("0*.json"))) == 6, (
         "not all notebooks ran"
     )
-    assert (
-        walk.clone / "results/demo/report.md"
-    ).exists() and "`results/demo/report.md`" in walk.page("README.md")
+    assert (walk.clone / "runs/demo/report.md").exists() and "`runs/demo/report.md`" in walk.page(
+        "README.md"
+    )
     walk.type(".venv/bin/vwsd report --html", "README.md")
     what = "open the pages, find an item that failed and why"
     print(f"    {walk.time(what, lambda: why_it_failed(walk))}")
@@ -215,13 +215,11 @@ def main() -> int:
     rows = [
         line
         for line in (
-            (walk.clone / "results/demo/tables/baseline.md")
-            .read_text(encoding="utf-8")
-            .splitlines()
+            (walk.clone / "runs/demo/tables/baseline.md").read_text(encoding="utf-8").splitlines()
         )
         if f"| {name} " in line
     ]
-    assert rows and "`results/demo/tables/baseline.md`" in walk.page(page), (
+    assert rows and "`runs/demo/tables/baseline.md`" in walk.page(page), (
         f"the table has no row of {name}"
     )
     print("\n".join(f"    {row}" for row in rows[:3]))

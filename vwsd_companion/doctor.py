@@ -279,14 +279,14 @@ def places() -> dict[str, tuple[Path, float, str]]:
     """What is written where: {what: (folder, GB that the demo wants there, the variable that names
     another)}.
     """
-    from vwsdlib.paths import cache_dir, data_dir, results_dir
+    from vwsdlib.paths import cache_dir, data_dir, run_dir
 
     cache = os.environ.get("HF_HOME") or Path(
         os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface"
     )
     hub = os.environ.get("HF_HUB_CACHE") or Path(cache, "hub")
     return {
-        "results": (results_dir("demo").parent, NEEDED_GB, "VWSD_RESULTS"),
+        "results": (run_dir("demo").parent, NEEDED_GB, "VWSD_RESULTS"),
         "vectors and logs": (cache_dir(), NEEDED_GB, "VWSD_CACHE"),
         "sets": (data_dir(), NEEDED_GB, "VWSD_DATA"),
         "checkpoints of the hub": (Path(os.path.expanduser(hub)), 0, "HF_HOME"),

@@ -2,7 +2,7 @@
 last.
 
 Under the runner (runner.py) files go to a staging folder and `finish` leaves the record that the
-runner demands; by hand in Jupyter they go straight to `results/<profile>/`.
+runner demands; by hand in Jupyter they go straight to `runs/<profile>/`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from vwsdlib.data.sets import prepare_profile
 from vwsdlib.errors import VwsdError
-from vwsdlib.paths import results_dir, write_text
+from vwsdlib.paths import reference_dir, run_dir, write_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +41,7 @@ class Run:
         self.profile = parameters["profile"]
         staging = os.environ.get("VWSD_STAGING")
         self.staged = bool(staging)
-        self.folder = Path(staging) if staging else results_dir(self.profile)
+        self.folder = Path(staging) if staging else run_dir(self.profile)
         self._outputs: list[str] = []
 
     def path(self, name: str) -> Path:
@@ -53,7 +53,7 @@ class Run:
             raise VwsdError(
                 f"output '{name}' lies outside the results folder",
                 where=self.notebook,
-                remedy="Name it by its path below results/<profile>/.",
+                remedy="Name it by its path below runs/<profile>/.",
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         if name not in self._outputs:
@@ -120,12 +120,17 @@ class Run:
         return sign(path, **about, dataset=data.name, data_sha256=data.sha256)
 
     def _facts(self) -> Collection:
-        """What earlier notebooks stored and this one has written so far."""
+        """What earlier notebooks stored and this one has written so far; by hand, what was not run
+        here is the reference's.
+        """
         from .facts.collect import Collection
 
-        return Collection(
-            self.profile, results_dir(self.profile), self.folder if self.staged else None
-        )
+        run = run_dir(self.profile)
+        if self.staged:
+            return Collection(self.profile, run, self.folder)
+        if os.environ.get("VWSD_RESULTS"):
+            return Collection(self.profile, run)
+        return Collection(self.profile, reference_dir(self.profile), run)
 
     def table(self, name: str, otherwise: str | None = None) -> Table | Markdown:
         """A table of results/tables from the stored facts; shows itself as the value of a cell.

@@ -25,7 +25,7 @@ from pydantic import Field
 
 from vwsdlib.data.sets import fingerprint
 from vwsdlib.errors import VwsdError, known
-from vwsdlib.paths import results_dir, root, sha256_bytes, sha256_file
+from vwsdlib.paths import root, run_dir, sha256_bytes, sha256_file
 from vwsdlib.schema import Stored, read_bytes, read_json, validate
 
 from .facts.code import code_sha256, notebooks_dir, registered, roots_of
@@ -523,7 +523,7 @@ def changed(step: Step, new: dict) -> list[str]:
 
 
 def _intact(profile, stamp) -> bool:
-    files = {results_dir(profile) / name: sha for name, sha in stamp["outputs"].items()}
+    files = {run_dir(profile) / name: sha for name, sha in stamp["outputs"].items()}
     return all(path.is_file() and sha256_file(path) == sha for path, sha in files.items())
 
 
@@ -542,7 +542,7 @@ def digest(value) -> str:
 
 def stamp_path(profile: str, name: str, suffix: str = ".json") -> Path:
     """Where a notebook's stamp is; with the suffix ".failed.json", why there is none."""
-    return results_dir(profile) / ".stamps" / f"{name}{suffix}"
+    return run_dir(profile) / ".stamps" / f"{name}{suffix}"
 
 
 def read_record(path: Path, shape: type) -> dict | None:

@@ -5,6 +5,8 @@ stored facts without a model.
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -22,7 +24,6 @@ from .views.figures import write_figure
 from .views.polclip import SCORES, trained_runs
 from .views.tables import Table, claims_table, write_table
 
-FACTS = ("predictions", "audit", "measured", "translations")
 MADE_BY = (
     "code_sha256",
     "model",
@@ -121,7 +122,7 @@ def refresh_report(profile: str) -> tuple[Path, bool]:
     """
     folder = _results(profile)
     stamp = folder / ".stamps" / "report.json"
-    inputs = [p for part in FACTS for p in sorted((folder / part).glob("*.*"))]
+    inputs = [p for part in paths.FACTS for p in sorted((folder / part).glob("*.*"))]
     hashes = {p.name: _sha256(p) for p in inputs}
     state = {
         "code": project_sha256(),
@@ -136,9 +137,14 @@ def refresh_report(profile: str) -> tuple[Path, bool]:
     # no stamp, or none that can be read: the report is written again
     except (OSError, ValueError, RecursionError):
         pass
-    write_report(profile)
+    # the reference was checked where it was made: another processor's last bits are no reason to
+    # write into what git holds
+    reference = folder == paths.reference_dir(profile) and (folder / "report.json").is_file()
+    written = not (reference and not differing_files(profile))
+    if written:
+        write_report(profile)
     paths.write_text(stamp, json.dumps({"made_of": made_of, "files": _derived(folder)}, indent=1))
-    return folder, True
+    return folder, written
 
 
 def report_facts(c: Collection, stated: list[dict], tables: list[str], figures: list[str]) -> dict:
@@ -257,6 +263,19 @@ def check_report(profile: str) -> list[str]:
     A difference is "<file>: missing | differs | left over", or says that the predictions were made
     by other code.
     """
+    differences = differing_files(profile)
+    other = other_code(Collection(profile, _results(profile)).metas)
+    if other:
+        more = f" and {len(other) - 1} more" if len(other) > 1 else ""
+        differences.append(
+            f"predictions were made by other code ({other[0]}{more}): run the notebooks again"
+        )
+    return differences
+
+
+def differing_files(profile: str) -> list[str]:
+    """ "<file>: missing | differs | left over" of each file on disk that is not what the stored
+    facts and this code give, but for the last bits of its numbers (`same_numbers`)."""
     folder = _results(profile)
     with paths.scratch_folder("check") as scratch:
         made = write_report(profile, scratch)
@@ -267,15 +286,25 @@ def check_report(profile: str) -> list[str]:
             differences.append(f"{name}: missing")
         elif name not in fresh:
             differences.append(f"{name}: left over")
-        elif fresh[name] != stored[name]:
+        elif fresh[name] != stored[name] and not same_numbers(made / name, folder / name):
             differences.append(f"{name}: differs")
-    other = other_code(Collection(profile, folder).metas)
-    if other:
-        more = f" and {len(other) - 1} more" if len(other) > 1 else ""
-        differences.append(
-            f"predictions were made by other code ({other[0]}{more}): run the notebooks again"
-        )
     return differences
+
+
+# a number with decimals, as all kinds of text have it
+NUMBER = re.compile(rb"-?\d+\.\d+(?:e[+-]?\d+)?")
+
+
+def same_numbers(a: Path, b: Path) -> bool:
+    """Whether two text files are the same but for last bits of numbers, one part in a billion: of
+    sums, they are a processor's own."""
+    if a.suffix not in (".jsonl", ".json", ".csv", ".md", ".tex"):
+        return False
+    first, second = a.read_bytes(), b.read_bytes()
+    if NUMBER.sub(b"", first) != NUMBER.sub(b"", second):
+        return False
+    pairs = zip(NUMBER.findall(first), NUMBER.findall(second), strict=True)
+    return all(x == y or math.isclose(float(x), float(y), rel_tol=1e-9) for x, y in pairs)
 
 
 def _derived(folder: Path) -> dict[str, str]:

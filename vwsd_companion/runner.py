@@ -1,7 +1,7 @@
 """Runs the notebooks strictly, and takes up where a killed run left off.
 
 papermill returning does not mean that a notebook worked: here one counts as done when every cell
-ran, `run.finish()` was reached and exactly the declared files exist. Below `results/<profile>/`,
+ran, `run.finish()` was reached and exactly the declared files exist. Below `runs/<profile>/`,
 `.stamps/NAME.json` says what a result was made of, `.stamps/NAME.failed.json` why there is none,
 `.staging/` holds the work at hand, `.lock` keeps a second run out. Files move into place only after
 all checks, and the stamp is written last: a kill at any moment loses work, never truth.
@@ -28,7 +28,7 @@ import nbformat
 from vwsdlib.data import sets
 from vwsdlib.disk import free_gb, temporary_folder, try_writing
 from vwsdlib.errors import VwsdError
-from vwsdlib.paths import PACKAGE, cache_dir, data_dir, results_dir, root, sha256_file, write_text
+from vwsdlib.paths import PACKAGE, cache_dir, data_dir, root, run_dir, sha256_file, write_text
 
 from .notebook import FINISH
 from .pipeline import (
@@ -48,8 +48,7 @@ LOCK_SECONDS = 10
 NEEDED_GB = 0.05  # a notebook's files and its executed copy; what the vectors want, the doctor says
 
 
-# ---------------------------------------------------------------- a run, and what became of each
-# notebook
+# ---------------------------------------------------------------- a run, notebook by notebook
 
 
 @dataclass
@@ -62,11 +61,12 @@ class Outcome:
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        return f"{self.notebook}  " + {
+        words = {
             "done": f"done  {self.seconds:.1f} s",
             "failed": f"FAILED {self.detail}",
             "blocked": f"blocked {self.detail}",
-        }.get(self.state, self.state)
+        }
+        return f"{self.notebook}  {words.get(self.state, self.state)}"
 
 
 @dataclass
@@ -106,12 +106,11 @@ def run(
     sets.prepare_profile(profile)
     if progress is None:
         progress = sys.stderr.isatty() and not os.environ.get("CI")
-    report = RunReport(profile)
+    report, folder = RunReport(profile), run_dir(profile)
     with _exclusive(profile):
-        shutil.rmtree(
-            results_dir(profile) / ".staging", ignore_errors=True
-        )  # we hold the lock: whoever left it is dead
-        for litter in results_dir(profile).rglob(".*.tmp"):  # half-written files of a killed run
+        # we hold the lock: whoever left these is dead
+        shutil.rmtree(folder / ".staging", ignore_errors=True)
+        for litter in folder.rglob(".*.tmp"):
             litter.unlink(missing_ok=True)
         for step in steps:
             outcome = _advance(step, report, progress)
@@ -128,61 +127,54 @@ def status(profile: str) -> list[tuple[str, str, str]]:
     """(notebook, state, detail) each: done, stale (what changed), failed (where), blocked (by whom)
     or never run.
     """
-    found: dict[str, tuple[str, str]] = {}
     steps = plan(profile)
     sets.prepare_profile(profile, whole=False)
+    states: dict[str, tuple[str, str]] = {}
     for step in steps:
-        reasons = changed(step, components(step))
-        reasons += [
-            f"upstream {n}"
-            for n in step.needs
-            if found[n][0] != "done" and f"upstream {n}" not in reasons
-        ]
-        failure = read_record(stamp_path(profile, step.name, ".failed.json"), FailureRecord)
-        bad = [name for name in step.needs if found[name][0] in ("failed", "blocked")]
-        if not reasons:
-            found[step.name] = (
-                "done",
-                f"{read_record(stamp_path(profile, step.name), Stamp)['seconds']:.1f} s",
-            )
-        elif failure:
-            found[step.name] = (
-                "failed",
-                str(Failure(failure["cell"], failure["error"], failure["message"])),
-            )
-        elif bad:
-            found[step.name] = ("blocked", f"by {', '.join(bad)}")
-        elif reasons[0] == "never run":
-            found[step.name] = ("never run", "")
-        else:
-            found[step.name] = ("stale", ", ".join(reasons))
-    return [(name, *state) for name, state in found.items()]
+        states[step.name] = _state(step, {name: states[name][0] for name in step.needs})
+    return [(name, *state) for name, state in states.items()]
+
+
+def _state(step: Step, needed: dict[str, str]) -> tuple[str, str]:
+    """State and detail of one notebook; needed: states of those that it builds on."""
+    reasons = changed(step, components(step))
+    upstream = [f"upstream {name}" for name, state in needed.items() if state != "done"]
+    reasons += [reason for reason in upstream if reason not in reasons]
+    if not reasons:
+        seconds = read_record(stamp_path(step.profile, step.name), Stamp)["seconds"]
+        return "done", f"{seconds:.1f} s"
+    failure = read_record(stamp_path(step.profile, step.name, ".failed.json"), FailureRecord)
+    if failure:
+        return "failed", str(Failure(failure["cell"], failure["error"], failure["message"]))
+    if bad := [name for name, state in needed.items() if state in ("failed", "blocked")]:
+        return "blocked", f"by {', '.join(bad)}"
+    if reasons[0] == "never run":
+        return "never run", ""
+    return "stale", ", ".join(reasons)
 
 
 def slowest(profile: str, count: int = 3) -> list[str]:
     """Lines that name the cells which took longest when the notebooks of `profile` last ran; none
     before any did.
     """
-    stamps = [read_record(stamp_path(profile, step.name), Stamp) or {} for step in plan(profile)]
-    cells = sorted(
-        (cell for stamp in stamps for cell in stamp.get("cells", ())),
-        key=lambda cell: -cell["seconds"],
-    )[:count]
-    return ["slowest cells:"][: len(cells)] + [
-        f"  {c['notebook']}, cell {c['cell']}  {c['seconds']:.1f} s  {c['line']}" for c in cells
+    cells = []
+    for step in plan(profile):
+        stamp = read_record(stamp_path(profile, step.name), Stamp) or {}
+        cells += stamp.get("cells", ())
+    cells.sort(key=lambda cell: -cell["seconds"])
+    lines = [
+        f"  {c['notebook']}, cell {c['cell']}  {c['seconds']:.1f} s  {c['line']}"
+        for c in cells[:count]
     ]
+    return ["slowest cells:", *lines] if lines else []
 
 
 def _advance(step: Step, report: RunReport, progress: bool) -> Outcome:
     """Run one step unless it is blocked or up to date; on failure drop its stamp and keep the
     reason.
     """
-    bad = [
-        o.notebook
-        for o in report.outcomes
-        if o.notebook in step.needs and o.state in ("failed", "blocked")
-    ]
-    if bad:
+    broken = {o.notebook for o in report.outcomes if o.state in ("failed", "blocked")}
+    if bad := [name for name in step.needs if name in broken]:
         return Outcome(step.name, "blocked", f"by {', '.join(bad)}")
     made_of = components(step)
     if not step.forced and not changed(step, made_of):
@@ -207,20 +199,17 @@ def _advance(step: Step, report: RunReport, progress: bool) -> Outcome:
 def _try_folders(profile: str) -> None:
     """An hour's work is not begun where its results could not be stored: VwsdError."""
     for folder, what, variable in (
-        (results_dir(profile), "results", "VWSD_RESULTS"),
+        (run_dir(profile), "results", "VWSD_RESULTS"),
         (cache_dir(), "vectors and logs", "VWSD_CACHE"),
         (temporary_folder(), "temporary files", "TMPDIR"),
     ):
-        try_writing(
-            folder,
-            what,
-            f"Make it writable, free some space, or name another folder: {variable}=FOLDER.",
-        )
-        if free_gb(folder) < NEEDED_GB:
+        other = f"name another folder: {variable}=FOLDER."
+        try_writing(folder, what, f"Make it writable, free some space, or {other}")
+        if (free := free_gb(folder)) < NEEDED_GB:
             raise VwsdError(
-                f"{free_gb(folder) * 1000:.0f} MB are free on the disk of {what}",
+                f"{free * 1000:.0f} MB are free on the disk of {what}",
                 where=folder,
-                remedy=f"Free some space, or name another folder: {variable}=FOLDER.",
+                remedy=f"Free some space, or {other}",
             )
 
 
@@ -246,7 +235,7 @@ def _exclusive(profile: str):
     """
     from filelock import FileLock, Timeout
 
-    folder = results_dir(profile)
+    folder = run_dir(profile)
     folder.mkdir(parents=True, exist_ok=True)
     holder, lock = folder / ".lock.pid", FileLock(folder / ".lock")
     try:
@@ -270,7 +259,7 @@ def _staging(step: Step):
     """A folder for this one run of this one notebook, removed afterwards; a kernel that outlives
     its run writes to no other.
     """
-    folder = results_dir(step.profile) / ".staging"
+    folder = run_dir(step.profile) / ".staging"
     folder.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f"{step.name}-{os.getpid()}-", dir=folder)).resolve()
     (work / "out").mkdir()
@@ -284,8 +273,7 @@ def _write(path: Path, record: dict) -> None:
     write_text(path, json.dumps(record, indent=1, sort_keys=True, default=str) + "\n")
 
 
-# ---------------------------------------------------------------- one notebook: execute, check, put
-# in place
+# ---------------------------------------------------------------- one notebook
 
 
 @dataclass
@@ -341,11 +329,8 @@ def _code_cells(notebook):
     """Code cells of an executed copy as in the source, that is without the one that papermill
     injects.
     """
-    return [
-        c
-        for c in notebook.cells
-        if c.cell_type == "code" and "injected-parameters" not in c.metadata.get("tags", [])
-    ]
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return [c for c in code if "injected-parameters" not in c.metadata.get("tags", [])]
 
 
 def _times(name: str, notebook) -> list[dict]:
@@ -365,14 +350,11 @@ def _stopped_at(notebook) -> int:
     """The last cell that was begun: papermill notes the time; a dying kernel need not come to send
     the count.
     """
-    return max(
-        (
-            n
-            for n, cell in enumerate(_code_cells(notebook), 1)
-            if cell.metadata.get("papermill", {}).get("start_time")
-        ),
-        default=0,
-    )
+    last = 0
+    for number, cell in enumerate(_code_cells(notebook), 1):
+        if cell.metadata.get("papermill", {}).get("start_time"):
+            last = number
+    return last
 
 
 def _cell_failure(notebook, crash: Exception | None) -> Failure | None:
@@ -401,17 +383,14 @@ def _owed(step: Step, out: Path) -> Failure | None:
     """
     if not read_record(out / FINISH, FinishRecord):
         return Failure(0, "NotFinished", "run.finish() was not called")
-    found = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()} - {
-        FINISH
-    }
-    if missing := sorted(set(step.outputs) - found):
-        return Failure(
-            0, "OutputMissing", f"declared in pipeline.yml but not written: {', '.join(missing)}"
-        )
-    if extra := sorted(found - set(step.outputs)):
-        return Failure(
-            0, "OutputUndeclared", f"written but not declared in pipeline.yml: {', '.join(extra)}"
-        )
+    files = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()}
+    declared = {*step.outputs, FINISH}
+    if missing := ", ".join(sorted(declared - files)):
+        words = f"declared in pipeline.yml but not written: {missing}"
+        return Failure(0, "OutputMissing", words)
+    if extra := ", ".join(sorted(files - declared)):
+        words = f"written but not declared in pipeline.yml: {extra}"
+        return Failure(0, "OutputUndeclared", words)
     return None
 
 
@@ -438,7 +417,7 @@ def _move(step: Step, executed, work: Path, made_of: dict, seconds: float) -> No
     """Move the files into place and write the stamp last; a kill in between leaves a stamp that no
     longer matches.
     """
-    results, out = results_dir(step.profile), work / "out"
+    results, out = run_dir(step.profile), work / "out"
     record = {
         "notebook": step.name,
         "profile": step.profile,
@@ -452,9 +431,8 @@ def _move(step: Step, executed, work: Path, made_of: dict, seconds: float) -> No
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     copied = write_text(work / "portable.ipynb", _portable(executed, step, out))
-    moves = {out / name: results / name for name in step.outputs} | {
-        copied: results / "notebooks" / f"{step.name}.ipynb"
-    }
+    moves = {out / name: results / name for name in step.outputs}
+    moves[copied] = results / "notebooks" / f"{step.name}.ipynb"
     for target in moves.values():
         target.parent.mkdir(parents=True, exist_ok=True)
     for source, target in moves.items():
@@ -474,43 +452,46 @@ def _portable(notebook, step: Step, out: Path) -> str:
     for cell in notebook.cells:
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.id = "injected-parameters"
+    return nbformat.writes(_cleaned(notebook, *_places(step, out))) + "\n"
+
+
+def _places(step: Step, out: Path) -> tuple[dict[str, str], re.Pattern]:
+    """Folders of this machine with what an executed copy calls them, and where a text names one."""
     places = {
         out: f"results/{step.profile}",
-        results_dir(step.profile).parent.resolve(): "results",
+        run_dir(step.profile).parent.resolve(): "results",
         cache_dir().resolve(): ".cache",
         data_dir().resolve(): "data",
         PACKAGE.parent: ".",
         root(): ".",
         Path(sys.prefix): "<python>",
         Path(sys.base_prefix): "<python>",
-        **({Path(home): "~"} if (home := _home()) else {}),
     }
+    if home := _home():
+        places[Path(home)] = "~"
     names = {str(path): name for path, name in places.items() if len(path.parts) > 1}
+    longest_first = map(re.escape, sorted(names, key=len, reverse=True))
     # a path starts after something that is no letter: embedded base64, where "/" is a digit, is
     # left alone
-    paths = re.compile(
-        r"(?:(?<![A-Za-z0-9+/])|(?<=file://))("
-        + "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
-        + r")(?![\w-])"
-    )
+    begins = r"(?:(?<![A-Za-z0-9+/])|(?<=file://))"
+    return names, re.compile(rf"{begins}({'|'.join(longest_first)})(?![\w-])")
 
-    def clean(value):
-        if isinstance(value, str):
-            value = paths.sub(lambda match: names[match[1]], value)
-            value = re.sub(
-                re.escape(tempfile.gettempdir()) + r"/ipykernel_\d+/\d+\.py", "<cell>", value
-            )
-            return re.sub(r" at 0x[0-9a-f]{6,}", " at 0x...", value)
-        if isinstance(value, list):
-            return [clean(v) for v in value]
-        # pictures are one long word without a path in it: a regular expression would take minutes
-        if isinstance(value, dict):
-            return nbformat.from_dict(
-                {k: v if k.startswith("image/") else clean(v) for k, v in value.items()}
-            )
-        return value
 
-    return nbformat.writes(clean(notebook)) + "\n"
+def _cleaned(value, names: dict[str, str], paths: re.Pattern):
+    """A notebook, or a part of one, with every text cleaned of paths and addresses."""
+    if isinstance(value, str):
+        value = paths.sub(lambda match: names[match[1]], value)
+        cell = re.escape(tempfile.gettempdir()) + r"/ipykernel_\d+/\d+\.py"
+        return re.sub(r" at 0x[0-9a-f]{6,}", " at 0x...", re.sub(cell, "<cell>", value))
+    if isinstance(value, list):
+        return [_cleaned(part, names, paths) for part in value]
+    if isinstance(value, dict):
+        parts = {}
+        for key, part in value.items():
+            # pictures are one long word without a path in it: it would take minutes
+            parts[key] = part if key.startswith("image/") else _cleaned(part, names, paths)
+        return nbformat.from_dict(parts)
+    return value
 
 
 def _home() -> str:
@@ -527,9 +508,9 @@ def _kernel_environment(step: Step, work: Path) -> dict[str, str]:
     """
     from ipykernel.kernelspec import get_kernel_dict
 
-    _write(
-        work / "kernels" / "python3" / "kernel.json", get_kernel_dict(["--log-level=CRITICAL"])
-    )  # found first; starts sys.executable
+    # found first; starts sys.executable
+    kernel = get_kernel_dict(["--log-level=CRITICAL"])
+    _write(work / "kernels" / "python3" / "kernel.json", kernel)
     search = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         "VWSD_STAGING": str(work / "out"),
@@ -537,7 +518,7 @@ def _kernel_environment(step: Step, work: Path) -> dict[str, str]:
         "VWSD_HOME": str(root()),
         "VWSD_DATA": str(data_dir().resolve()),
         "VWSD_CACHE": str(cache_dir().resolve()),
-        "VWSD_RESULTS": str(results_dir(step.profile).parent.resolve()),
+        "VWSD_RESULTS": str(run_dir(step.profile).parent.resolve()),
         "JUPYTER_PATH": str(work),
         "JUPYTER_RUNTIME_DIR": str(work / "runtime"),
         "IPYTHONDIR": str(work / "ipython"),

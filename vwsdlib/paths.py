@@ -1,8 +1,9 @@
 """Where things live on disk, and how a file is written so that a kill never leaves half of it.
 
 One root holds everything: the checkout (or `VWSD_HOME`). Below it `data/` (sets), `.cache/`
-(vectors, trained heads, logs) and `results/<profile>/`. `VWSD_CACHE` and `VWSD_RESULTS` move the
-last two, for shared disks and for tests.
+(vectors, trained heads, logs), `runs/<profile>/` (what was run here) and, in git,
+`results/<profile>/` (the reference). `VWSD_CACHE` and `VWSD_RESULTS` move the cache and the runs,
+for shared disks and for tests.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ LONGEST_NAME = 200
 # writers of one target at a time whose leftovers, should they be killed, the next one removes
 WRITERS = 8
 DRIVE = re.compile(r"[A-Za-z]:")
+# parts of a profile's results that are facts: all else is made from them
+FACTS = ("predictions", "audit", "measured", "translations", "definitions")
 STREAMS = ("/dev/stdin", "/dev/stdout", "/dev/stderr")
 
 
@@ -72,14 +75,36 @@ def cache_dir() -> Path:
     return Path(os.environ.get("VWSD_CACHE") or root() / ".cache")
 
 
-def results_dir(profile: str) -> Path:
-    """Folder of one profile's results (`VWSD_RESULTS`, default `<root>/results`, then the profile's
-    name).
-
-    VwsdError for a profile whose name is no plain name.
+def reference_dir(profile: str) -> Path:
+    """Folder of the committed results of a profile, which runs are compared with; it need not be
+    there. VwsdError for a profile whose name is no plain name.
     """
-    folder = Path(os.environ.get("VWSD_RESULTS") or root() / "results")
+    return root() / "results" / safe_name(profile, "profile")
+
+
+def run_dir(profile: str) -> Path:
+    """Folder that a run of a profile writes to (`VWSD_RESULTS`, default `<root>/runs`, then the
+    profile's name). VwsdError for a profile whose name is no plain name.
+    """
+    folder = Path(os.environ.get("VWSD_RESULTS") or root() / "runs")
     return folder / safe_name(profile, "profile")
+
+
+def results_dir(profile: str) -> Path:
+    """Folder of results to read: the run's where it holds any fact or `VWSD_RESULTS` names it, else
+    the reference. VwsdError for a profile whose name is no plain name.
+    """
+    run, reference = run_dir(profile), reference_dir(profile)
+    if os.environ.get("VWSD_RESULTS") or not reference.is_dir():
+        return run
+    ran = any(any(run.glob(f"{part}/*.json*")) for part in FACTS)
+    return run if ran else reference
+
+
+def shown(path: Path) -> str:
+    """A path for people: below the root without it, else in full."""
+    path = path.absolute()
+    return str(path.relative_to(root())) if path.is_relative_to(root()) else str(path)
 
 
 def safe_name(name: str, where: object = "") -> str:

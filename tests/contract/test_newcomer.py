@@ -54,10 +54,10 @@ def test_every_command_of_the_walk_stands_on_its_page(walk):
     )
     assert (
         ".venv/bin/vwsd report --html" in walk.page("README.md")
-        and "`results/demo/report.md`" in walk.page("README.md")
+        and "`runs/demo/report.md`" in walk.page("README.md")
         and "make demo" in walk.page("README.md")
     )
-    assert "`results/demo/tables/baseline.md`" in walk.page(PAGE)
+    assert "`runs/demo/tables/baseline.md`" in walk.page(PAGE)
 
 
 def test_what_stands_on_no_page_stops_the_walk(walk):

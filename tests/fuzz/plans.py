@@ -435,6 +435,26 @@ PLANS = (
         odd=ODD_OUT,
     ),
     Plan(
+        "compare",
+        ("results/demo", "results/demo", "--rows", "--json"),
+        {
+            "results/demo/rows.jsonl": "jsonl",
+            "results/demo/predictions/lite.word.fa.test.jsonl": "jsonl",
+        },
+        weight=0.7,
+        seconds=60,
+        codes=(0, 1),
+        odd=(("--measure", "--out", "a.tsv"), ("--profile", "nothing")),
+    ),
+    Plan(
+        "refresh",
+        ("--profile", "demo"),
+        {"results/demo/rows.jsonl": "jsonl"},
+        weight=0.15,
+        seconds=60,
+        codes=(2,),  # the run stands where the reference is
+    ),
+    Plan(
         "doctor",
         ("--profile", "demo", "--json"),
         {"notebooks/pipeline.yml": "yaml"},

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -64,12 +65,31 @@ def test_folders_can_be_moved_by_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("VWSD_HOME", str(tmp_path))
     for name in ("VWSD_DATA", "VWSD_CACHE", "VWSD_RESULTS"):
         monkeypatch.delenv(name, raising=False)
-    assert (
-        paths.data_dir() == tmp_path / "data"
-        and paths.results_dir("demo") == tmp_path / "results" / "demo"
-    )
+    assert paths.data_dir() == tmp_path / "data"
+    assert paths.run_dir("demo") == tmp_path / "runs" / "demo"
+    assert paths.reference_dir("demo") == tmp_path / "results" / "demo"
     monkeypatch.setenv("VWSD_RESULTS", str(tmp_path / "r"))
-    assert paths.results_dir("demo") == tmp_path / "r" / "demo"
+    assert paths.run_dir("demo") == tmp_path / "r" / "demo"
+    assert paths.reference_dir("demo") == tmp_path / "results" / "demo"
+
+
+def test_who_reads_results_gets_the_run_where_there_is_one_else_the_reference(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("VWSD_HOME", str(tmp_path))
+    monkeypatch.delenv("VWSD_RESULTS", raising=False)
+    run, reference = tmp_path / "runs" / "demo", tmp_path / "results" / "demo"
+    assert paths.results_dir("demo") == run  # nothing is anywhere: what a run would write
+    reference.mkdir(parents=True)
+    (run / ".stamps").mkdir(parents=True)
+    (run / ".stamps" / "01_data.failed.json").write_text("{}")  # a run that came to nothing
+    assert paths.results_dir("demo") == reference
+    (run / "predictions").mkdir()
+    (run / "predictions" / "a.jsonl").write_text("")
+    assert paths.results_dir("demo") == run
+    monkeypatch.setenv("VWSD_RESULTS", str(tmp_path / "none"))
+    assert paths.results_dir("demo") == tmp_path / "none" / "demo"
+    assert paths.shown(run) == "runs/demo" and paths.shown(Path("/x/y")) == "/x/y"
 
 
 # ---------------------------------------------------------------- names

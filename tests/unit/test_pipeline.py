@@ -42,7 +42,7 @@ class Project:
             self.book = yaml.safe_load(self.pipeline.read_text())
 
     pipeline = property(lambda self: self.home / "notebooks" / "pipeline.yml")
-    results = property(lambda self: self.home / "results" / "demo")
+    results = property(lambda self: self.home / "runs" / "demo")
 
     def add(self, name, *code, parameters=PARAMETERS, needs=(), produces=None, **entry):
         """A notebook of the given code cells (default: writes one file and finishes), listed in

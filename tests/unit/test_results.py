@@ -16,7 +16,7 @@ from vwsd_companion.facts import collect
 from vwsd_companion.facts.audits import write_audit
 from vwsd_companion.facts.collect import Collection
 from vwsd_companion.facts.numbers import KEYS, check, prediction_rows, to_jsonl
-from vwsd_companion.facts.predictions import read_predictions, write_predictions
+from vwsd_companion.facts.predictions import meaningful, read_predictions, write_predictions
 from vwsd_companion.facts.reported import attainable, claims, reported, verdict
 from vwsd_companion.views.baseline import margin_bins
 from vwsd_companion.views.catalogue import FIGURES, TABLES
@@ -81,6 +81,29 @@ def test_predictions_come_back_as_they_went(tmp_path, emojiwsd):
         == ["id", "language", "target", "phrase", "text", "candidates", "gold", "scores", "rank"]
         and len(line["scores"]) == 10
     )
+
+
+def test_scores_keep_five_digits_and_every_rank_and_tie():
+    """Rounding that would swap two scores, or make a tie or end one, leaves that item alone."""
+    scores = np.float32(
+        [
+            [0.51234567, 0.1, -0.00000049, 0.00012345],  # rounded at the fifth digit of 0.5
+            [0.300001, 0.300002, 0.2, 0.1],  # would become a tie
+            [0.25, 0.25, 0.2, 0.1],  # is one, and stays
+        ]
+    )
+    kept = meaningful(scores)
+    assert [str(x) for x in kept[0]] == ["0.51235", "0.1", "0.0", "0.00012"]
+    assert np.array_equal(kept[1:], scores[1:]) and kept.dtype == np.float32
+    assert [str(x) for x in meaningful(1000 * scores)[0]] == ["512.35", "100.0", "0.0", "0.12"]
+    assert np.array_equal(meaningful(np.zeros((2, 3))), np.zeros((2, 3)))
+    many = np.random.default_rng(0).normal(size=(2000, 10)).astype(np.float32) ** 9
+    for some in (many, many * 1e-30, many * 1e6):
+        kept = meaningful(some)
+        assert np.array_equal(kept.argsort(1, kind="stable"), some.argsort(1, kind="stable"))
+        ties, before = ((x[:, :, None] == x[:, None]).sum() for x in (kept, some))
+        assert ties == before and np.abs(kept - some).max() <= 1e-4 * np.abs(some).max()
+        assert np.array_equal(meaningful(kept), kept)  # read and written again, the same
 
 
 def test_separators_inside_a_phrase_split_no_line(tmp_path, emojiwsd):
@@ -176,6 +199,38 @@ def test_check_sees_an_edited_table_a_missing_figure_a_left_over_and_other_code(
         "made by other code",
     ):
         assert words in found
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [
+        ("x 45.53182112818566,1", "x 45.53182112818567,1", True),
+        ("x 45.53182112818566,1", "x 45.53182212818566,1", False),
+        ("x 45.5,1", "x 45.5,2", False),  # a count is no sum
+        ("x 45.5,1", "y 45.5,1", False),
+        ("1.5 2.5", "1.5", False),
+        ("1e-05 0.1", "1e-05 0.1", True),
+    ],
+)
+def test_last_bits_of_sums_are_no_difference_and_all_else_is(tmp_path, a, b, same):
+    first, second = tmp_path / "a.csv", tmp_path / "b.csv"
+    first.write_text(a)
+    second.write_text(b)
+    assert report.same_numbers(first, second) == same
+    assert not report.same_numbers(first.rename(tmp_path / "a.png"), second)
+
+
+def test_another_processors_last_bits_are_not_written_into_the_reference(demo, monkeypatch):
+    monkeypatch.setenv("VWSD_HOME", str(demo.parents[1]))
+    monkeypatch.delenv("VWSD_RESULTS")
+    written = []
+    monkeypatch.setattr(report, "write_report", lambda profile: written.append(profile))
+    assert paths.results_dir("demo") == demo  # nothing was run: it is the reference
+    for differences in ([], ["rows.jsonl: differs"]):
+        monkeypatch.setattr(report, "differing_files", lambda profile: differences)
+        (demo / ".stamps" / "report.json").unlink(missing_ok=True)
+        assert report.refresh_report("demo") == (demo, bool(differences))
+        assert written == ["demo"] * len(differences)
 
 
 def test_report_of_nothing_says_what_to_do(own_folders):

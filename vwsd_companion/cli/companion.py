@@ -1,4 +1,4 @@
-"""Commands of the companion's own work: fetch, run, status, report, doctor."""
+"""Commands of the companion's own work: fetch, run, status, report, compare, refresh, doctor."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import inspect
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vwsdlib.errors import VwsdError
+from vwsdlib.paths import results_dir, run_dir, shown
 
 from . import _say, command
 from .arguments import at_least
 
+if TYPE_CHECKING:
+    from ..pipeline import Step
+
 
 def _fetch_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument(
-        "what",
-        choices=FETCHED,
-        help="; ".join(
-            f"{name}: {inspect.getdoc(function)}" for name, (function, _) in FETCHED.items()
-        ),
-    )
+    kinds = [f"{name}: {inspect.getdoc(function)}" for name, (function, _) in FETCHED.items()]
+    p.add_argument("what", choices=FETCHED, help="; ".join(kinds))
     p.add_argument(
         "--from",
         dest="source",
@@ -72,22 +72,18 @@ def _fetch_vwsd(o: argparse.Namespace) -> int:
     """the official text and pictures of SemEval-2023 Task 1"""
     from vwsdlib.data.fetch import fetch_vwsd
 
-    found = fetch_vwsd(o.split or "test", o.source, o.images)
-    _print_checks(found)
-    return 1 if any(row["state"] != "OK" for row in found) else 0
+    return _print_checks(fetch_vwsd(o.split or "test", o.source, o.images))
 
 
 def _fetch_models(o: argparse.Namespace) -> int:
     """published checkpoints, into the Hugging Face cache"""
     from vwsdlib.encoders.checkpoints import CHECKPOINTS, checkpoint, fetch, present
 
-    for key in [
-        key for key in o.only or CHECKPOINTS if checkpoint(key)
-    ]:  # a typo stops before anything is fetched
+    # a typo stops before anything is fetched
+    repos = {key: checkpoint(key).repo for key in o.only or CHECKPOINTS}
+    for key, repo in repos.items():
         folder = fetch(key)
-        print(
-            f"{key}  {checkpoint(key).repo}  {present(key)[1] / 1e6:,.0f} MB  {folder}", flush=True
-        )
+        print(f"{key}  {repo}  {present(key)[1] / 1e6:,.0f} MB  {folder}", flush=True)
     return 0
 
 
@@ -107,12 +103,13 @@ def _fetch_rehearsal(o: argparse.Namespace) -> int:
     return 0
 
 
+# and the options that each takes
 FETCHED = {
     "demo": (_fetch_demo, {"force"}),
     "vwsd": (_fetch_vwsd, {"source", "images", "split"}),
     "models": (_fetch_models, {"only"}),
     "rehearsal": (_fetch_rehearsal, {"source"}),
-}  # and the options that each takes
+}
 
 
 @command(_fetch_arguments)
@@ -128,25 +125,26 @@ def fetch(o: argparse.Namespace) -> int:
       vwsd fetch vwsd --split trial
     """
     function, options = FETCHED[o.what]
-    if stray := [
-        name
-        for name in ("source", "images", "split", "only", "force")
-        if getattr(o, name) and name not in options
-    ]:
-        raise VwsdError(
-            f"`vwsd fetch {o.what}` takes no --{stray[0].replace('source', 'from')}",
-            remedy="See vwsd fetch --help.",
-        )
+    for name in ("source", "images", "split", "only", "force"):
+        if getattr(o, name) and name not in options:
+            raise VwsdError(
+                f"`vwsd fetch {o.what}` takes no --{name.replace('source', 'from')}",
+                remedy="See vwsd fetch --help.",
+            )
     return function(o)
 
 
-def _print_checks(found: list[dict]) -> None:
-    print(
-        "\n".join(
-            f"[{c['state']}] {c['what']}" + (f"  ->  {c['remedy']}" if c["state"] != "OK" else "")
-            for c in found
-        )
-    )
+def _print_checks(checks: list[dict]) -> int:
+    """A line a check; the exit code that they mean."""
+    for check in checks:
+        failed = check["state"] != "OK"
+        remedy = f"  ->  {check['remedy']}" if failed else ""
+        print(f"[{check['state']}] {check['what']}{remedy}")
+    return _exit_code(checks)
+
+
+def _exit_code(checks: list[dict]) -> int:
+    return int(any(check["state"] != "OK" for check in checks))
 
 
 def _profile(p: argparse.ArgumentParser) -> None:
@@ -210,10 +208,10 @@ def _run_arguments(p: argparse.ArgumentParser) -> None:
 @command(_run_arguments)
 def run(o: argparse.Namespace) -> int:
     """Run a profile's notebooks through papermill, skipping those whose inputs and outputs are
-    unchanged, then write the report.
+    unchanged, then write the report and say what was reproduced of the reference.
 
-    Exit code 0: all done or up to date; 1: a notebook failed or is blocked; 2: nothing was run (a
-    bad option).
+    Files go to runs/PROFILE, or below the folder that VWSD_RESULTS names. Exit code 0: all done or
+    up to date; 1: a notebook failed or is blocked; 2: nothing was run (a bad option).
 
     Example:
       vwsd run --profile demo --only 02_clip_baseline --set seed=1
@@ -230,46 +228,47 @@ def run(o: argparse.Namespace) -> int:
         "settings": parse_settings(o.settings),
     }
     if o.parameters:
-        print(
-            "\n\n".join(
-                f"# {step.name}, profile {o.profile}\n"
-                + "\n".join(f"{name} = {value!r}" for name, value in step.parameters.items())
-                for step in plan(o.profile, **chosen)
-                if step.name in o.only or step.forced or not (o.only or o.start_from)
-            )
-        )
+        steps = plan(o.profile, **chosen)
+        if o.only or o.start_from:
+            steps = [step for step in steps if step.name in o.only or step.forced]
+        print("\n\n".join(map(_parameters_cell, steps)))
         return 0
     done = runner.run(o.profile, keep_going=o.keep_going, **chosen)
     _report_after(o.profile)
     return done.exit_code
 
 
-MAIN_TABLES = (
-    "baseline",
-    "ladder",
-    "multilingual",
-    "saliency_truth",
-)  # printed after a run; the report has all
+def _parameters_cell(step: Step) -> str:
+    lines = [f"{name} = {value!r}" for name, value in step.parameters.items()]
+    return "\n".join([f"# {step.name}, profile {step.profile}", *lines])
+
+
+# printed after a run; the report has all
+MAIN_TABLES = ("baseline", "ladder", "multilingual", "saliency_truth")
 
 
 def _report_after(profile: str) -> None:
     """The report is written whatever failed; then the main tables, for the eye, where there is
-    something new to see.
+    something new to see, and what was reproduced.
     """
+    from ..compare import after_run
     from ..facts.collect import Collection
     from ..report import refresh_report
     from ..views.catalogue import TABLES
 
     try:
+        if results_dir(profile) != run_dir(profile):
+            raise VwsdError("the run has stored nothing", where=run_dir(profile))
         folder, written = refresh_report(profile)
+        facts = Collection(profile, folder)
+        tables = [TABLES[name](facts) for name in MAIN_TABLES] if written else []
+        compared = after_run(profile)
     except VwsdError as e:
         print(f"no report: {e}", file=sys.stderr)
         return
-    facts = Collection(profile, folder)
-    for name in MAIN_TABLES if written else ():
-        if table := TABLES[name](facts):
-            print(f"\n{table}")
-    print(f"report: {folder / 'report.md'}")
+    for table in filter(None, tables):
+        print(f"\n{table}")
+    print("\n".join([f"report: {folder / 'report.md'}", *compared]))
 
 
 def _status_arguments(p: argparse.ArgumentParser) -> None:
@@ -287,20 +286,13 @@ def status(o: argparse.Namespace) -> int:
     """
     from .. import runner
 
-    found = runner.status(o.profile)
+    rows = runner.status(o.profile)
     if o.json:
-        _say(
-            [{"notebook": name, "state": state, "detail": detail} for name, state, detail in found]
-        )
-    else:
-        print(
-            "\n".join(
-                [
-                    *(f"{name:<18} {state:<10} {detail}".rstrip() for name, state, detail in found),
-                    *runner.slowest(o.profile),
-                ]
-            )
-        )
+        keys = ("notebook", "state", "detail")
+        _say([dict(zip(keys, row, strict=True)) for row in rows])
+        return 0
+    lines = [f"{name:<18} {state:<10} {detail}".rstrip() for name, state, detail in rows]
+    print("\n".join([*lines, *runner.slowest(o.profile)]))
     return 0
 
 
@@ -323,7 +315,7 @@ def _report_arguments(p: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         metavar="DIR",
-        help="--html: folder of the pages (default: results/PROFILE/site)",
+        help="--html: folder of the pages (default: site/ in the folder of the results)",
     )
 
 
@@ -331,6 +323,9 @@ def _report_arguments(p: argparse.ArgumentParser) -> None:
 def report(o: argparse.Namespace) -> int:
     """Make rows, tables, figures and the report again from stored predictions, without loading a
     model; with --html as a folder of pages too.
+
+    Of the run in runs/PROFILE; where nothing was run, of the reference in results/PROFILE. What is
+    printed says which.
 
     Example:
       vwsd report --profile demo --check
@@ -348,17 +343,17 @@ def report(o: argparse.Namespace) -> int:
     if not o.check:
         print(write_report(o.profile) / "report.md")
         return 0
-    found = check_report(o.profile)
-    print("\n".join(found) or f"results/{o.profile} agrees with its predictions and with this code")
-    return 1 if found else 0
+    differences = check_report(o.profile)
+    place = shown(results_dir(o.profile))
+    print("\n".join(differences) or f"{place} agrees with its predictions and with this code")
+    return 1 if differences else 0
 
 
 def _pages(profile: str, out: Path | None) -> int:
     """The site of the report, made again first; of the report as stored where that cannot be, say
     without the official text.
     """
-    from vwsdlib.paths import results_dir
-
+    from .. import runner
     from ..pipeline import owners
     from ..report import refresh_report
     from ..site import write_site
@@ -372,15 +367,98 @@ def _pages(profile: str, out: Path | None) -> int:
             f"note: the pages show the report as it is stored, for it could not be made again: {e}",
             file=sys.stderr,
         )
-    print(write_site(profile, out, owners(profile), _slowest(profile)) / "index.html")
+    slowest = runner.slowest(profile)[1:]
+    print(write_site(profile, out, owners(profile), slowest) / "index.html")
     return 0
 
 
-def _slowest(profile: str) -> list[str]:
-    """The cells that took longest when the notebooks last ran here; none where they never did."""
-    from .. import runner
+def _compare_arguments(p: argparse.ArgumentParser) -> None:
+    _profile(p)
+    p.add_argument(
+        "folders",
+        nargs="*",
+        metavar="FOLDER",
+        help="folders of results, or reference or run (default: reference run)",
+    )
+    p.add_argument(
+        "--rows", action="store_true", help="print every row, not only those that differ"
+    )
+    p.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    p.add_argument(
+        "--measure",
+        action="store_true",
+        help=(
+            "measure how much trained rows move between two or more whole runs that differ in"
+            " processor or Python, and write it to --out"
+        ),
+    )
+    p.add_argument("--out", type=Path, metavar="FILE", help="--measure: the file to write")
 
-    return runner.slowest(profile)[1:]
+
+@command(_compare_arguments)
+def compare(o: argparse.Namespace) -> int:
+    """Say of two folders of results what the second reproduces of the first: rows that are
+    identical, within what training moves them (as it was measured), or outside.
+
+    Exit code 1: a row is outside, missing, or in one of the two alone.
+
+    Example:
+      vwsd compare
+      vwsd compare reference theirs/demo --rows
+      vwsd compare --measure reference a/demo b/demo --out results/demo/movement.json
+    """
+    from .. import compare as of
+
+    names = o.folders or ["reference", "run"]
+    if o.measure != bool(o.out) or o.measure and (o.rows or o.json):
+        raise VwsdError(
+            "--measure and --out go together, without --rows and --json",
+            remedy="See vwsd compare --help.",
+        )
+    if len(names) < 2 or len(names) > 2 and not o.measure:
+        raise VwsdError(
+            f"{len(names)} folder{'s' * (len(names) != 1)} to compare",
+            remedy="Name two folders, or none for the reference and the run.",
+        )
+    results = [of.read_results(of.results_folder(name, o.profile)) for name in names]
+    if o.measure:
+        print(of.write_movement(o.out, results))
+        return 0
+    pairs = of.compare(*results)
+    some = [pair for pair in pairs if o.rows or pair.state not in ("identical", "within")]
+    first, second = (shown(result.folder) for result in results)
+    if o.json:
+        listed = [vars(pair) for pair in some]
+        _say({"first": first, "second": second, **of.counts(pairs), "rows": listed})
+    else:
+        print("\n".join([*map(str, some), f"{second} against {first}: {of.summary(pairs)}"]))
+    return 0 if of.reproduced(pairs) else 1
+
+
+def _refresh_arguments(p: argparse.ArgumentParser) -> None:
+    _profile(p)
+    p.add_argument(
+        "--force",
+        action="store_true",
+        help="even where the run is not whole, or rows of the reference are not reproduced",
+    )
+
+
+@command(_refresh_arguments)
+def refresh(o: argparse.Namespace) -> int:
+    """Put the run in the place of the reference, runs/PROFILE over results/PROFILE, to be
+    committed.
+
+    Refused where a notebook is not done, the run is limited, `vwsd report --check` disagrees, or
+    `vwsd compare` finds a row outside, missing or new.
+
+    Example:
+      vwsd refresh --profile demo
+    """
+    from ..compare import refresh as replace
+
+    print(replace(o.profile, o.force))
+    return 0
 
 
 def _doctor_arguments(p: argparse.ArgumentParser) -> None:
@@ -401,6 +479,8 @@ def doctor(o: argparse.Namespace) -> int:
     """
     from ..doctor import examine
 
-    found = examine(o.profile)
-    _say(found) if o.json else _print_checks(found)
-    return 1 if any(c["state"] != "OK" for c in found) else 0
+    checks = examine(o.profile)
+    if not o.json:
+        return _print_checks(checks)
+    _say(checks)
+    return _exit_code(checks)
