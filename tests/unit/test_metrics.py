@@ -144,6 +144,17 @@ def test_sign_test_agrees_with_scipy():
                 )
 
 
+def test_fisher_test_agrees_with_scipy():
+    stats = pytest.importorskip("scipy.stats")
+    for n, other_n in ((1, 1), (17, 234), (40, 40), (463, 200), (1, 300)):
+        for k in {0, n // 3, n}:
+            for other_k in {0, other_n // 2, other_n}:
+                table = [[k, n - k], [other_k, other_n - other_k]]
+                p = metrics.fisher_test(k, n, other_k, other_n)
+                assert p == pytest.approx(stats.fisher_exact(table)[1], rel=1e-9), table
+    assert metrics.fisher_test(3, 4, 1, 4) == 34 / 70  # the lady who tastes tea
+
+
 def test_mcnemar_of_a_hundred_thousand_differing_items_takes_less_than_a_second():
     started = time.perf_counter()
     only_a, only_b, p = metrics.mcnemar(

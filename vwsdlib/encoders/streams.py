@@ -20,7 +20,7 @@ from functools import cache, partial
 import numpy as np
 from PIL import Image
 
-from ..data.pictures import Square, from_bytes, read_bytes, resizing
+from ..data.pictures import Square, from_bytes, read_bytes
 from ..data.sources import Place
 from ..errors import VwsdError, first_line
 from ..processes import end_with
@@ -203,7 +203,6 @@ def _by_workers(work, places: Sequence[Place], size: int) -> Iterator:
         places[start : start + size] for start in range(0, len(places), size)
     ]  # sent to the workers one by one: they hold no list
     workers = min(cores(), len(batches)) if len(batches) > 2 else 0
-    resizing()  # imported once, before the workers are forked
     options = (
         {
             "num_workers": workers,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vwsdlib.analysis.metrics import percent, wilson
+from vwsdlib.analysis.metrics import fisher_test, percent, wilson
 from vwsdlib.language.quality import RULES
 from vwsdlib.language.translate import TRANSLATORS
 
@@ -124,8 +124,6 @@ def marked_runs(c: Collection) -> Iterator[tuple[str, str, list[dict], Predictio
 @table
 def translation_marks(c: Collection) -> Table | None:
     """How many translations each rule marks, and how often marked and unmarked items are solved."""
-    from scipy.stats import fisher_exact
-
     rows = []
     for name, language, records, p in marked_runs(c):
         right = p.ranks == 1
@@ -150,9 +148,7 @@ def translation_marks(c: Collection) -> Table | None:
                     "rest_n": m,
                     "rest": percent(rest, m) if m else None,
                     "rest_ci": interval(*wilson(rest, m)) if m else None,
-                    "p": (
-                        float(fisher_exact([[k, n - k], [rest, m - rest]])[1]) if n and m else None
-                    ),
+                    "p": fisher_test(k, n, rest, m) if n and m else None,
                 }
             )
     columns = (
