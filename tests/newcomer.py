@@ -211,9 +211,8 @@ def main() -> int:
         walk.clone / "results/demo/report.md"
     ).exists() and "`results/demo/report.md`" in walk.page("README.md")
     walk.type(".venv/bin/vwsd report --html", "README.md")
-    print(
-        f"    {walk.time('open the pages, find an item that failed and why', lambda: why_it_failed(walk))}"
-    )
+    what = "open the pages, find an item that failed and why"
+    print(f"    {walk.time(what, lambda: why_it_failed(walk))}")
     page = "docs/adding-a-model.md"
     name = walk.time(f"add the toy encoder   ({page})", lambda: add_encoder(walk, page))
     walk.type(f"vwsd run --profile demo --only 02_clip_baseline --set encoder={name}", page)

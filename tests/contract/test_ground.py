@@ -120,8 +120,8 @@ def test_every_direct_dependency_is_locked_within_its_range():
     pinned = versions(*LOCKS)
     for requirement in direct("demo", "dev"):
         version = tuple(int(x) for x in re.findall(r"\d+", pinned[name(requirement)])[:3])
-        for sign, bound in re.findall(r"(>=|==|<)([\d.]+)", requirement):
-            bound = tuple(int(x) for x in bound.split("."))
+        for sign, text in re.findall(r"(>=|==|<)([\d.]+)", requirement):
+            bound = tuple(int(x) for x in text.split("."))
             held = {
                 ">=": version >= bound,
                 "==": version[: len(bound)] == bound,

@@ -17,8 +17,8 @@ ROOMS = {
     "vwsd_standins": "emojiwsd lite lite_twins lite_backbone records rehearsal",
     "vwsd_companion": "facts views notebook report site pipeline runner explore doctor cli",
 }
-LOADER = re.compile(r"((?:%s)(?:\.\w+)*):\w+" % "|".join(PACKAGES))
-MODULE = re.compile(r"(?:%s)(?:\.\w+)*" % "|".join(PACKAGES))
+LOADER = re.compile(r"((?:{})(?:\.\w+)*):\w+".format("|".join(PACKAGES)))
+MODULE = re.compile(r"(?:{})(?:\.\w+)*".format("|".join(PACKAGES)))
 
 
 def named(source: str, module: str, package: bool) -> set[str]:

@@ -383,7 +383,7 @@ def test_a_truncated_picture_stops_by_name_and_writes_nothing(
         "--out",
         tmp_path / "out.tsv",
     ]
-    code, out, err = run(capsys, *arguments)
+    code, _out, err = run(capsys, *arguments)
     assert (
         code == 2
         and "truncated" in err
@@ -460,8 +460,8 @@ def test_every_command_has_help_with_an_example():
 def test_help_and_score_import_no_heavy_package(scored):
     (data, gold, _), folder = scored
     script = (
-        "import sys; from vwsd_companion.cli import main; main(sys.argv[1:]); print(sorted({'torch',"
-        " 'transformers', 'pandas', 'matplotlib'} & set(sys.modules)))"
+        "import sys; from vwsd_companion.cli import main; main(sys.argv[1:]);"
+        " print(sorted({'torch', 'transformers', 'pandas', 'matplotlib'} & set(sys.modules)))"
     )
     out = subprocess.run(
         [sys.executable, "-c", script, "score", "--data", data, "--gold", gold, folder / "a.tsv"],

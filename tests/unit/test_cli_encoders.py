@@ -115,7 +115,8 @@ def test_a_name_with_two_pictures_stops_by_name(evaluate, official):
     code, _, err = evaluate()
     assert (
         code == 0
-        and "note: 1 names stand for other pictures further below as well (image.3.png for b/image.3.png"
+        and "note: 1 names stand for other pictures further below as well"
+        " (image.3.png for b/image.3.png"
         in err.replace("a/image", "b/image")
     )
 

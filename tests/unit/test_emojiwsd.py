@@ -11,7 +11,7 @@ from PIL import Image
 
 from vwsd_standins.emojiwsd import build
 from vwsd_standins.emojiwsd.arrange import kinds
-from vwsd_standins.emojiwsd.drawings import STYLES, drawable
+from vwsd_standins.emojiwsd.drawings import drawable
 from vwsd_standins.emojiwsd.senses import SPLITS, sense_emoji, senses
 from vwsdlib.analysis.audit import audit, expected_hits
 from vwsdlib.data.items import normalise

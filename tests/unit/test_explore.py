@@ -608,7 +608,9 @@ def test_the_rehearsal_in_a_process_of_its_own(tmp_path):
 import json
 from vwsd_companion.explore import Explorer
 its, said = Explorer("rehearsal"), []
-def note(what): said.append([what, its.status.value, len(its.answers), its.shown.value.count("<img"), its.map.value[:8]])
+def note(what):
+    shown = its.shown.value.count("<img")
+    said.append([what, its.status.value, len(its.answers), shown, its.map.value[:8]])
 note("first")
 its.encoder_b.value = "clipseg-rd64"; note("two")
 for _, method in its.method.options:

@@ -20,10 +20,9 @@ from polclip_tiny import (
     backbone,
     data,
     make,
-    one_thread,
     record,
     states,
-)  # noqa: F401
+)
 
 from polclip import backbone as backbones
 from polclip import blocks, losses

@@ -148,7 +148,8 @@ for folder in sorted(Path(sys.argv[1]).iterdir()):
     if time.monotonic() - begun > 10:
         said[folder.name] += " TOO SLOW"
 from torch._utils import _rebuild_tensor_v2
-print(json.dumps({"said": said, "defaults": _rebuild_tensor_v2.__defaults__, "out": Path(sys.argv[1] + ".out").exists()}))
+out = Path(sys.argv[1] + ".out").exists()
+print(json.dumps({"said": said, "defaults": _rebuild_tensor_v2.__defaults__, "out": out}))
 """
 
 
@@ -268,7 +269,7 @@ def test_brackets_in_texts_are_texts(tmp_path):
     texts = ["[[[" * 40, 'a "quoted" \\ [', "\\", "{" * 200, "\u2028]"]
     path = tmp_path / "x.json"
     path.write_text(json.dumps([{"a": text} for text in texts * 3000]))
-    assert [item for item in published._read(path, lambda item, where: item["a"])] == texts * 3000
+    assert list(published._read(path, lambda item, where: item["a"])) == texts * 3000
 
     class Bytes(io.BytesIO):
         def read(self, size=-1):

@@ -6,7 +6,7 @@ import socket
 import sys
 from collections import Counter
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 import pyarrow
@@ -119,7 +119,7 @@ def test_processes_share_the_records(shards, world, epoch):
         for rank in range(world)
     ]
     assert (
-        Counter(sum(parts, [])) == Counter(r.id for r in records)
+        Counter(chain.from_iterable(parts)) == Counter(r.id for r in records)
         and min(map(len, parts)) >= len(records) // world - 4
     )
 

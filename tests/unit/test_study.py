@@ -124,7 +124,8 @@ def test_the_published_study_stands_on_the_official_sets(home):
 
 XML = """<corpus lang="en" source="all"><text id="d"><sentence id="s"><wf>a</wf>
 <instance id="semeval2007.d000.s000.t000" lemma="bat" pos="NOUN">bat</instance>
-<instance id="senseval2.d000.s000.t000" lemma="bat" pos="NOUN">bat</instance></sentence></text></corpus>"""
+<instance id="senseval2.d000.s000.t000" lemma="bat" pos="NOUN">bat</instance>
+</sentence></text></corpus>"""
 
 
 def test_the_unified_evaluation_framework_stands_in_for_the_textual_test(
