@@ -43,9 +43,10 @@ MACHINES = [
 ]
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 HEADER = """\
-# Exact versions, and the SHA-256 of every file, of what {what}: Python 3.11 to 3.13, Linux and
-# macOS. Made by `make lock` (tools/lock.py: uv pip compile --universal --generate-hashes) and never
-# edited by hand: edit pyproject.toml and run `make lock`; a test holds the two together.
+# Exact versions, and the SHA-256 of every file, of what {what}:
+# Python 3.11 to 3.13, Linux and macOS.
+# Made by `make lock` (tools/lock.py: uv pip compile --universal --generate-hashes) and never edited
+# by hand: edit pyproject.toml and run `make lock`; a test holds the two together.
 # `make` installs it with hashes required; by hand: python tools/lock.py install, or
 # pip install --no-deps --require-hashes -r {name}
 """
