@@ -117,6 +117,6 @@ def encoder(name: str, tiny: bool = False) -> Encoder:
     """An encoder of the library, of the true-size or the tiny checkpoints."""
     os.environ["VWSD_MODELS"], os.environ["HF_HUB_OFFLINE"] = str(folder(tiny)), "1"
     load_encoder.cache_clear()  # it knows encoders by name only
-    its = load_encoder(name)
-    its.model  # weights are read when first asked for: not while the clock runs
-    return its
+    loaded = load_encoder(name)
+    _ = loaded.model  # weights are read when first asked for: not while the clock runs
+    return loaded

@@ -126,7 +126,7 @@ def plot(machine: dict, found: dict[str, dict], path: Path) -> None:
 
 
 def _dots(ax, values: list[tuple[str, dict]], colour: str) -> None:
-    for at, (label, value) in enumerate(values):
+    for at, (_label, value) in enumerate(values):
         ax.plot(
             [value["min"], value["max"]],
             [at, at],

@@ -81,6 +81,7 @@ def why_it_failed(walk: Walk) -> str:
     """The first English item that the baseline gets wrong, and what it took for the answer, as the
     pages tell it.
     """
+    run("make tools", walk.clone)  # the newcomer has a browser; the walk drives one
     return (
         run(
             f".venv/bin/python {shlex.quote(str(Path(__file__).resolve()))} --open"

@@ -176,7 +176,7 @@ def packages() -> str:
         except PackageNotFoundError:
             raise VwsdError(
                 f"the package {name} is not installed",
-                remedy="pip install -r requirements.lock && pip install --no-deps -e .",
+                remedy="python tools/lock.py install && pip install --no-deps -e .",
             ) from None
     return ", ".join(f"{k} {v}" for k, v in found.items())
 

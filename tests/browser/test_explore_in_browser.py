@@ -20,8 +20,9 @@ from vwsdlib.paths import PACKAGE
 ROOT = PACKAGE.parent
 ARTEFACTS = ROOT / "test-artefacts"
 SETTING = r'--ServerApp\.tornado_settings="(.+)"'  # of `make lab`
-CONNECTED = """() => { const kernel = window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel;
-                     return kernel && kernel.connectionStatus === "connected" && kernel.status === "idle"; }"""
+CONNECTED = """() => {
+    const kernel = window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel;
+    return kernel && kernel.connectionStatus === "connected" && kernel.status === "idle"; }"""
 SLOW = 90_000  # milliseconds: the first start may draw EmojiWSD and train the lite head
 
 
@@ -193,8 +194,10 @@ def test_two_systems_stand_side_by_side(opened):
         timeout=SLOW,
     )
     page.wait_for_function(
-        """() => { const label = document.querySelector(".widget-select select").selectedOptions[0].textContent.replaceAll("\\u00a0", " ");
-                                      return document.body.innerText.includes(`Scored text: “${label.split(" — ")[1]}”`); }""",
+        """() => {
+            const chosen = document.querySelector(".widget-select select").selectedOptions[0];
+            const label = chosen.textContent.replaceAll("\\u00a0", " ").split(" — ")[1];
+            return document.body.innerText.includes(`Scored text: “${label}”`); }""",
         timeout=SLOW,
     )
     shot(page, "two")

@@ -40,7 +40,8 @@ QUIET = {
     "resultTypes": ["violations"],
 }  # else axe itself asks for the style sheet, which a page on disk may not read
 ENGLISH = "items/emojiwsd.en.test/index.html"
-TABLE = """() => [...document.querySelectorAll("main table tbody tr")].filter(row => !row.hidden).map(row => [...row.cells].map(cell => cell.textContent))"""
+TABLE = """() => [...document.querySelectorAll("main table tbody tr")]
+    .filter(row => !row.hidden).map(row => [...row.cells].map(cell => cell.textContent))"""
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import ast
 import re
 import shlex
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,8 @@ from vwsdlib.language.wsd_baselines import BASELINES
 PAGES = [
     ROOT / "README.md",
     ROOT / "CHANGELOG.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
     ROOT / "benchmarks" / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
@@ -68,9 +71,11 @@ def broken(page: Path, text: str) -> list[str]:
     for link in links(text):
         name, _, anchor = link.partition("#")
         target = (page.parent / name).resolve() if name else page
-        if not target.exists():
-            found.append(link)
-        elif anchor and anchor not in slugs(text if target == page else text_of(target)):
+        if (
+            not target.exists()
+            or anchor
+            and anchor not in slugs(text if target == page else text_of(target))
+        ):
             found.append(link)
     return found
 
@@ -222,7 +227,7 @@ def strange_words(line: str) -> list[str]:
         return words[:1]
     options = parsers()[words[0]]._option_string_actions
     found = [w for w in words[1:] if w.startswith("-") and w not in options]
-    chosen = [(options[a], b) for a, b in zip(words[1:], words[2:]) if a in options]
+    chosen = [(options[a], b) for a, b in pairwise(words[1:]) if a in options]
     places = [a for a in parsers()[words[0]]._actions if not a.option_strings and a.choices]
     if places and len(words) > 1 and not words[1].startswith("-"):
         chosen.append((places[0], words[1]))
@@ -359,7 +364,7 @@ def templates() -> tuple[str, ...]:
 def quoted(text: str) -> list[str]:
     """First cells of the tables whose words are ours."""
     ours = text.partition("## Words that are not ours")[0]
-    return [m for m in re.findall(r"^\| `([^`]+)`", ours, re.M)]
+    return re.findall(r"^\| `([^`]+)`", ours, re.M)
 
 
 def said(message: str, of: tuple[str, ...]) -> bool:

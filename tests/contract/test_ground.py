@@ -18,51 +18,62 @@ def name(requirement: str) -> str:
     return re.match(r"[\w.-]+", requirement).group().lower().replace("_", "-")
 
 
-def pins(lines) -> dict[str, str]:
+LOCKS = ("requirements.lock", "requirements-dev.lock")
+
+
+def packages_of(lock: str) -> list[tuple[str, list[str]]]:
+    """(requirement with its marker, hashes) of each package."""
+    text = re.sub(r"^#.*\n", "", (ROOT / lock).read_text(), flags=re.M)
+    blocks = re.split(r"^(?=[\w.-]+==)", text, flags=re.M)[1:]
+    split = [block.rstrip("\n").split(" \\\n    ") for block in blocks]
+    return [(requirement, hashes) for requirement, *hashes in split]
+
+
+def versions(*locks: str) -> dict[str, str]:
     """The version of each package; of two for two Pythons the first."""
-    found: dict[str, str] = {}
-    for line in lines:
-        if re.match(r"^[\w.-]+==", line):
-            found.setdefault(name(line), line.split("==")[1].split()[0])
-    return found
+    pinned: dict[str, str] = {}
+    for lock in locks:
+        for requirement, _ in packages_of(lock):
+            pinned.setdefault(name(requirement), requirement.split("==")[1].split()[0])
+    return pinned
 
 
-def locked() -> dict[str, str]:
-    return pins((ROOT / "requirements.lock").read_text().splitlines())
+def direct(*extras: str) -> list[str]:
+    """Requirements that pyproject.toml names, for the package itself and some extras."""
+    more = [each for extra in extras for each in PROJECT["optional-dependencies"][extra]]
+    return [*PROJECT["dependencies"], *more]
 
 
-def listed() -> list:
-    return next(
-        d["pip"]
-        for d in yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-        if isinstance(d, dict)
-    )
-
-
-def direct() -> list[str]:
-    extras = PROJECT["optional-dependencies"]
-    return [*PROJECT["dependencies"], *extras["demo"], *extras["dev"]]
-
-
-def test_conda_installs_the_lock_and_nothing_beside_it():
+def test_conda_installs_the_lock_by_the_readmes_command():
     """pip refuses a requirement without a hash, and a folder, beside hashed ones."""
-    assert listed() == ["-r requirements.lock"]
+    text = (ROOT / "environment.yml").read_text()
+    assert yaml.safe_load(text)["dependencies"] == ["python=3.11", "pip"]
+    command = text.splitlines()[0].removeprefix("# ")
+    assert "python tools/lock.py install" in command
+    assert command in (ROOT / "README.md").read_text()
 
 
-def test_every_locked_package_has_a_version_and_hashes_and_no_index_is_named():
-    text = (ROOT / "requirements.lock").read_text()
-    packages = re.split(r"^(?=[\w.-]+==)", re.sub(r"^#.*\n", "", text, flags=re.M), flags=re.M)[1:]
-    for package in packages:
-        requirement, *hashes = package.rstrip("\n").split(" \\\n    ")
+@pytest.mark.parametrize("lock, least", zip(LOCKS, (150, 15)))
+def test_every_locked_package_has_a_version_and_hashes_and_no_index_is_named(lock, least):
+    text, packages = (ROOT / lock).read_text(), packages_of(lock)
+    for requirement, hashes in packages:
         assert re.fullmatch(r"[\w.-]+==[\w.]+( ; [^;\n]+)?", requirement), requirement
-        assert hashes and all(
-            re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", each) for each in hashes
-        ), requirement
+        assert hashes, requirement
+        for each in hashes:
+            assert re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", each), requirement
     named = [
         word for word in ("://", "--index", "--extra-index", "--find-links", "@ ") if word in text
     ]
-    assert len(packages) > 150 and not named
-    assert "setuptools" in locked()  # the project is built without isolation
+    assert len(packages) > least and not named
+
+
+def test_the_demo_needs_nothing_of_the_second_file():
+    demo, dev = (versions(lock).keys() for lock in LOCKS)
+    assert not demo & dev
+    assert "setuptools" in demo  # the project is built without isolation
+    assert {name(requirement) for requirement in direct("demo")} <= demo
+    assert not {"numba", "llvmlite", "scikit-learn", "sentence-transformers"} & (demo | dev)
+    assert not {"scipy", "playwright", "pytest"} & demo
 
 
 def test_the_lock_covers_each_python_and_system(monkeypatch):
@@ -72,25 +83,20 @@ def test_the_lock_covers_each_python_and_system(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
     import lock
 
-    packages = lock.entries((ROOT / "requirements.lock").read_text())
+    packages = [entry for file in LOCKS for entry in lock.entries((ROOT / file).read_text())]
     assert all(lock.applies(entry) for entry in packages)
     from packaging.requirements import Requirement
 
-    wanted = {name(requirement) for requirement in direct()}
+    wanted = {name(requirement) for requirement in direct("demo", "dev")}
     for machine in lock.MACHINES:
         surroundings = lock.surroundings(*machine)
-        here = [
-            r
-            for requirement, _ in packages
-            if not (r := Requirement(requirement)).marker or r.marker.evaluate(surroundings)
-        ]
+        requirements = [Requirement(requirement) for requirement, _ in packages]
+        here = [r for r in requirements if not r.marker or r.marker.evaluate(surroundings)]
         names = [name(r.name) for r in here]
         assert len(names) == len(set(names)) and wanted <= set(names), machine
         assert any(lock.CUDA.match(str(r)) for r in here) == (machine[1] == "linux")
-    assert all(
-        requirement.startswith(("cuda-", "nvidia-", "triton=="))
-        for requirement, _ in lock.parts(packages)[1]
-    )
+    for requirement, _ in lock.parts(packages)[1]:
+        assert requirement.startswith(("cuda-", "nvidia-", "triton=="))
     torch = next(hashes for requirement, hashes in packages if requirement.startswith("torch=="))
     assert len(torch) > 9 and len(torch) == len(set(torch))
 
@@ -111,10 +117,11 @@ def test_workflows_pin_actions_by_commit_and_may_only_read():
 
 
 def test_every_direct_dependency_is_locked_within_its_range():
-    for requirement in direct():
-        version = tuple(int(x) for x in re.findall(r"\d+", locked()[name(requirement)])[:3])
-        for sign, bound in re.findall(r"(>=|==|<)([\d.]+)", requirement):
-            bound = tuple(int(x) for x in bound.split("."))
+    pinned = versions(*LOCKS)
+    for requirement in direct("demo", "dev"):
+        version = tuple(int(x) for x in re.findall(r"\d+", pinned[name(requirement)])[:3])
+        for sign, text in re.findall(r"(>=|==|<)([\d.]+)", requirement):
+            bound = tuple(int(x) for x in text.split("."))
             held = {
                 ">=": version >= bound,
                 "==": version[: len(bound)] == bound,
@@ -133,7 +140,17 @@ def test_extras_and_command_are_there():
 
 def test_make_has_its_targets_and_ci_calls_the_readmes_test_command():
     makefile = (ROOT / "Makefile").read_text()
-    for target in ("demo", "test", "paper", "bench", "lab", "reference", "newcomer", "clean"):
+    for target in (
+        "demo",
+        "test",
+        "lint",
+        "paper",
+        "bench",
+        "lab",
+        "reference",
+        "newcomer",
+        "clean",
+    ):
         assert re.search(rf"^{target}:", makefile, re.M)
     readme, ci = (ROOT / "README.md").read_text(), (ROOT / ".ci" / "run").read_text()
     assert "make demo" in readme and "make test" in readme and re.search(r"^make test$", ci, re.M)
@@ -182,7 +199,7 @@ def complaints(text: str) -> list[str]:
 
 
 def test_nothing_tracked_names_a_host_a_machine_or_a_key():
-    found = {
+    wrong = {
         str(p.relative_to(ROOT)): said
         for p in tracked()
         if p.suffix in TEXT
@@ -190,7 +207,7 @@ def test_nothing_tracked_names_a_host_a_machine_or_a_key():
         and p.name != "LICENSE"
         and (said := complaints(p.read_text(encoding="utf-8", errors="replace")))
     }
-    assert not found
+    assert not wrong
 
 
 @pytest.mark.parametrize(

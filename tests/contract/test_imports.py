@@ -24,8 +24,8 @@ ROOMS = {
     ),
     "vwsd_companion": "facts views notebook report site pipeline why runner compare explore doctor cli",
 }
-LOADER = re.compile(r"((?:%s)(?:\.\w+)*):\w+" % "|".join(PACKAGES))
-MODULE = re.compile(r"(?:%s)(?:\.\w+)*" % "|".join(PACKAGES))
+LOADER = re.compile(r"((?:{})(?:\.\w+)*):\w+".format("|".join(PACKAGES)))
+MODULE = re.compile(r"(?:{})(?:\.\w+)*".format("|".join(PACKAGES)))
 
 
 def named(source: str, module: str, package: bool, folder: Path = ROOT) -> set[str]:

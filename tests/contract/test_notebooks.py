@@ -439,7 +439,7 @@ def test_every_rule_has_a_twin():
     assert (
         BREAK.keys() == RULES.keys()
         and BREAK_PIPELINE.keys() == PIPELINE_RULES.keys()
-        and VALUES == {"63.28"}
+        and {"63.28"} == VALUES
     )
 
 

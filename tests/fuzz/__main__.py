@@ -26,8 +26,8 @@ from pathlib import Path
 # no hub is asked
 os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", CI="1")
 
-from tests.fuzz import base, cases  # noqa: E402
-from tests.fuzz.plans import PLANS  # noqa: E402
+from tests.fuzz import base, cases
+from tests.fuzz.plans import PLANS
 
 PRELOADED = (
     "vwsd_companion.cli",

@@ -17,7 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 XML = """<corpus lang="en" source="senseval2"><text id="d0"><sentence id="d0.s0">
-<wf>He</wf><instance id="d0.s0.t0" lemma="bat" pos="VERB">batted</instance><wf>the</wf><wf>ball</wf><wf>with</wf><wf>a</wf>
+<wf>He</wf><instance id="d0.s0.t0" lemma="bat" pos="VERB">batted</instance><wf>the</wf><wf>ball</wf>
+<wf>with</wf><wf>a</wf>
 <instance id="d0.s0.t1" lemma="bat" pos="NOUN">bat</instance><wf>or</wf><wf>club</wf>
 </sentence></text></corpus>
 """

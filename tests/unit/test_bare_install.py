@@ -19,7 +19,7 @@ DATA = "bat\tfruit bat\t" + "\t".join(f"image.{i}.jpg" for i in range(10)) + "\n
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory):
-    """Runs `python -m vwsd_companion.cli` where only the package's own dependencies are installed."""
+    """Runs `python -m vwsd_companion.cli` where the package's own dependencies alone are there."""
     folder = tmp_path_factory.mktemp("bare")
     venv.create(folder, symlinks=True, with_pip=False)
     site = next(folder.glob("lib/python*/site-packages"))

@@ -383,7 +383,7 @@ def test_a_truncated_picture_stops_by_name_and_writes_nothing(
         "--out",
         tmp_path / "out.tsv",
     ]
-    code, out, err = run(capsys, *arguments)
+    code, _out, err = run(capsys, *arguments)
     assert (
         code == 2
         and "truncated" in err

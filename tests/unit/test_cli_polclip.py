@@ -169,7 +169,7 @@ def test_shards_are_trained_on_with_pictures_and_prepared_pixels(home, published
         vwsd(capsys, "convert", "shards", "train.jsonl", "shards")[1]
         == "shards: 1 shards written\n"
     )
-    code, out, err = vwsd(
+    code, out, _err = vwsd(
         capsys, "train", "--shards", "shards", *TINY, "--set", "epochs=1", "--out", "run"
     )
     assert code == 0 and "step 3, epoch 1" in out
@@ -185,9 +185,9 @@ def test_shards_are_trained_on_with_pictures_and_prepared_pixels(home, published
         f"vwsd={published / 'image_vecs'}",
     )
     vwsd(capsys, "convert", "shards", "kb.jsonl", "kb")
-    for i, png in enumerate(Path(".").glob("*.png")):
+    for _i, png in enumerate(Path(".").glob("*.png")):
         png.unlink()  # shards need no files
-    code, out, err = vwsd(
+    code, out, _err = vwsd(
         capsys, "train", "--shards", "kb", *TINY, "--set", "epochs=1", "--out", "run2"
     )
     assert code == 0 and "epoch 1: loss" in out
@@ -277,7 +277,7 @@ def test_textual_scores_agree_with_the_answers_that_are_written(trained, publish
         "--out",
         "answers.key.txt",
     ]
-    code, out, err = vwsd(capsys, *arguments, "--json")
+    code, out, _err = vwsd(capsys, *arguments, "--json")
     found = json.loads(out)
     assert code == 0 and list(found) == ["plain", "fused", "sum"]
     assert [g["group"] for g in found["sum"]] == [
@@ -370,7 +370,7 @@ def test_visual_scores_are_those_that_score_reads_back(trained, official, capsys
         "--images",
         images,
     ]
-    code, out, err = vwsd(capsys, *arguments, "--out", "scores.tsv", "--json")
+    code, out, _err = vwsd(capsys, *arguments, "--out", "scores.tsv", "--json")
     found = json.loads(out)
     assert (
         code == 0
@@ -421,17 +421,17 @@ def test_definitions_change_the_scores_and_must_be_of_these_items(
     ):
         whole = Path("defs.jsonl").read_text()
         Path("defs.jsonl").write_text(whole.replace(*harm))
-        code, out, err = vwsd(capsys, *arguments, "x.tsv", "--definitions", "defs.jsonl")
+        code, _out, err = vwsd(capsys, *arguments, "x.tsv", "--definitions", "defs.jsonl")
         assert code == 2 and words in err and not Path("x.tsv").exists()
         Path("defs.jsonl").write_text(whole)
     Path("defs.meta.json").write_text(
         Path("defs.meta.json").read_text().replace('"chosen"', '"generated"')
     )  # a gloss that a model "wrote" is refused
-    code, out, err = vwsd(capsys, *arguments, "refused.tsv", "--definitions", "defs.jsonl")
+    code, _out, err = vwsd(capsys, *arguments, "refused.tsv", "--definitions", "defs.jsonl")
     assert code == 0 and "1 of 6 definitions of defs.jsonl were refused and emptied" in err
     assert Path("refused.tsv").read_bytes() == Path("plain.tsv").read_bytes()
     Path("defs.jsonl").write_text(Path("defs.jsonl").read_text().replace("en.toy.3", "en.toy.9"))
-    code, out, err = vwsd(capsys, *arguments, "x.tsv", "--definitions", "defs.jsonl")
+    code, _out, err = vwsd(capsys, *arguments, "x.tsv", "--definitions", "defs.jsonl")
     assert code == 2 and "'en.toy.3'" in err and not Path("x.tsv").exists()
 
 

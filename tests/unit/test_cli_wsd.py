@@ -10,7 +10,8 @@ from vwsd_companion import cli
 from vwsdlib.language.wsd_baselines import BASELINES
 
 XML = """<corpus lang="en" source="senseval2"><text id="d0"><sentence id="d0.s0">
-<wf>He</wf><instance id="d0.s0.t0" lemma="bat" pos="VERB">batted</instance><wf>the</wf><wf>ball</wf><wf>with</wf><wf>a</wf>
+<wf>He</wf><instance id="d0.s0.t0" lemma="bat" pos="VERB">batted</instance><wf>the</wf><wf>ball</wf>
+<wf>with</wf><wf>a</wf>
 <instance id="d0.s0.t1" lemma="bat" pos="NOUN">bat</instance><wf>, a</wf><wf>club</wf><wf>or</wf>
 <instance id="d0.s0.t2" lemma="zorb" pos="NOUN">zorb</instance>
 </sentence></text></corpus>
@@ -155,11 +156,7 @@ def test_a_part_of_speech_stops_nothing(tag, group, said, toy, capsys):
     elif group == "NOUN":
         assert totals["NOUN"] == (2, 3)
     assert (
-        (
-            f"of tag.xml have parts of speech" in err
-            and said in err
-            and "'d0.s0.t0' the first" in err
-        )
+        ("of tag.xml have parts of speech" in err and said in err and "'d0.s0.t0' the first" in err)
         if said
         else "parts of speech" not in err
     )

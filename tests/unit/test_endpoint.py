@@ -309,9 +309,10 @@ def test_a_replay_asks_only_for_what_is_missing(tmp_path):
             [(text, text.upper())] for text in texts if asked.append(text) is None
         )
 
-    run = lambda texts, **facts: replay(
-        "toy", {"model": "m", **facts}, texts, load, tmp_path, note=lambda: {"seen": True}
-    )  # noqa: E731
+    def run(texts, **facts):
+        facts = {"model": "m", **facts}
+        return replay("toy", facts, texts, load, tmp_path, note=lambda: {"seen": True})
+
     assert run(["a", "b", "a"]) == ({"a": "A", "b": "B"}, 0) and asked == ["loaded", "a", "b"]
     assert run(["b", "a"]) == ({"b": "B", "a": "A"}, 2) and len(asked) == 3
     assert run(["a", "c"])[1] == 1 and asked[3:] == ["loaded", "c"]

@@ -222,7 +222,7 @@ def test_a_fact_that_names_another_place_writes_nothing_there(
             for line in stored.read_text().splitlines()
         ]
         stored.write_text("\n".join(lines) + "\n")
-    before = {p for p in tmp_path.rglob("*")}
+    before = set(tmp_path.rglob("*"))
     assert (
         cli.main(
             ["export", str(stored), "--to", form, "--out", str(tmp_path / "deep" / "er" / "out")]
@@ -233,7 +233,7 @@ def test_a_fact_that_names_another_place_writes_nothing_there(
     assert (
         f"{key}: the name" in error and "no file is named after it" in error and meta.name in error
     )
-    assert {p for p in tmp_path.rglob("*")} == before
+    assert set(tmp_path.rglob("*")) == before
 
 
 def test_an_output_that_is_a_file_or_a_device_is_refused(stored, tmp_path, capsys):

@@ -517,6 +517,6 @@ def test_without_files_the_fingerprint_is_empty_and_the_error_names_the_command(
 def test_the_real_files_are_taken_and_counted(shared, tmp_path, monkeypatch):
     monkeypatch.setenv("VWSD_DATA", str(tmp_path))
     found = fetch.fetch_vwsd(source=shared / "vwsd" / "test")
-    assert states(found)[:6] == ["OK"] * 6 and ["of 4,090", "of 2,726", "of 1,756"] == [
+    assert states(found)[:6] == ["OK"] * 6 and [
         row["what"].split(", without")[0][-8:] for row in found[6:]
-    ]
+    ] == ["of 4,090", "of 2,726", "of 1,756"]

@@ -85,7 +85,7 @@ WHOLE = a_zip([(NAME, b"x" * 50_000)], zipfile.ZIP_STORED)
 )
 def test_a_damaged_archive_is_one_sentence(name, data, words, given, capsys):
     (given / name).write_bytes(data)
-    code, out, err = vwsd_fetch(capsys, given)
+    code, _out, err = vwsd_fetch(capsys, given)
     if words:
         assert code == 2 and words in err and name in err and err.count("\n") == 1
     else:

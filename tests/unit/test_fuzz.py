@@ -155,8 +155,10 @@ def score(options):
 cli.COMMANDS["score"] = (score, cli.COMMANDS["score"][1])
 score.__doc__ = "x\\n\\nExample:\\n  vwsd score"
 place = next(i for i, plan in enumerate(PLANS) if plan.numbers and plan.command == "score")
-case = cases.Case(len(PLANS), PLANS[place], random.Random(0), mutated=[("en.toy.gold.txt", lambda path, dice: None)])
-found = cases.carry_out(case, inputs, Path({str(tmp_path)!r}), {{place: [(1, 6, 30.0)]}}, ceiling=0.15)
+nothing = [("en.toy.gold.txt", lambda path, dice: None)]
+case = cases.Case(len(PLANS), PLANS[place], random.Random(0), mutated=nothing)
+usual = {{place: [(1, 6, 30.0)]}}
+found = cases.carry_out(case, inputs, Path({str(tmp_path)!r}), usual, ceiling=0.15)
 print(json.dumps(sorted(found.verdicts)), found.said)
 """
     done = subprocess.run(

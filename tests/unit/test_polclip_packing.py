@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from random import Random
 
@@ -104,7 +104,7 @@ def test_a_naive_twin_packs_the_same(seed):
 
 def test_no_batch_could_take_the_next_record():
     batches = list(pack(some(2), 20, 60))
-    for batch, after in zip(batches, batches[1:]):
+    for batch, after in pairwise(batches):
         assert (
             senses(batch) + len(after[0].candidates) > 20
             or pictures(batch) + pictures(after[:1]) > 60
@@ -122,7 +122,10 @@ def test_the_same_again_and_anew_each_epoch_and_seed():
     assert ids(pack(records, epoch=1)) != ids(first) and ids(pack(records, shuffle=False))[0][
         :3
     ] == ["r0", "r1", "r2"]
-    one = lambda epoch: next(pack([make("x", [40])], epoch=epoch))[0].candidates[0].pictures
+
+    def one(epoch):
+        return next(pack([make("x", [40])], epoch=epoch))[0].candidates[0].pictures
+
     assert one(0) == one(0) != one(1)
 
 

@@ -269,7 +269,7 @@ def test_brackets_in_texts_are_texts(tmp_path):
     texts = ["[[[" * 40, 'a "quoted" \\ [', "\\", "{" * 200, "\u2028]"]
     path = tmp_path / "x.json"
     path.write_text(json.dumps([{"a": text} for text in texts * 3000]))
-    assert [item for item in published._read(path, lambda item, where: item["a"])] == texts * 3000
+    assert list(published._read(path, lambda item, where: item["a"])) == texts * 3000
 
     class Bytes(io.BytesIO):
         def read(self, size=-1):

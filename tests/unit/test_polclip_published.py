@@ -113,7 +113,9 @@ def test_where_the_target_stands(write, roots, word, words, span):
 
 
 def test_a_gold_that_is_no_candidate_is_taken_by_its_gloss(write, roots):
-    golds = lambda **change: next(read_raw(write([SEMCOR | change]), roots)).golds
+    def golds(**change):
+        return next(read_raw(write([SEMCOR | change]), roots)).golds
+
     assert golds(gold_labels=["bn:9n"]) == ("bn:2n",)
     assert golds(gold_labels=["bn:9n", "bn:3n"]) == ("bn:2n", "bn:3n") and golds(
         gold_labels=["bn:2n", "bn:9n"]

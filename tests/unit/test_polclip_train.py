@@ -2,6 +2,7 @@
 selection on dev, refusals, overfitting.
 """
 
+import itertools
 import json
 import os
 import random
@@ -111,7 +112,7 @@ def test_the_clean_schedule_is_half_a_cosine_over_all_steps():
         2e-4 * (1 + 0.3826834) / 2, rel=1e-6
     )  # cos(3 pi / 8)
     steps = [rate(config, e, k / 5) for e in range(4) for k in range(5)]
-    assert all(a > b > 0 for a, b in zip(steps, steps[1:]))
+    assert all(a > b > 0 for a, b in itertools.pairwise(steps))
 
 
 @pytest.mark.parametrize("preset", ["paper", "code"])
@@ -569,7 +570,7 @@ def test_fp16_without_a_gpu_is_refused(tmp_path, fresh_accelerate):
 def test_the_best_epoch_on_dev_is_kept(tmp_path, scores, best):
     dev, given = dev_scores(scores)
     model = run(tmp_path, dev=dev, epochs=3)
-    config, about, tensors = read_checkpoint(tmp_path / "best.safetensors")
+    _config, about, tensors = read_checkpoint(tmp_path / "best.safetensors")
     assert about["best"] == {
         "epoch": best,
         "dev": {"textual": float(scores[best]), "visual": 1.0},

@@ -124,7 +124,7 @@ def ours(one, n):
     return one.encode_texts(texts(n)) @ one.encode_images(pictures(n)).T
 
 
-SIZES = [(name, 10) for name in CLIPS + ["clipseg-rd64"] + SIGLIPS]
+SIZES = [(name, 10) for name in [*CLIPS, "clipseg-rd64", *SIGLIPS]]
 SIZES += [(name, n) for name in ("clip-vit-b32", "clipseg-rd64", "siglip2-base") for n in (1, 64)]
 
 
@@ -353,9 +353,10 @@ def test_preparation_of_pictures(name):
         and got.dtype == np.float32
     )
     side, crop, resample, mean, std = PREPARED[name]
-    naive = lambda *how: np.abs(
-        got - np.stack([naive_pixels(image, *how) for image in pictures(6)])
-    ).max()  # noqa: E731
+
+    def naive(*how):
+        return np.abs(got - np.stack([naive_pixels(image, *how) for image in pictures(6)])).max()
+
     assert naive(side, crop, resample, mean, std) < 1e-6
     other = BILINEAR if resample == BICUBIC else BICUBIC
     for twin in (

@@ -49,7 +49,7 @@ COLUMNS = [f"score_{i + 1}" for i in range(10)]
 
 def records(with_id=False):
     rows = []
-    for i, (item, row) in enumerate(zip(ITEMS, SCORES)):
+    for _i, (item, row) in enumerate(zip(ITEMS, SCORES)):
         beside = {"id": item.id} if with_id else {}
         rows.append(
             {
@@ -349,12 +349,7 @@ def test_broken_tables_are_named(change, words, tmp_path):
 
 def test_columns_from_zero_and_a_row_a_candidate_are_named(tmp_path):
     zero = [
-        {
-            name: cell
-            for name, cell in zip(
-                ["target", "context", *(f"score_{i}" for i in range(10))], row.values()
-            )
-        }
+        dict(zip(["target", "context", *(f"score_{i}" for i in range(10))], row.values()))
         for row in records()
     ]
     refused(tmp_path, "x.csv", table(rows=zero), "number them from 1")

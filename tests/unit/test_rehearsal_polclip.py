@@ -58,7 +58,7 @@ def test_names_and_sizes_are_as_promised(made):
     ]
     assert (
         len(batches) == 6
-        and all(BATCH == set(batch) for batch in batches)
+        and all(set(batch) == BATCH for batch in batches)
         and max(len(b["total_candidate_gloss"]) for b in batches) == 10
     )
     for path in pictures:

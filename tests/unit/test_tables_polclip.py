@@ -317,15 +317,14 @@ def expected(mine, others):
         [sum(x > y for x, y in zip(a, b)) for a, b in pairs]
         for pairs in (list(zip(others, mine)), list(zip(mine, others)))
     )
-    points = [100 * (w - l) / len(mine[0]) for w, l in zip(won, lost)]
+    points = [100 * (gained - gone) / len(mine[0]) for gained, gone in zip(won, lost)]
+    p = [binomtest(b, b + c).pvalue if b + c else 1 for b, c in zip(lost, won)]
     return {
         "n": len(mine[0]),
         "value": pytest.approx(100 * np.mean(mine)),
         "difference": pytest.approx(np.mean(points)),
         "each": shown(points, "{:+.1f}"),
-        "p": shown(
-            [binomtest(l, l + w).pvalue if l + w else 1 for l, w in zip(lost, won)], "{:.2g}"
-        ),
+        "p": shown(p, "{:.2g}"),
     }
 
 

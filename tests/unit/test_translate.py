@@ -110,13 +110,16 @@ def test_padding_would_matter_without_the_mask(models, monkeypatch):
     """
     from transformers import M2M100ForConditionalGeneration as Model
 
-    run = lambda where: tr.translate("nllb-600m", IT, "it", store=models.folder / where).texts_out  # noqa: E731
+    def run(where):
+        return tr.translate("nllb-600m", IT, "it", store=models.folder / where).texts_out
+
     short, generate = run("short"), Model.generate
     monkeypatch.setattr(tr, "LENGTHS", (64,))
     assert run("long") == short
-    blind = lambda self, input_ids, attention_mask: generate(
-        self, input_ids=input_ids, attention_mask=attention_mask * 0 + 1
-    )  # noqa: E731
+
+    def blind(self, input_ids, attention_mask):
+        return generate(self, input_ids=input_ids, attention_mask=attention_mask * 0 + 1)
+
     monkeypatch.setattr(Model, "generate", blind)
     monkeypatch.setattr(tr, "LENGTHS", (128,))
     assert run("blind") != short

@@ -93,7 +93,8 @@ def test_against_a_naive_twin(seed):
 
 
 JAVA = """public class Exact { public static void main(String[] a) throws java.io.IOException {
-  for (int i = 0; i < a.length; i += 2) { Double[] m = Scorer.score(new java.io.File(a[i]), new java.io.File(a[i + 1]));
+  for (int i = 0; i < a.length; i += 2) {
+    Double[] m = Scorer.score(new java.io.File(a[i]), new java.io.File(a[i + 1]));
     System.out.println("EXACT " + m[0] + " " + m[1] + " " + m[2]); } } }"""
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from matplotlib import pyplot as plt
 from matplotlib.transforms import ScaledTranslation
 
+from vwsdlib.analysis.metrics import fisher_test
 from vwsdlib.language.quality import RULES
 from vwsdlib.language.translate import TRANSLATORS
 
@@ -122,8 +123,6 @@ def marked_runs(c: Collection) -> Iterator[tuple[str, str, list[dict], Predictio
 @table
 def translation_marks_table(c: Collection) -> Rows:
     """How many translations each rule marks, and how often marked and unmarked items are solved."""
-    from scipy.stats import fisher_exact
-
     rows = []
     for name, language, records, p in marked_runs(c):
         right = p.ranks == 1
@@ -135,7 +134,6 @@ def translation_marks_table(c: Collection) -> Rows:
                 continue
             rest, m = int(right.sum()) - k, len(records) - n
             shares, others = share_cells(k, n), share_cells(rest, m)
-            counts = [[k, n - k], [rest, m - rest]]
             rows.append(
                 {
                     "language": LANGUAGE_NAMES[language],
@@ -148,7 +146,7 @@ def translation_marks_table(c: Collection) -> Rows:
                     "rest_n": m,
                     "rest": others.get("value"),
                     "rest_ci": others.get("ci"),
-                    "p": float(fisher_exact(counts)[1]) if n and m else None,
+                    "p": fisher_test(k, n, rest, m) if n and m else None,
                 }
             )
     return rows

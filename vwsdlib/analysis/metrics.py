@@ -119,6 +119,19 @@ def sign_test(only_a: int, only_b: int) -> float:
     return min(1.0, tail / 2 ** (n - 1 - dropped)) if n else 1.0
 
 
+def fisher_test(k: int, n: int, other_k: int, other_n: int) -> float:
+    """Exact two-sided p (0 to 1) of k of n against other_k of other_n, n and other_n above 0: all
+    tables with these margins that are no likelier than this one (Fisher 1934). In integers.
+    """
+    right = k + other_k
+    ways = [
+        math.comb(n, i) * math.comb(other_n, right - i)
+        for i in range(max(0, right - other_n), min(n, right) + 1)
+    ]
+    here = math.comb(n, k) * math.comb(other_n, other_k)
+    return sum(way for way in ways if way <= here) / math.comb(n + other_n, right)
+
+
 def holm(p: Sequence[float]) -> list[float]:
     """p values (0 to 1) adjusted for their number, in their order (Holm 1979): none is below its
     own p or above 1.

@@ -18,7 +18,6 @@ import threading
 import warnings
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -128,9 +127,6 @@ class Square:
         return np.asarray(image.resize((self.side, self.side), self.resample, box))
 
     def _resized(self, image: Image.Image, size: tuple[int, int]) -> np.ndarray:
-        fast = resizing()
-        if fast and fast.suits(image.size, size, self.resample):
-            return fast.resize(np.asarray(image), size, self.resample)
         if self.quick:
             return _torch_resized(image, size, TORCH_FILTERS[self.resample])
         return np.asarray(image.resize(size, self.resample))
@@ -139,18 +135,6 @@ class Square:
     def enough(self) -> int:
         """The shorter side in pixels below which libjpeg must not shrink; 0: it must not at all."""
         return 2 * (self.edge or self.side) if self.draft else 0
-
-
-@cache
-def resizing():
-    """The module `resizing`, which needs numba; None where that is missing or cannot work here, and
-    Pillow does all of it.
-    """
-    try:
-        from . import resizing
-    except (ImportError, RuntimeError):  # the second: numba found no folder for what it compiles
-        return None
-    return resizing if resizing.agrees() else None
 
 
 def _torch_resized(image: Image.Image, size: tuple[int, int], mode: str) -> np.ndarray:

@@ -3,10 +3,10 @@ and text towers for other languages.
 
 What differs between them is data (`recipes.yml`). Pictures are prepared by the checkpoint's own
 processor, read from its files by the name of its class, because which class an `Auto...` takes
-depends on what else is installed; only the resizing, most of its work, is ours (`Square`), pixel
-for pixel the same. Batches have one shape and one thread, whoever is encoded alongside. Attention
-is fused ("sdpa"); `relevance`, which needs its weights, computes it openly. Weights are read when
-the first vector is asked for.
+depends on what else is installed; only its resizing and cutting out is called directly (`Square`),
+pixel for pixel the same. Batches have one shape and one thread, whoever is encoded alongside.
+Attention is fused ("sdpa"); `relevance`, which needs its weights, computes it openly. Weights are
+read when the first vector is asked for.
 """
 
 from __future__ import annotations

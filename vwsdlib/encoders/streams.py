@@ -21,7 +21,7 @@ from itertools import chain
 import numpy as np
 from PIL import Image
 
-from ..data.pictures import Square, from_bytes, read_bytes, resizing
+from ..data.pictures import Square, from_bytes, read_bytes
 from ..data.sources import Place
 from ..errors import VwsdError, first_line
 from ..processes import end_with
@@ -196,7 +196,6 @@ def _by_workers(work, places: Sequence[Place], size: int) -> Iterator:
     # sent to the workers one by one: they hold no list
     batches = [places[start : start + size] for start in range(0, len(places), size)]
     workers = min(cores(), len(batches)) if len(batches) > 2 else 0
-    resizing()  # imported once, before the workers are forked
     options = {"batch_size": None, "sampler": batches, "collate_fn": _as_they_are}
     if workers:
         begin = partial(_worker_starts, os.getpid())
