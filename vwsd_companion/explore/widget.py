@@ -14,6 +14,7 @@ from functools import cached_property, wraps
 from pathlib import Path
 
 import ipywidgets as w
+import yaml
 from PIL import Image
 
 from vwsdlib import paths
@@ -32,106 +33,13 @@ from ..views.style import BLUE, RED
 from . import work
 
 NONE = "none"
-STYLE = f"""<style>
-.vwsd {{ --line: var(--jp-border-color1, #bbb); --text: var(--jp-ui-font-color1, #222);
-  --soft: var(--jp-ui-font-color2, #555); color: var(--text); }}
-.vwsd-grid {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(116px, 1fr)); gap: 8px;
-  padding: 0; margin: 4px 0; list-style: none; max-width: 720px; }}
-.vwsd-grid li {{ border: 1px solid var(--line); border-radius: 4px; padding: 4px;
-  text-align: center; font-size: 12px; line-height: 1.35; }}
-.vwsd-grid li.gold {{ border: 3px solid {BLUE}; padding: 2px; }}
-.vwsd-grid img {{ width: 100%; height: 104px; object-fit: contain; background: #fff; }}
-.vwsd-grid .first {{ font-weight: bold; }}
-.vwsd .widget-box, .vwsd .widget-html {{ margin: 0; box-sizing: border-box; }}
-.vwsd .widget-html, .vwsd .widget-html-content {{ min-width: 0; width: 100%; }}
-.vwsd .widget-hbox {{ gap: 4px; }}
-.vwsd p {{ margin: 4px 0; line-height: 1.4; }}
-.vwsd-rtl input {{ direction: rtl; }}
-.vwsd select option {{ unicode-bidi: plaintext; }}
-.vwsd-error {{ border-left: 4px solid {RED}; padding: 6px 10px; margin: 4px 0; }}
-.vwsd-note {{ color: var(--soft); font-size: 12px; }}
-</style>"""
-
-
-CONTROLS = {  # attribute of the explorer -> kind, label, what it does, further settings
-    "dataset": (
-        w.Dropdown,
-        "Set",
-        "EmojiWSD is built in; vwsd is SemEval-2023 Task 1, where its files are at hand",
-    ),
-    "part": (w.Dropdown, "Part", "Language and split of the set"),
-    "encoder_a": (
-        w.Dropdown,
-        "System A",
-        "The encoder that ranks the pictures; those whose checkpoints are on disk",
-    ),
-    "encoder_b": (w.Dropdown, "System B", "A second encoder to compare with A, or none"),
-    "word": (
-        w.Text,
-        "Search",
-        "Lists only items whose word or phrase holds this, or the one with this very id",
-        {"placeholder": "a word, or an id"},
-    ),
-    "keep": (
-        w.Dropdown,
-        "Show",
-        "Which items to list; right and wrong are those of stored results under the plain phrase",
-        {"options": list(work.FILTERS)},
-    ),
-    "order": (
-        w.Dropdown,
-        "Order",
-        "The order of the list; certainty is the margin between A's first and second picture",
-        {"options": list(work.ORDERS)},
-    ),
-    "phrase": (
-        w.Text,
-        "Phrase",
-        "Edit it: the ranking follows as you type",
-        {"continuous_update": True},
-    ),
-    "reading": (
-        w.Dropdown,
-        "Translation",
-        "Put a stored English translation in the phrase's place (none is stored for English)",
-    ),
-    "template": (
-        w.Dropdown,
-        "Template",
-        "Words around the phrase",
-        {"options": list(work.TEMPLATES)},
-    ),
-    "definition": (
-        w.Dropdown,
-        "Definition",
-        "Put a stored definition of the word behind the phrase (where notebook 6 has stored some)",
-    ),
-    "picture": (w.Dropdown, "Picture", "The picture that is explained below"),
-    "method": (
-        w.Dropdown,
-        "Map",
-        (
-            "Where in the picture the match with the text comes from, by system A; or a mask by the"
-            " segmenter. Controls know no text"
-        ),
-    ),
-    "segmenter": (w.Dropdown, "Segmenter", "The model that draws masks"),
-}
-BUTTONS = {  # attribute -> label, what it does
-    "forget": ("Forget uploads", "Remove your own pictures"),
-    "reset": (
-        "Original phrase",
-        "Put back the item's own phrase, without template, translation and definition",
-    ),
-    "draw": (
-        "Draw the map",
-        (
-            "Draw the chosen map over the chosen picture; random crops and gradients take a few"
-            " seconds"
-        ),
-    ),
-    "export": ("Export", "Write the view as PNG and the item with all scores as JSON"),
-}
+HERE = Path(__file__).parent
+STYLE = (
+    f"<style>.vwsd {{ --gold: {BLUE}; --error: {RED}; }}\n"
+    f"{(HERE / 'explore.css').read_text(encoding='utf-8')}</style>"
+)
+CONTROLS = yaml.safe_load((HERE / "controls.yml").read_text(encoding="utf-8"))
+OPTIONS = {"keep": work.FILTERS, "order": work.ORDERS, "template": work.TEMPLATES}
 
 
 def _guarded(handler: Callable) -> Callable:
@@ -184,9 +92,8 @@ class Explorer:
         )
         work.keep_apart(dataset)
         self.exports = Path(exports or paths.root() / "exports")
-        self.own: dict[
-            str, tuple[str, Image.Image]
-        ] = {}  # hash of the file -> its name and the picture
+        # hash of an uploaded file -> its name and the picture
+        self.own: dict[str, tuple[str, Image.Image]] = {}
         self.data: VwsdSet | None = None
         self.item: Item | None = None
         self.runs: dict[str, Predictions] = {}
@@ -196,25 +103,11 @@ class Explorer:
         self._first, self._chosen, self._silent = (language, split), (None, NONE), False
         self._build()
         self._blank()
+        self._fill(self.dataset, work.sets_beside(dataset), dataset)
         at_hand, segmenters = work.at_hand(), work.segmenters_at_hand()
-        self._fill(
-            self.dataset,
-            (
-                [dataset]
-                if SETS[dataset].models
-                else [name for name, it in SETS.items() if not it.models]
-            ),
-            dataset,
-        )
-        self._fill(
-            self.encoder_a,
-            at_hand,
-            (
-                known("encoder whose checkpoints are on disk", encoder, at_hand)
-                if encoder
-                else self._default_encoder(dataset)
-            ),
-        )
+        if encoder:
+            known("encoder whose checkpoints are on disk", encoder, at_hand)
+        self._fill(self.encoder_a, at_hand, encoder or self._default_encoder(dataset))
         self._fill(self.encoder_b, [NONE, *at_hand], NONE)
         self._fill(self.segmenter, [NONE, *segmenters], segmenters[0] if segmenters else NONE)
         self._new_set()
@@ -226,39 +119,10 @@ class Explorer:
     # ------------------------------------------------------------ layout
 
     def _build(self) -> None:
-        """Make the controls of CONTROLS and BUTTONS, arrange them, and say who answers to each."""
-        for name, (kind, label, explains, *more) in CONTROLS.items():
-            setattr(
-                self,
-                name,
-                kind(
-                    description=label,
-                    tooltip=explains,
-                    style={"description_width": "86px"},
-                    layout={"width": "340px"},
-                    **dict(*more),
-                ),
-            )
-        for name, (label, explains) in BUTTONS.items():
-            setattr(self, name, w.Button(description=label, tooltip=explains))
-        self.items = w.Select(
-            rows=9, tooltip="The items; arrow keys go up and down", layout={"width": "340px"}
-        )
-        self.upload = w.FileUpload(
-            accept="image/*",
-            multiple=True,
-            description="Own pictures",
-            tooltip=(
-                "Rank your own picture files under your own phrase; at most 10 MB at once, 200 MB"
-                " where `make lab` started JupyterLab"
-            ),
-        )
-        self.use_own = w.Checkbox(
-            description="rank my own pictures",
-            indent=False,
-            tooltip="Show the uploaded pictures in place of the item's",
-            layout={"width": "200px"},
-        )
+        """Make the controls of controls.yml, arrange them, and say who answers to each."""
+        for name, (kind, settings) in CONTROLS.items():
+            offered = {"options": list(OPTIONS[name])} if name in OPTIONS else {}
+            setattr(self, name, getattr(w, kind)(**settings, **offered))
         self.status, self.shown, self.map, self.note = w.HTML(), w.HTML(), w.HTML(), w.HTML()
         self._arrange()
         changed = {
@@ -290,42 +154,16 @@ class Explorer:
         the other.
         """
         wrapped = {"flex_flow": "row wrap"}
-        left = w.VBox(
-            [
-                self.dataset,
-                self.part,
-                self.encoder_a,
-                self.encoder_b,
-                self.word,
-                self.keep,
-                self.order,
-                self.items,
-            ]
-        )
-        text = w.VBox(
-            [
-                self.phrase,
-                self.reading,
-                self.template,
-                self.definition,
-                w.HBox([self.reset, self.upload, self.forget, self.use_own], layout=wrapped),
-            ]
-        )
-        below = w.VBox(
-            [
-                w.HBox(
-                    [self.picture, self.method, self.segmenter, self.draw, self.export],
-                    layout=wrapped,
-                ),
-                self.map,
-            ]
-        )
-        right = w.VBox(
-            [text, self.shown, below, self.note], layout={"flex": "1 1 420px", "min_width": "360px"}
-        )
-        self.box = w.VBox(
-            [w.HTML(STYLE), self.status, w.HBox([left, right], layout={**wrapped, "width": "100%"})]
-        )
+        systems = [self.dataset, self.part, self.encoder_a, self.encoder_b]
+        left = w.VBox([*systems, self.word, self.keep, self.order, self.items])
+        own = w.HBox([self.reset, self.upload, self.forget, self.use_own], layout=wrapped)
+        text = w.VBox([self.phrase, self.reading, self.template, self.definition, own])
+        drawing = [self.picture, self.method, self.segmenter, self.draw, self.export]
+        below = w.VBox([w.HBox(drawing, layout=wrapped), self.map])
+        wide = {"flex": "1 1 420px", "min_width": "360px"}
+        right = w.VBox([text, self.shown, below, self.note], layout=wide)
+        both = w.HBox([left, right], layout={**wrapped, "width": "100%"})
+        self.box = w.VBox([w.HTML(STYLE), self.status, both])
         self.box.add_class("vwsd")
 
     def _fill(self, widget, options: list, value=None) -> None:
@@ -342,11 +180,8 @@ class Explorer:
         self._silent = False
 
     def _say(self, sentence: str) -> None:
-        self.status.value = (
-            f'<div class="vwsd-error" role="alert">{html.escape(sentence)}</div>'
-            if sentence
-            else ""
-        )
+        error = f'<div class="vwsd-error" role="alert">{html.escape(sentence)}</div>'
+        self.status.value = error if sentence else ""
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
@@ -357,10 +192,9 @@ class Explorer:
 
     @_guarded
     def _new_set(self) -> None:
-        parts = [
-            (f"{LANGUAGE_NAMES[language]}, {split}", (language, split))
-            for language, split in SETS[self.dataset.value].parts
-        ]
+        parts = []
+        for language, split in SETS[self.dataset.value].parts:
+            parts.append((f"{LANGUAGE_NAMES[language]}, {split}", (language, split)))
         self._fill(self.part, parts, self._first if self.part.value is None else self.part.value)
         self._load()
 
@@ -376,13 +210,8 @@ class Explorer:
         data = load_set(self.dataset.value, *self.part.value)
         self._systems()
         self.data = data
-        for widget, value in (
-            (self.word, ""),
-            (self.keep, "all items"),
-            (self.order, "as in the set"),
-        ):
-            self._set(widget, value)
-        self._list_items()
+        self._set(self.word, "")
+        self._list_all()
 
     def _open(self) -> VwsdSet:
         """The set that is open; VwsdError where none is."""
@@ -417,10 +246,8 @@ class Explorer:
             }
         except Exception:
             if self.stores:
-                (
-                    self._set(self.encoder_a, self._chosen[0]),
-                    self._set(self.encoder_b, self._chosen[1]),
-                )
+                self._set(self.encoder_a, self._chosen[0])
+                self._set(self.encoder_b, self._chosen[1])
             raise
         work.forget(self.stores.keys() - stores.keys())
         self.stores, self._chosen = stores, names
@@ -432,49 +259,40 @@ class Explorer:
         self._clear_map()
 
     def _methods(self) -> None:
-        segmenter = (
-            None if self.segmenter.value == NONE else self.segmenter.value
-        )  # its name will do: it is loaded when it draws
-        names = (
-            available(self.stores[self.encoder_a.value].encoder, segmenter) if self.stores else []
-        )
+        # the segmenter's name will do: it is loaded when it draws
+        segmenter = None if self.segmenter.value == NONE else self.segmenter.value
+        names = []
+        if self.stores:
+            names = available(self.stores[self.encoder_a.value].encoder, segmenter)
         self._fill(self.method, [(METHOD_NAMES[name], name) for name in names], self.method.value)
 
     @_guarded
     def _list(self) -> None:
         self._list_items()
 
+    def _list_all(self) -> None:
+        """List all items of the set, as it has them."""
+        self._set(self.keep, "all items")
+        self._set(self.order, "as in the set")
+        self._list_items()
+
     def _list_items(self) -> None:
         """List what is searched for; the item that is shown stays where it is among them."""
         items, self.runs = self._open().items, work.stored_runs(self.data)
         a, b = self._run_of(self.encoder_a.value), self._run_of(self.encoder_b.value)
+        wanted = (self.word.value, self.keep.value, self.order.value)
         try:
-            found = work.chosen(
-                items,
-                self.word.value,
-                self.keep.value,
-                self.order.value,
-                a,
-                b,
-                profile_of(self.data.name) or "demo",
-            )
+            profile = profile_of(self.data.name) or "demo"
+            listed = work.chosen(items, *wanted, a, b, profile)
         except VwsdError:  # asked for what is not stored: say so, over the whole list
-            self._set(self.keep, "all items"), self._set(self.order, "as in the set")
-            self._list_items()
+            self._list_all()
             raise
-        mark = {True: "✓", False: "✗"}
-        labels = [
-            (
-                (
-                    f"{mark[bool(a.ranks[i] == 1)] + ' ' if a else ''}{items[i].target} —"
-                    f" {items[i].phrase}"
-                ),
-                i,
-            )
-            for i in found
-        ]
+        labels = []
+        for i in listed:
+            mark = "" if a is None else "✓ " if a.ranks[i] == 1 else "✗ "
+            labels.append((f"{mark}{items[i].target} — {items[i].phrase}", i))
         self._fill(self.items, labels, self.items.value)
-        if not found:
+        if not listed:
             raise VwsdError(
                 "no item is like this", remedy="Search for another word or show all items."
             )
@@ -502,14 +320,8 @@ class Explorer:
         """Show nothing: what an error interrupts must not leave one item's scores under another's
         name.
         """
-        self.names, self.pictures, self.gold, self.vectors, self.answers, self._uris = (
-            [],
-            [],
-            None,
-            {},
-            [],
-            [],
-        )
+        self.names, self.pictures, self._uris, self.gold = [], [], [], None
+        self.vectors, self.answers = {}, []
         self._fill(self.picture, [])
         self.shown.value = self.note.value = self.map.value = ""
 
@@ -520,37 +332,32 @@ class Explorer:
         with self.shown.hold_sync():  # one message to the page: no flicker
             self._blank()
             if self.use_own.value:
-                names, pictures, gold = (
-                    [name for name, _ in self.own.values()],
-                    [picture for _, picture in self.own.values()],
-                    None,
-                )
+                names = [name for name, _ in self.own.values()]
+                pictures = [picture for _, picture in self.own.values()]
+                gold = None
                 vectors = {name: store.pictures(pictures) for name, store in self.stores.items()}
             else:
-                names, places = (
-                    list(self.item.candidates),
-                    [self.data.path(c) for c in self.item.candidates],
-                )
-                pictures, reasons = zip(*(work.open_picture(place) for place in places))
+                names = list(self.item.candidates)
+                places = [self.data.path(name) for name in names]
+                pictures = self._opened(names, places)
                 gold = names.index(self.item.gold) if self.item.gold else None
-                if lost := [name for name, why in zip(names, reasons) if why]:
-                    raise VwsdError(
-                        f"{len(lost)} of the ten pictures cannot be shown, {lost[0]} first:"
-                        f" {next(filter(None, reasons))}"
-                    )
                 vectors = {name: store.images(places) for name, store in self.stores.items()}
-            self.names, self.pictures, self.gold, self.vectors, self._uris = (
-                names,
-                list(pictures),
-                gold,
-                vectors,
-                [data_uri(picture) for picture in pictures],
-            )
-            labels = [
-                (f"{i + 1} · {name}{' ★' if i == gold else ''}", i) for i, name in enumerate(names)
-            ]
+            self.names, self.pictures, self.gold, self.vectors = names, pictures, gold, vectors
+            self._uris = [data_uri(picture) for picture in pictures]
+            labels = []
+            for i, name in enumerate(names):
+                labels.append((f"{i + 1} · {name}{' ★' if i == gold else ''}", i))
             self._fill(self.picture, labels, gold or 0)
             self._rank()
+
+    def _opened(self, names: list[str], places: list) -> list[Image.Image]:
+        """The pictures of an item; VwsdError where one of them cannot be shown."""
+        pictures, reasons = zip(*(work.open_picture(place) for place in places))
+        lost = [(name, why) for name, why in zip(names, reasons) if why]
+        if lost:
+            name, why = lost[0]
+            raise VwsdError(f"{len(lost)} of the ten pictures cannot be shown, {name} first: {why}")
+        return list(pictures)
 
     # ------------------------------------------------------------ the text, and what the systems
     # say to it
@@ -558,11 +365,8 @@ class Explorer:
     @property
     def text(self) -> str:
         """The text that the controls make; what was scored last is `answers[0].text`."""
-        return work.full_text(
-            self.phrase.value,
-            self.template.value,
-            self.definitions.get(self.definition.value, "") if self.item else "",
-        )
+        definition = self.definitions.get(self.definition.value, "") if self.item else ""
+        return work.full_text(self.phrase.value, self.template.value, definition)
 
     @_guarded
     def update(self) -> None:
@@ -578,13 +382,10 @@ class Explorer:
     @_guarded
     def _original(self) -> None:
         self._open()
-        for widget, value in (
-            (self.phrase, self.item.phrase),
-            (self.template, "as it is"),
-            (self.reading, NONE),
-            (self.definition, NONE),
-        ):
-            self._set(widget, value)
+        self._set(self.phrase, self.item.phrase)
+        self._set(self.template, "as it is")
+        self._set(self.reading, NONE)
+        self._set(self.definition, NONE)
         self._rank()
 
     def _rank(self) -> None:
@@ -593,14 +394,12 @@ class Explorer:
             raise VwsdError(
                 "no pictures are shown", remedy="Choose another item, or upload pictures."
             )
-        (
-            self.phrase.add_class
-            if work.right_to_left(self.phrase.value)
-            else self.phrase.remove_class
-        )("vwsd-rtl")
+        leftwards = work.right_to_left(self.phrase.value)
+        turn = self.phrase.add_class if leftwards else self.phrase.remove_class
+        turn("vwsd-rtl")
+        text = self.text
         self.answers = [
-            work.answer(self.stores[name], self.text, vectors)
-            for name, vectors in self.vectors.items()
+            work.answer(self.stores[name], text, vectors) for name, vectors in self.vectors.items()
         ]
         self._clear_map()
         self.shown.value = self._grid()
@@ -618,35 +417,35 @@ class Explorer:
         return self.answers[0].text
 
     def _grid(self) -> str:
-        verdict = "".join(f"<p>{its.encoder}: {self._verdict(its)}</p>" for its in self.answers)
-        order = self.answers[0].order
+        verdicts = [f"<p>{answer.encoder}: {self._verdict(answer)}</p>" for answer in self.answers]
+        cells = [self._cell(i) for i in self.answers[0].order]
         return (
-            f'<div class="vwsd">{verdict}<ol'
-            f' class="vwsd-grid">{"".join(self._cell(i) for i in order)}</ol></div>'
+            f'<div class="vwsd">{"".join(verdicts)}'
+            f'<ol class="vwsd-grid">{"".join(cells)}</ol></div>'
         )
 
-    def _verdict(self, its: work.Answer) -> str:
-        first = f"margin {its.margin:.3f}"
+    def _verdict(self, answer: work.Answer) -> str:
+        margin = f"margin {answer.margin:.3f}"
         if self.gold is None:
-            return f"chooses {html.escape(self.names[its.order[0]])} ({first})"
-        rank = its.ranks[self.gold]
-        return (
-            f"<b>{'right' if rank == 1 else 'wrong'}</b>, the gold has rank {rank} of"
-            f" {len(self.names)} ({first})"
-        )
+            return f"chooses {html.escape(self.names[answer.order[0]])} ({margin})"
+        rank = answer.ranks[self.gold]
+        right = "right" if rank == 1 else "wrong"
+        return f"<b>{right}</b>, the gold has rank {rank} of {len(self.names)} ({margin})"
 
     def _cell(self, i: int) -> str:
-        says = "<br>".join(
-            f'<span class="{"first" if its.ranks[i] == 1 else ""}">{"AB"[n]} {its.ranks[i]}.'
-            f" &nbsp;{its.scores[i]:.3f}</span>"
-            for n, its in enumerate(self.answers)
-        )
+        says = []
+        for letter, answer in zip("AB", self.answers):
+            first = "first" if answer.ranks[i] == 1 else ""
+            says.append(
+                f'<span class="{first}">{letter} {answer.ranks[i]}.'
+                f" &nbsp;{answer.scores[i]:.3f}</span>"
+            )
         gold = i == self.gold
         name = html.escape(self.names[i])
         return (
             f'<li class="{"gold" if gold else ""}"><img src="{self._uris[i]}"'
             f' alt="{name}{", the gold" if gold else ""}">'
-            f"{'★ gold ' if gold else ''}{name}<br>{says}</li>"
+            f"{'★ gold ' if gold else ''}{name}<br>{'<br>'.join(says)}</li>"
         )
 
     # ------------------------------------------------------------ own pictures, maps, export
@@ -659,12 +458,10 @@ class Explorer:
         files, refused = self.upload.value, []
         self._set(self.upload, ())  # the bytes are let go, and the same file may be chosen again
         for file in files:
-            content = bytes(file["content"])
+            content, name = bytes(file["content"]), file["name"]
             try:
-                self.own[paths.sha256_bytes(content)] = (
-                    file["name"],
-                    from_bytes(content, file["name"], "keep").image,
-                )
+                picture = from_bytes(content, name, "keep").image
+                self.own[paths.sha256_bytes(content)] = (name, picture)
             except VwsdError as e:
                 refused.append(str(e))
         if self.own:
@@ -702,16 +499,9 @@ class Explorer:
         self._clear_map()
         text, method = self._answered(), self.method.value
         segmenter = load_segmenter(self.segmenter.value) if method == "mask" else None
-        made = work.overlaid(
-            self.pictures[self.picture.value],
-            text,
-            method,
-            self.stores[self.encoder_a.value].encoder,
-            segmenter,
-        )
-        about = html.escape(
-            f"{METHOD_NAMES[method]} of {self.names[self.picture.value]} for “{text}”"
-        )
+        encoder, chosen = self.stores[self.encoder_a.value].encoder, self.picture.value
+        made = work.overlaid(self.pictures[chosen], text, method, encoder, segmenter)
+        about = html.escape(f"{METHOD_NAMES[method]} of {self.names[chosen]} for “{text}”")
         self.map.value = (
             f'<img alt="{about}" style="max-width: 100%; background: #fff"'
             f' src="data:image/png;base64,{base64.b64encode(made).decode()}">'
@@ -736,12 +526,12 @@ class Explorer:
         }
         systems = [
             {
-                "encoder": its.encoder,
-                "scores": [float(s) for s in its.scores],
-                "ranks": its.ranks,
-                **self.stores[its.encoder].encoder.identity(),
+                "encoder": answer.encoder,
+                "scores": answer.scores.tolist(),
+                "ranks": answer.ranks,
+                **self.stores[answer.encoder].encoder.identity(),
             }
-            for its in self.answers
+            for answer in self.answers
         ]
         return {
             "set": self.data.name,
@@ -759,21 +549,16 @@ class Explorer:
     def save(self) -> None:
         """Write the view as PNG and its facts as JSON into `exports`; the names are shown."""
         facts = self.facts()
-        stem = (
-            ("own" if self.use_own.value else paths.safe_name(self.item.id, "item"))
-            + "-"
-            + paths.sha256_bytes(json.dumps(facts, sort_keys=True).encode())[:8]
-        )
+        what = "own" if self.use_own.value else paths.safe_name(self.item.id, "item")
+        digest = paths.sha256_bytes(json.dumps(facts, sort_keys=True).encode())
+        stem = self.exports / f"{what}-{digest[:8]}"
         view = work.sheet(
             facts["text"], self.names, self.pictures, self.answers, self.gold, facts["credit"]
         )
+        text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
         self.exported[:] = [
-            paths.write_bytes(self.exports / f"{stem}.png", view),
-            paths.write_text(
-                self.exports / f"{stem}.json",
-                json.dumps(facts, indent=1, ensure_ascii=False) + "\n",
-            ),
+            paths.write_bytes(Path(f"{stem}.png"), view),
+            paths.write_text(Path(f"{stem}.json"), text),
         ]
-        self.note.value += "".join(
-            f'<p class="vwsd-note">Written: {html.escape(str(path))}</p>' for path in self.exported
-        )
+        for path in self.exported:
+            self.note.value += f'<p class="vwsd-note">Written: {html.escape(str(path))}</p>'

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -44,16 +45,10 @@ from ..views.saliency import overlay
 from ..views.style import BLUE, DIVERGING, SEQUENTIAL, STYLE
 
 TEMPLATES = {"as it is": "{}", "This is ….": "This is {}.", "A photo of “…”": 'A photo of "{}"'}
-SIGNED = (
-    "crops_sum",
-    "crops_by_visits",
-    "occlusion",
-    "random",
-)  # maps about zero; the others are not negative
-MAP_SETTINGS = {
-    "crops": {"n": 250},
-    "integrated_gradients": {"steps": 8},
-}  # quick enough to wait for
+# maps about zero; the others are not negative
+SIGNED = ("crops_sum", "crops_by_visits", "occlusion", "random")
+# quick enough to wait for
+MAP_SETTINGS = {"crops": {"n": 250}, "integrated_gradients": {"steps": 8}}
 SHOWN = 160  # longest side of a picture in the explorer, pixels
 
 
@@ -84,7 +79,18 @@ class Answer:
 
 def at_hand(table: Mapping[str, Entry] = ENCODERS) -> list[str]:
     """Names of a registry whose checkpoints are on disk (those that need none included)."""
-    return [name for name, its in table.items() if all(present(key)[0] for key in its.checkpoints)]
+    return [name for name in table if _on_disk(table[name])]
+
+
+def _on_disk(entry: Entry) -> bool:
+    return all(present(key)[0] for key in entry.checkpoints)
+
+
+def sets_beside(dataset: str) -> list[str]:
+    """Sets that may share a kernel with this one; one with models of its own stands alone."""
+    if SETS[dataset].models:
+        return [dataset]
+    return [name for name, entry in SETS.items() if not entry.models]
 
 
 def keep_apart(dataset: str) -> None:
@@ -93,10 +99,12 @@ def keep_apart(dataset: str) -> None:
     """
     if SETS[dataset].models:
         prepare_profile(SETS[dataset].profile)
-        load_encoder.cache_clear(), load_segmenter.cache_clear()
+        load_encoder.cache_clear()
+        load_segmenter.cache_clear()
         return
-    for name, it in SETS.items():
-        if it.models and os.environ.get("VWSD_MODELS") == str(resolve(it.models)()):
+    for name, entry in SETS.items():
+        own = resolve(entry.models)() if entry.models else None
+        if own and os.environ.get("VWSD_MODELS") == str(own):
             raise VwsdError(
                 f"this kernel has taken up the {name}'s models, whose weights are random",
                 remedy="Restart the kernel (Kernel, Restart), then run the cell again.",
@@ -112,8 +120,11 @@ def forget(names: Iterable[str]) -> None:
 
 def right_to_left(text: str) -> bool:
     """Whether the first letter that has a direction runs from right to left."""
-    kinds = (unicodedata.bidirectional(c) for c in text)
-    return next((kind in ("R", "AL") for kind in kinds if kind in ("L", "R", "AL")), False)
+    for character in text:
+        direction = unicodedata.bidirectional(character)
+        if direction in ("L", "R", "AL"):
+            return direction != "L"
+    return False
 
 
 def segmenters_at_hand() -> list[str]:
@@ -157,10 +168,7 @@ def stored_runs(data: VwsdSet) -> dict[str, Predictions]:
     profile = profile_of(data.name)
     if not profile:
         return {}
-    runs, digest = (
-        Collection(profile, results_dir(profile)).predictions,
-        data.sha256,
-    )
+    runs, digest = Collection(profile, results_dir(profile)).predictions, data.sha256
     return {name: run for name, run in runs.items() if run.meta["data_sha256"] == digest}
 
 
@@ -172,9 +180,8 @@ def _right(run: Predictions) -> np.ndarray:
     return run.ranks == 1
 
 
-FILTERS: dict[
-    str, tuple[int, Callable[..., np.ndarray]]
-] = {  # how many systems it needs, and which items [n] it keeps
+# how many systems a filter needs, and which items [n] it keeps
+FILTERS: dict[str, tuple[int, Callable[..., np.ndarray]]] = {
     "all items": (0, lambda: np.True_),
     "A right": (1, lambda a: _right(a)),
     "A wrong": (1, lambda a: ~_right(a)),
@@ -206,54 +213,49 @@ def chosen(
     """
     needs, mask = FILTERS[keep]
     systems = (a, b)[:needs]
-    if lacking := [name for name, run in zip("AB", systems) if run is None] or (
-        ["A"] if ORDERS[order] and a is None else []
-    ):
+    lacking = [name for name, run in zip("AB", systems) if run is None]
+    asked = keep if lacking else order
+    sort_key = ORDERS[order]
+    if sort_key and a is None and not lacking:
+        lacking = ["A"]
+    if lacking:
         raise VwsdError(
-            f"“{keep if None in systems else order}” needs stored results of system"
-            f" {' and '.join(lacking)} on this part",
+            f"“{asked}” needs stored results of system {' and '.join(lacking)} on this part",
             remedy=(
                 "Choose a system and a part that are scored, or score it: vwsd run --profile"
                 f" {profile} --only 02_clip_baseline --set encoder=NAME"
             ),
         )
-    wanted, kept = normalise(word), np.broadcast_to(mask(*systems), len(items))
-    found = [
-        i
-        for i, it in enumerate(items)
-        if kept[i]
-        and (
-            not wanted
-            or wanted in normalise(f"{it.target} {it.phrase}")
-            or wanted == normalise(it.id)
-        )
-    ]
-    if (by := ORDERS[order]) is not None:
-        keys = by(a)
-        found.sort(key=lambda i: keys[i])
-    return found
+    kept = np.broadcast_to(mask(*systems), len(items))
+    wanted = normalise(word)
+    listed = [i for i, item in enumerate(items) if kept[i] and _holds(item, wanted)]
+    if sort_key:
+        keys = sort_key(a)
+        listed.sort(key=lambda i: keys[i])
+    return listed
 
 
-STORED_TEXT = {
-    "translations": "phrase_en",
-    "definitions": "definition",
-}  # kind of file -> key of its text
+def _holds(item: Item, wanted: str) -> bool:
+    """Does the item's target or phrase hold the word, or is it its id? All hold an empty word."""
+    return wanted in normalise(f"{item.target} {item.phrase}") or wanted == normalise(item.id)
+
+
+# kind of file -> key of its text
+STORED_TEXT = {"translations": "phrase_en", "definitions": "definition"}
 
 
 def stored_text(data: VwsdSet, kind: str, item_id: str) -> dict[str, str]:
     """Translator or definer -> its stored text for an item; kind: of STORED_TEXT, from the results
     of the set's profile.
     """
-    folder = results_dir(profile_of(data.name) or data.name) / kind
-    found = {}
+    folder, key = results_dir(profile_of(data.name) or data.name) / kind, STORED_TEXT[kind]
+    texts = {}
     for path in sorted(folder.glob(f"*.{data.language}.{data.split}.jsonl")):
-        records = {
-            record["id"]: record[STORED_TEXT[kind]]
-            for record in read_records(path, kind, ("id", STORED_TEXT[kind]))[0]
-        }
-        if records.get(item_id):
-            found[path.name.split(".")[0]] = records[item_id]
-    return found
+        records, _ = read_records(path, kind, ("id", key))
+        for record in records:
+            if record["id"] == item_id and record[key]:
+                texts[path.name.split(".")[0]] = record[key]
+    return texts
 
 
 # ---------------------------------------------------------------- pictures
@@ -282,42 +284,23 @@ def overlaid(
 
     Maps about zero get one scale about zero, masks 0 to 1, others 0 to their greatest value.
     """
-    found = maps(
-        encoder,
-        segmenter,
-        picture,
-        [text],
-        [method],
-        {k: v for k, v in MAP_SETTINGS.items() if method.startswith(k)},
-    )[method][0]
-    top = 1.0 if method == "mask" else float(np.abs(found).max()) or 1.0
-    norm, colours = (
-        (Normalize(-top, top), DIVERGING) if method in SIGNED else (Normalize(0, top), SEQUENTIAL)
-    )
+    settings = {name: MAP_SETTINGS[name] for name in MAP_SETTINGS if method.startswith(name)}
+    drawn = maps(encoder, segmenter, picture, [text], [method], settings)[method][0]
+    top = 1.0 if method == "mask" else float(np.abs(drawn).max()) or 1.0
+    norm, colours = Normalize(0, top), SEQUENTIAL
+    if method in SIGNED:
+        norm, colours = Normalize(-top, top), DIVERGING
+    model = segmenter if method == "mask" else encoder
+    title = textwrap.shorten(f"{model.name}: “{text}”", 160, placeholder=" …")
     with plt.rc_context(STYLE):
         fig = Figure(figsize=(4.2, 3.9), layout="constrained")
         ax = fig.add_subplot()
-        overlay(ax, picture, found, norm, colours)
+        overlay(ax, picture, drawn, norm, colours)
         ax.set_axis_off()
-        ax.set_title(
-            textwrap.shorten(
-                f"{(segmenter if method == 'mask' else encoder).name}: “{text}”",
-                160,
-                placeholder=" …",
-            ),
-            fontsize=10,
-            loc="left",
-            wrap=True,
-            parse_math=False,
-        )
-        fig.colorbar(
-            ScalarMappable(norm, colours),
-            ax=ax,
-            location="bottom",
-            shrink=0.9,
-            aspect=30,
-            label=UNITS.get(method, "relevance (the map's own units)"),
-        )
+        ax.set_title(title, fontsize=10, loc="left", wrap=True, parse_math=False)
+        bar = {"location": "bottom", "shrink": 0.9, "aspect": 30}
+        bar["label"] = UNITS.get(method, "relevance (the map's own units)")
+        fig.colorbar(ScalarMappable(norm, colours), ax=ax, **bar)
     return png(fig, 100)
 
 
@@ -343,38 +326,29 @@ def sheet(
     and starred.
     """
     columns = max(1, len(pictures))
+    size = (max(6.0, 1.25 * columns), 1.9 * len(answers) + 1.0)
     with plt.rc_context(STYLE):
-        fig = Figure(
-            figsize=(max(6.0, 1.25 * columns), 1.9 * len(answers) + 1.0), layout="constrained"
-        )
+        fig = Figure(figsize=size, layout="constrained")
         axes = fig.subplots(len(answers), columns, squeeze=False)
-        for row, its in zip(axes, answers):
-            for ax, i in zip(row, its.order):
-                ax.imshow(
-                    thumbnail(pictures[i])
-                    if pictures[i] is not None
-                    else np.full((8, 8, 3), 230, np.uint8)
-                )
-                ax.set(xticks=(), yticks=())
-                ax.grid(visible=False)
-                ax.spines[:].set(
-                    visible=True,
-                    color=BLUE if i == gold else "#DDDDDD",
-                    linewidth=3 if i == gold else 0.6,
-                )
-                ax.set_xlabel(f"{'★ ' if i == gold else ''}{its.scores[i]:.3f}", fontsize=8)
+        for row, answer in zip(axes, answers):
+            for ax, i in zip(row, answer.order):
+                _draw_cell(ax, pictures[i], i == gold)
+                star = "★ " if i == gold else ""
+                ax.set_xlabel(f"{star}{answer.scores[i]:.3f}", fontsize=8)
                 ax.set_title(names[i], fontsize=6, loc="center", parse_math=False)
-            row[0].set_ylabel(its.encoder, fontsize=9)
+            row[0].set_ylabel(answer.encoder, fontsize=9)
         wide = round(8 * fig.get_figwidth())  # letters of this size in a line
-        fig.suptitle(
-            textwrap.fill(heading, wide),
-            x=0.01,
-            ha="left",
-            fontsize=12,
-            fontweight="bold",
-            parse_math=False,
-        )
-        fig.supxlabel(
-            textwrap.fill(credit, 2 * wide), x=0.01, ha="left", fontsize=7, color="#555555"
-        )
+        left = {"x": 0.01, "ha": "left"}
+        title = {"fontsize": 12, "fontweight": "bold", "parse_math": False}
+        fig.suptitle(textwrap.fill(heading, wide), **left, **title)
+        fig.supxlabel(textwrap.fill(credit, 2 * wide), **left, fontsize=7, color="#555555")
     return png(fig, 100)
+
+
+def _draw_cell(ax: Axes, picture: Image.Image | None, gold: bool) -> None:
+    """One picture, grey where there is none, the gold framed."""
+    ax.imshow(np.full((8, 8, 3), 230, np.uint8) if picture is None else thumbnail(picture))
+    ax.set(xticks=(), yticks=())
+    ax.grid(visible=False)
+    frame = {"color": BLUE, "linewidth": 3} if gold else {"color": "#DDDDDD", "linewidth": 0.6}
+    ax.spines[:].set(visible=True, **frame)
