@@ -99,9 +99,9 @@ class Coder:
         target.
         """
         pieces = self.backbone.words(words)
-        ids, room = sum(pieces, []), self.backbone.length - 2
-        begin = len(sum(pieces[:first], []))
-        size = len(sum(pieces[first : last + 1], []))
+        ids, room = list(chain(*pieces)), self.backbone.length - 2
+        begin = sum(map(len, pieces[:first]))
+        size = sum(map(len, pieces[first : last + 1]))
         stop = min(begin + max(1, size), begin + room)
         start = 0
         if len(ids) > room and stop > room:
@@ -115,7 +115,7 @@ class Coder:
         return [self.backbone.start, *ids][: room + 2], begin + 1, stop
 
     def _plain(self, text: str) -> tuple[list[int], int, int]:
-        ids, room = sum(self.backbone.words(text.split()), []), self.backbone.length - 2
+        ids, room = list(chain(*self.backbone.words(text.split()))), self.backbone.length - 2
         if self.config.drop_end and len(ids) > room:  # arg max of the ids finds the start token
             return [self.backbone.start, *ids][: room + 2], 0, 0
         whole = [self.backbone.start, *ids[:room], self.backbone.end]

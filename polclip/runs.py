@@ -151,7 +151,7 @@ def code() -> str:
 
 
 def run_all(
-    study: str, plans: Sequence[Plan], workers: int = 1, defined: Defined = {}, **settings
+    study: str, plans: Sequence[Plan], workers: int = 1, defined: Defined | None = None, **settings
 ) -> Iterator[Result]:
     """Train and test every plan; what was trained before by the same code on the same data is only
     tested. Results in the order of the plans.
@@ -161,6 +161,7 @@ def run_all(
     (for the CPU); 1 uses this process.
     """
     loaded = load_study(study, **settings)
+    defined = defined or {}
     check_defined(loaded, defined)
     arguments = (repeat(study), plans, repeat(settings), repeat(defined))
     bar = tqdm(total=len(plans), desc="PolCLIP runs", unit="run", disable=quiet())
@@ -211,7 +212,7 @@ def _starts(parent: int) -> None:
     torch.set_num_threads(1)  # threads that share two cores wait for each other
 
 
-def run_one(study: str, plan: Plan, settings: dict, defined: Defined = {}) -> Result:
+def run_one(study: str, plan: Plan, settings: dict, defined: Defined | None = None) -> Result:
     """Train one plan to its end (or take what was trained), choose the epoch on dev, and test
     it.
     """
@@ -232,7 +233,7 @@ def run_one(study: str, plan: Plan, settings: dict, defined: Defined = {}) -> Re
     return Result(
         plan,
         textual,
-        _visual(model, loaded, plan.group == "main", states, defined),
+        _visual(model, loaded, plan.group == "main", states, defined or {}),
         count_parameters(model) | {"parts": parts_of(model)},
         *read_log(folder),
         about.get("best"),

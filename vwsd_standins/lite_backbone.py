@@ -118,7 +118,7 @@ class LiteBackbone(Backbone):
         """Feature map and its mean, each place with its ConSE vector: four pictures a batch and
         thread, so always the same bits.
         """
-        self._towers[0].class_texts  # made once, before threads ask for it
+        _ = self._towers[0].class_texts  # made once, before threads ask for it
         return torch.cat(in_threads(self._look_at, pixels.cpu().split(IMAGE_BATCH)))
 
     @torch.no_grad()

@@ -322,7 +322,7 @@ def test_a_command_without_an_example_would_be_seen(monkeypatch):
     def bare(o):
         """Does something."""
 
-    monkeypatch.setitem(cli.COMMANDS, "bare", (bare, lambda p: None))
+    monkeypatch.setitem(cli.COMMANDS, "bare", bare)
     epilog = (
         next(a for a in cli.parser()._actions if isinstance(a, argparse._SubParsersAction))
         .choices["bare"]

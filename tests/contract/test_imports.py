@@ -22,7 +22,9 @@ ROOMS = {
     "vwsd_standins": (
         "emojiwsd lite lite_twins lite_backbone records rehearsal reference studies entries"
     ),
-    "vwsd_companion": "facts views notebook report site pipeline why runner compare explore doctor cli",
+    "vwsd_companion": (
+        "facts views notebook report site pipeline why runner compare explore doctor cli"
+    ),
 }
 LOADER = re.compile(r"((?:{})(?:\.\w+)*):\w+".format("|".join(PACKAGES)))
 MODULE = re.compile(r"(?:{})(?:\.\w+)*".format("|".join(PACKAGES)))

@@ -31,10 +31,7 @@ def run(name: str, *arguments: object, text: str | None = None) -> subprocess.Co
 @pytest.mark.parametrize(
     "folder",
     [
-        *(
-            pytest.param(package, marks=pytest.mark.xfail(reason="being rewritten", strict=False))
-            for package in PACKAGES
-        ),
+        *PACKAGES,
         "tests",
         "tools",
         "benchmarks",

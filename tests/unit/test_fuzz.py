@@ -152,7 +152,7 @@ SOUND = json.dumps({{"systems": [{{"k": 1, "n": 6, "mrr": 30.0}}]}})
 def score(options):
     {fault}
     return 0
-cli.COMMANDS["score"] = (score, cli.COMMANDS["score"][1])
+cli.COMMANDS["score"] = score
 score.__doc__ = "x\\n\\nExample:\\n  vwsd score"
 place = next(i for i, plan in enumerate(PLANS) if plan.numbers and plan.command == "score")
 nothing = [("en.toy.gold.txt", lambda path, dice: None)]

@@ -26,7 +26,7 @@ def broken(monkeypatch, own_folders):
         def status(options):
             raise fault
 
-        monkeypatch.setitem(cli.COMMANDS, "status", (status, cli.COMMANDS["status"][1]))
+        monkeypatch.setitem(cli.COMMANDS, "status", status)
         status.__doc__ = "x\n\nExample:\n  vwsd status"
         code = cli.main(["status", *flags])
         out, err = capsys.readouterr()
@@ -274,7 +274,7 @@ def status(o):
         time.sleep(60)
     finally:
         Path(sys.argv[1]).write_text("tidied")
-cli.COMMANDS["status"] = (status, cli.COMMANDS["status"][1])
+cli.COMMANDS["status"] = status
 sys.exit(cli.main(["status"]))
 """
 

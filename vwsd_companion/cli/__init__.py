@@ -1,4 +1,4 @@
-"""The `vwsd` command. Each subcommand is one function under `@command` in the room of its kind;
+"""The `vwsd` command. Each subcommand is one function under `@command` in the module of its kind;
 heavy parts are imported where they are needed.
 
 Exit codes: 0 done; 1 a notebook failed or a check did not hold; 2 the command could not be carried
@@ -9,37 +9,21 @@ file that its sentence names. 130 and 143: ended by a signal.
 from __future__ import annotations
 
 import argparse
-import inspect
-import json
 import os
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
 from contextlib import contextmanager, redirect_stdout
-from pathlib import Path
 
 from vwsdlib import __version__
 from vwsdlib.errors import VwsdError
 
-from . import last_resort
-from .arguments import path
+# the others register their commands, in the order of `vwsd --help`
+from . import companion, encoders, files, last_resort, polclip, why, wsd  # noqa: F401
+from .base import COMMANDS, add_commands
 
 INTERNAL = 3  # exit code of a fault of ours
-COMMANDS: dict[str, tuple[Callable, Callable]] = {}
-
-
-def command(configure: Callable[[argparse.ArgumentParser], None], name: str = "") -> Callable:
-    """Register a subcommand under its function's name, or `name`; its docstring is its help, the
-    part after `Example:` its epilog.
-    """
-
-    def register(function: Callable[[argparse.Namespace], int]) -> Callable:
-        COMMANDS[name or function.__name__] = (function, configure)
-        return function
-
-    return register
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,29 +37,8 @@ def parser() -> argparse.ArgumentParser:
         ),
     )
     top.add_argument("--version", action="version", version=f"vwsd {__version__}")
-    subcommands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (function, configure) in COMMANDS.items():
-        text, _, example = (
-            inspect.cleandoc(function.__doc__).replace("%", "%%").partition("Example:")
-        )
-        sub = subcommands.add_parser(
-            name,
-            help=text.splitlines()[0],
-            description=text.strip(),
-            epilog=f"example:{example.rstrip()}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        configure(sub)
-        _refuse_empty_paths(sub)
-        sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_commands(top)
     return top
-
-
-def _refuse_empty_paths(sub: argparse.ArgumentParser) -> None:
-    """No option takes "" for a path: `--out "$UNSET"` must not write into the working folder."""
-    for action in sub._actions:
-        if action.type is Path:
-            action.type = path
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -121,7 +84,7 @@ def _carry_out(command_line: list[str]) -> tuple[int, str, object]:
         with _ended_by_signals():
             options = parser().parse_args(command_line)
             name = options.command
-            return COMMANDS[name][0](options), name, ""
+            return COMMANDS[name](options), name, ""
     except SystemExit as e:  # of argparse: --help, or a usage that it has explained
         return 0, name, e
     except KeyboardInterrupt:
@@ -207,16 +170,3 @@ def _ended_by_signals():
     finally:
         for number in handled:
             signal.signal(number, signal.SIG_DFL)
-
-
-def _say(value: object) -> None:
-    """Print JSON; as plain ASCII where the terminal lacks a letter, so that it stays JSON."""
-    text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False)
-    try:
-        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
-    except UnicodeEncodeError:
-        text = json.dumps(value, indent=1, allow_nan=False)
-    print(text)
-
-
-from . import companion, encoders, files, polclip, why, wsd  # noqa: E402, F401  (they register their commands, in the order of `vwsd --help`)

@@ -5,7 +5,7 @@ typed.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 
@@ -44,3 +44,20 @@ def place(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("the path is empty")
     return text
+
+
+TYPES: dict[str, Callable] = {"path": path, "place": place}  # as arguments.yml names them
+
+
+class InPlace(argparse.Action):
+    """An option in whose presence others need not be given; instead: their names."""
+
+    def __init__(self, *args, instead: Sequence[str], **settings):
+        super().__init__(*args, **settings)
+        self.instead = instead
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        setattr(namespace, self.dest, values)
+        for action in parser._actions:
+            if action.dest in self.instead:
+                action.required = False

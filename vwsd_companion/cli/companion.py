@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
 import sys
 from pathlib import Path
@@ -12,40 +11,10 @@ from typing import TYPE_CHECKING
 from vwsdlib.errors import VwsdError
 from vwsdlib.paths import results_dir, run_dir, shown
 
-from . import _say, command
-from .arguments import at_least
+from .base import command, print_json
 
 if TYPE_CHECKING:
     from ..pipeline import Step
-
-
-def _fetch_arguments(p: argparse.ArgumentParser) -> None:
-    kinds = [f"{name}: {inspect.getdoc(function)}" for name, (function, _) in FETCHED.items()]
-    p.add_argument("what", choices=FETCHED, help="; ".join(kinds))
-    p.add_argument(
-        "--from",
-        dest="source",
-        type=Path,
-        metavar="DIR",
-        help="vwsd, rehearsal: take official files from here, unpacked or in archives",
-    )
-    p.add_argument(
-        "--images",
-        choices=("original", "resized"),
-        help="vwsd: which test pictures (default: as recorded or found, else resized)",
-    )
-    p.add_argument(
-        "--split", choices=("test", "trial", "train"), help="vwsd: which split (default: test)"
-    )
-    p.add_argument(
-        "--only",
-        action="append",
-        metavar="NAME",
-        help="models: just this checkpoint (may be repeated)",
-    )
-    p.add_argument(
-        "--force", action="store_true", help="demo: build again even where nothing changed"
-    )
 
 
 def _fetch_demo(o: argparse.Namespace) -> int:
@@ -112,7 +81,7 @@ FETCHED = {
 }
 
 
-@command(_fetch_arguments)
+@command()
 def fetch(o: argparse.Namespace) -> int:
     """Put data and models where the notebooks look for them. `demo` downloads nothing: pictures and
     weights come with installed packages.
@@ -147,65 +116,7 @@ def _exit_code(checks: list[dict]) -> int:
     return int(any(check["state"] != "OK" for check in checks))
 
 
-def _profile(p: argparse.ArgumentParser) -> None:
-    p.add_argument(
-        "--profile",
-        default="demo",
-        help=(
-            "demo (built in, offline), paper (real checkpoints and data) or rehearsal (the same,"
-            " tiny and random); default: demo"
-        ),
-    )
-
-
-def _run_arguments(p: argparse.ArgumentParser) -> None:
-    _profile(p)
-    p.add_argument(
-        "--only",
-        action="append",
-        default=[],
-        metavar="NOTEBOOK",
-        help="just this one and what it needs (may be repeated)",
-    )
-    p.add_argument(
-        "--from", dest="start_from", metavar="NOTEBOOK", help="this one and all that need it, again"
-    )
-    p.add_argument("--force", action="store_true", help="run even what is up to date")
-    p.add_argument(
-        "--keep-going",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="after a failure, go on with what does not depend on it (default)",
-    )
-    p.add_argument(
-        "--limit",
-        type=at_least(0),
-        default=0,
-        metavar="N",
-        help=(
-            "only the first N items of each set, in place of what is stored; such results are never"
-            " compared with a paper"
-        ),
-    )
-    p.add_argument(
-        "--set",
-        dest="settings",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="set a notebook parameter (may be repeated)",
-    )
-    p.add_argument(
-        "--parameters",
-        action="store_true",
-        help=(
-            "run nothing: print the parameters cell of each chosen notebook, to be pasted into it"
-            " when it is run by hand"
-        ),
-    )
-
-
-@command(_run_arguments)
+@command()
 def run(o: argparse.Namespace) -> int:
     """Run a profile's notebooks through papermill, skipping those whose inputs and outputs are
     unchanged, then write the report and say what was reproduced of the reference.
@@ -271,12 +182,7 @@ def _report_after(profile: str) -> None:
     print("\n".join([f"report: {folder / 'report.md'}", *compared]))
 
 
-def _status_arguments(p: argparse.ArgumentParser) -> None:
-    _profile(p)
-    p.add_argument("--json", action="store_true", help="print JSON instead of a table")
-
-
-@command(_status_arguments)
+@command()
 def status(o: argparse.Namespace) -> int:
     """Say of each notebook: done, stale (which input changed), failed (where and why), blocked (by
     whom) or never run; then the slowest cells.
@@ -289,37 +195,14 @@ def status(o: argparse.Namespace) -> int:
     rows = runner.status(o.profile)
     if o.json:
         keys = ("notebook", "state", "detail")
-        _say([dict(zip(keys, row, strict=True)) for row in rows])
+        print_json([dict(zip(keys, row, strict=True)) for row in rows])
         return 0
     lines = [f"{name:<18} {state:<10} {detail}".rstrip() for name, state, detail in rows]
     print("\n".join([*lines, *runner.slowest(o.profile)]))
     return 0
 
 
-def _report_arguments(p: argparse.ArgumentParser) -> None:
-    _profile(p)
-    p.add_argument(
-        "--check",
-        action="store_true",
-        help=(
-            "write nothing; fail (exit 1) where files on disk are not what the stored predictions"
-            " give"
-        ),
-    )
-    p.add_argument(
-        "--html",
-        action="store_true",
-        help="also write all of it, with a page an item, as pages to open in a browser, from disk",
-    )
-    p.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="--html: folder of the pages (default: site/ in the folder of the results)",
-    )
-
-
-@command(_report_arguments)
+@command()
 def report(o: argparse.Namespace) -> int:
     """Make rows, tables, figures and the report again from stored predictions, without loading a
     model; with --html as a folder of pages too.
@@ -372,30 +255,7 @@ def _pages(profile: str, out: Path | None) -> int:
     return 0
 
 
-def _compare_arguments(p: argparse.ArgumentParser) -> None:
-    _profile(p)
-    p.add_argument(
-        "folders",
-        nargs="*",
-        metavar="FOLDER",
-        help="folders of results, or reference or run (default: reference run)",
-    )
-    p.add_argument(
-        "--rows", action="store_true", help="print every row, not only those that differ"
-    )
-    p.add_argument("--json", action="store_true", help="print JSON instead of lines")
-    p.add_argument(
-        "--measure",
-        action="store_true",
-        help=(
-            "measure how much trained rows move between two or more whole runs that differ in"
-            " processor or Python, and write it to --out"
-        ),
-    )
-    p.add_argument("--out", type=Path, metavar="FILE", help="--measure: the file to write")
-
-
-@command(_compare_arguments)
+@command()
 def compare(o: argparse.Namespace) -> int:
     """Say of two folders of results what the second reproduces of the first: rows that are
     identical, within what training moves them (as it was measured), or outside.
@@ -429,22 +289,13 @@ def compare(o: argparse.Namespace) -> int:
     first, second = (shown(result.folder) for result in results)
     if o.json:
         listed = [vars(pair) for pair in some]
-        _say({"first": first, "second": second, **of.counts(pairs), "rows": listed})
+        print_json({"first": first, "second": second, **of.counts(pairs), "rows": listed})
     else:
         print("\n".join([*map(str, some), f"{second} against {first}: {of.summary(pairs)}"]))
     return 0 if of.reproduced(pairs) else 1
 
 
-def _refresh_arguments(p: argparse.ArgumentParser) -> None:
-    _profile(p)
-    p.add_argument(
-        "--force",
-        action="store_true",
-        help="even where the run is not whole, or rows of the reference are not reproduced",
-    )
-
-
-@command(_refresh_arguments)
+@command()
 def refresh(o: argparse.Namespace) -> int:
     """Put the run in the place of the reference, runs/PROFILE over results/PROFILE, to be
     committed.
@@ -461,12 +312,7 @@ def refresh(o: argparse.Namespace) -> int:
     return 0
 
 
-def _doctor_arguments(p: argparse.ArgumentParser) -> None:
-    _profile(p)
-    p.add_argument("--json", action="store_true", help="print JSON instead of lines")
-
-
-@command(_doctor_arguments)
+@command()
 def doctor(o: argparse.Namespace) -> int:
     """Check this machine: Python, packages, weights, kernel, disk, device, and what a profile
     needs. Each failure comes with its remedy.
@@ -482,5 +328,5 @@ def doctor(o: argparse.Namespace) -> int:
     checks = examine(o.profile)
     if not o.json:
         return _print_checks(checks)
-    _say(checks)
+    print_json(checks)
     return _exit_code(checks)

@@ -10,8 +10,7 @@ from types import SimpleNamespace
 
 from vwsdlib.errors import VwsdError, entry_of
 
-from . import _say, command
-from .arguments import at_least, place
+from .base import command, print_json
 from .files import note_ties, print_scores, read_set
 from .notes import note
 
@@ -21,30 +20,6 @@ TEXT = (
     " (fields: phrase, word, target)"
 )
 SHOWN = 3  # names behind a decision
-
-
-def _encoder(p: argparse.ArgumentParser) -> None:
-    p.add_argument(
-        "--encoder",
-        default="lite",
-        help=(
-            "lite (default), random, clip-vit-b32, siglip2-base ...; a name that is none lists all"
-        ),
-    )
-    p.add_argument(
-        "--truncated",
-        choices=("error", "keep"),
-        default="error",
-        help="a picture file that is cut short: stop, or use what decodes (default: error)",
-    )
-    p.add_argument(
-        "--verbose",
-        action="store_true",
-        help=(
-            "say on stderr what the picture loader decided (turns, transparency, depth ...),"
-            " counted; each picture is decoded once more for it"
-        ),
-    )
 
 
 def _say_decisions(places: Sequence, truncated: str) -> None:
@@ -67,96 +42,7 @@ def _say_decisions(places: Sequence, truncated: str) -> None:
         note(f"{len(places)} pictures, taken as they are stored")
 
 
-class _InPlace(argparse.Action):
-    """--set: what it stands in place of need not be given then."""
-
-    def __init__(self, *args, instead: Sequence[argparse.Action], **kwargs):
-        super().__init__(*args, **kwargs)
-        self.instead = instead
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        setattr(namespace, self.dest, values)
-        for action in self.instead:
-            action.required = False
-
-
-def _evaluate_arguments(p: argparse.ArgumentParser) -> None:
-    data = p.add_argument(
-        "--data",
-        type=Path,
-        required=True,
-        help="data file: target, phrase, ten image names a line, tab-separated",
-    )
-    p.add_argument(
-        "--gold",
-        type=Path,
-        help=(
-            "gold file: the right image name a line, same order; without it --out or --submission"
-            " is needed"
-        ),
-    )
-    p.add_argument(
-        "--language",
-        metavar="CODE",
-        help="language of the set, as it (default: as the data file's name begins, else English)",
-    )
-    p.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    images = p.add_argument("--images", required=True, type=place, metavar="PLACE", help=PLACE)
-    p.add_argument(
-        "--set",
-        action=_InPlace,
-        instead=(data, images),
-        metavar="NAME[:LANGUAGE[.SPLIT]]",
-        help=(
-            "a set by its name, in place of --data, --gold, --images and --language: emojiwsd,"
-            " vwsd:it, vwsd:en.trial ...; a name that is none lists all"
-        ),
-    )
-    _encoder(p)
-    p.add_argument(
-        "--scorer",
-        default="cosine",
-        help=(
-            "how an item becomes ten scores (default: cosine, of its text with each picture);"
-            " other packages add further ones, a name that is none lists all"
-        ),
-    )
-    p.add_argument("--text", default="phrase", help=f"{TEXT} (default: phrase)")
-    p.add_argument(
-        "--definitions",
-        type=Path,
-        metavar="FILE",
-        help=(
-            "put behind each text, after a comma: what `vwsd define` wrote (.jsonl), or plain text,"
-            " a line an item"
-        ),
-    )
-    p.add_argument(
-        "--translations",
-        type=Path,
-        metavar="FILE",
-        help=(
-            "in place of each phrase: .jsonl with id and phrase_en (and target_en), or plain text,"
-            " a line an item"
-        ),
-    )
-    p.add_argument(
-        "--out", type=Path, metavar="SCORES.tsv", help="write the ten scores of each item here"
-    )
-    p.add_argument(
-        "--submission",
-        type=Path,
-        metavar="DIR",
-        help="write prediction.LANGUAGE.txt and submission.zip here, as the task's site takes them",
-    )
-    p.add_argument(
-        "--allow-ties",
-        action="store_true",
-        help="go on where an encoder gives all pictures of each item one score",
-    )
-
-
-@command(_evaluate_arguments)
+@command()
 def evaluate(o: argparse.Namespace) -> int:
     """Run an encoder over any set in the official layout and print what `score` prints; without
     gold, write scores or a submission.
@@ -243,7 +129,7 @@ def evaluate(o: argparse.Namespace) -> int:
     found["written"] = list(map(str, written))
     if o.json:
         note_ties(found)
-        _say(found)
+        print_json(found)
     else:
         _print_evaluation(found, data.items)
     return 0
@@ -321,51 +207,7 @@ def _print_evaluation(found: dict, items) -> None:
         print("\n".join(f"written  {path}" for path in found["written"]))
 
 
-class _Phrases(argparse.Action):
-    """--phrases: PHRASE is left out then, so that the first word is a place and one word is enough
-    (`_phrases_and_pictures`).
-    """
-
-    def __init__(self, *args, images: argparse.Action, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.images = images
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        setattr(namespace, self.dest, values)
-        self.images.required = False
-
-
-def _rank_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument(
-        "phrase",
-        metavar="PHRASE",
-        help='what is looked for, e.g. "fruit bat"; left out with --phrases',
-    )
-    images = p.add_argument(
-        "images", nargs="+", type=place, metavar="IMAGE", help=f"picture files, or {PLACE}"
-    )
-    p.add_argument(
-        "--phrases",
-        type=Path,
-        action=_Phrases,
-        images=images,
-        metavar="FILE",
-        help="phrases, one a line, each ranked by itself; in place of PHRASE",
-    )
-    p.add_argument("--text", default="phrase", help=f"{TEXT} (default: phrase)")
-    p.add_argument(
-        "--definition", default="", metavar="TEXT", help="put behind the text, after a comma"
-    )
-    p.add_argument(
-        "--language",
-        metavar="CODE",
-        help="language of the phrase, to be told where the encoder does not read it",
-    )
-    _encoder(p)
-    p.add_argument("--json", action="store_true", help="print JSON instead of a table")
-
-
-@command(_rank_arguments)
+@command()
 def rank(o: argparse.Namespace) -> int:
     """Rank your own pictures for a phrase, best first, by the cosine of an encoder.
 
@@ -382,7 +224,7 @@ def rank(o: argparse.Namespace) -> int:
     phrases, given = _phrases_and_pictures(o)
     text_maker(o.text), entry(o.encoder)
     items = [SimpleNamespace(id=phrase, phrase=phrase, target=phrase) for phrase in phrases]
-    texts = texts_of(items, o.text, None, {phrase: o.definition for phrase in phrases})
+    texts = texts_of(items, o.text, None, dict.fromkeys(phrases, o.definition))
     for said in language_notes(o.encoder, o.language, texts):
         note(said)
     pictures, left_out = pictures_named(given)
@@ -394,7 +236,7 @@ def rank(o: argparse.Namespace) -> int:
         VectorStore(load_encoder(o.encoder), truncated=o.truncated), pictures, texts
     )
     if o.json and o.phrases:
-        _say(
+        print_json(
             {
                 "rankings": [
                     {"phrase": phrase, "ranking": order} for phrase, order in zip(phrases, rankings)
@@ -402,7 +244,7 @@ def rank(o: argparse.Namespace) -> int:
             }
         )
     elif o.json:
-        _say({"ranking": rankings[0]})
+        print_json({"ranking": rankings[0]})
     else:
         print(
             "\n\n".join(
@@ -462,20 +304,7 @@ def _table(phrase: str, order: Sequence[dict]) -> str:
     return "\n".join([phrase, *lines] if phrase else lines)
 
 
-def _encode_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("images", type=place, metavar="PLACE", help=PLACE)
-    p.add_argument(
-        "--drift",
-        type=at_least(0),
-        default=0,
-        metavar="N",
-        help="compare the first N vectors of a variant (NAME@bf16) with the reference's",
-    )
-    _encoder(p)
-    p.add_argument("--json", action="store_true", help="print JSON instead of a line")
-
-
-@command(_encode_arguments)
+@command()
 def encode(o: argparse.Namespace) -> int:
     """Encode all pictures of a place ahead of time, so that whatever asks for them later finds
     their vectors.
@@ -534,7 +363,7 @@ def encode(o: argparse.Namespace) -> int:
         f" ({encoded / seconds:.1f} pictures/s): {store.path}"
     )
     (
-        _say(found)
+        print_json(found)
         if o.json
         else print(
             "\n".join([line, *(f"drift  {k}: {v:.3g}" for k, v in found.get("drift", {}).items())])

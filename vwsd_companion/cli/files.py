@@ -8,36 +8,8 @@ from pathlib import Path
 
 from vwsdlib.errors import VwsdError, known
 
-from . import _say, command
+from .base import command, print_json
 from .notes import note, notes
-
-
-def set_arguments(p: argparse.ArgumentParser, several: bool = False) -> None:
-    """--data, --gold, --language and --json, as every command on a set takes them; with `several`,
-    the first three may be repeated.
-    """
-    action = "append" if several else "store"
-    p.add_argument(
-        "--data",
-        type=Path,
-        required=True,
-        action=action,
-        help="data file: target, phrase, ten image names a line, tab-separated",
-    )
-    p.add_argument(
-        "--gold",
-        type=Path,
-        required=True,
-        action=action,
-        help="gold file: the right image name a line, same order",
-    )
-    p.add_argument(
-        "--language",
-        metavar="CODE",
-        action=action,
-        help="language of the set, as it (default: as the data file's name begins, else English)",
-    )
-    p.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def read_set(o: argparse.Namespace):
@@ -58,42 +30,7 @@ def read_set(o: argparse.Namespace):
     return items
 
 
-def _score_arguments(p: argparse.ArgumentParser) -> None:
-    set_arguments(p, several=True)
-    p.add_argument(
-        "predictions",
-        nargs="+",
-        type=Path,
-        metavar="PRED",
-        help=(
-            "official submission, table with columns score_1 to score_10 (TSV, CSV, JSON), "
-            "or a zip or folder of prediction.LANGUAGE.txt"
-        ),
-    )
-    p.add_argument(
-        "--baseline",
-        type=Path,
-        metavar="PRED",
-        help="compare each other system with this one: difference, interval, test",
-    )
-    p.add_argument(
-        "--pairs",
-        action="store_true",
-        help="print the test of every pair, also of three and more systems",
-    )
-    p.add_argument(
-        "--sort",
-        action="store_true",
-        help="systems by hit@1, best first (always so with --baseline)",
-    )
-    p.add_argument(
-        "--allow-ties",
-        action="store_true",
-        help="score a file whose ten scores are equal in every item",
-    )
-
-
-@command(_score_arguments)
+@command()
 def score(o: argparse.Namespace) -> int:
     """Score prediction files: hit@1 and MRR with 95 % intervals, and exact McNemar tests.
 
@@ -119,7 +56,7 @@ def score(o: argparse.Namespace) -> int:
     single = len(sets) == 1
     together = by_set[0] if single else _together(by_set, o)
     if o.json:
-        _say(together)
+        print_json(together)
     elif single:
         _print_set(together, o)
     else:
@@ -301,7 +238,7 @@ def _print_sets(by_set: Sequence[dict], together: dict, o: argparse.Namespace) -
         print(f"{m['file']:<{width}}  {m['hit1']:7.3f}  {m['mrr']:8.4f}")
 
 
-@command(set_arguments)
+@command()
 def audit(o: argparse.Namespace) -> int:
     """Show what a set gives away without its text or its pictures.
 
@@ -316,10 +253,11 @@ def audit(o: argparse.Namespace) -> int:
 
     audited = run_audit(read_set(o))
     if o.json:
-        _say(audited)
+        print_json(audited)
         return 0
     print(
-        f"items               {audited['n']}  ({audited['targets']} targets, {audited['images']} images)"
+        f"items               {audited['n']}"
+        f"  ({audited['targets']} targets, {audited['images']} images)"
     )
     for rule in ("chance", "rarest", "most_frequent"):
         low, high = audited["intervals"][rule]
@@ -329,29 +267,7 @@ def audit(o: argparse.Namespace) -> int:
     return 0
 
 
-def _export_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument(
-        "runs",
-        nargs="+",
-        type=Path,
-        metavar="RUN.jsonl",
-        help="stored predictions: results/PROFILE/predictions/NAME.jsonl",
-    )
-    p.add_argument(
-        "--to",
-        required=True,
-        metavar="FORMAT",
-        help=(
-            "submission (prediction.LANGUAGE.txt and a zip of them, one run a language), scores"
-            " (TSV for `vwsd score`), parquet, or dataset (for datasets.load_from_disk)"
-        ),
-    )
-    p.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder of what is written"
-    )
-
-
-@command(_export_arguments)
+@command()
 def export(o: argparse.Namespace) -> int:
     """Write stored predictions in another format: the task's official submission, a table of
     scores, Parquet or a `datasets` folder.

@@ -243,7 +243,7 @@ def prepare_streams() -> None:
     in stdout.
     """
     if sys.stderr is None:  # closed by the shell (2>&-); print would write to stdout instead
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

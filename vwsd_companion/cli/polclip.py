@@ -9,8 +9,7 @@ from pathlib import Path
 from vwsdlib.errors import VwsdError, known
 from vwsdlib.paths import sha256_file
 
-from . import _say, command
-from .arguments import at_least, place
+from .base import command, print_json
 from .files import print_scores, read_set
 from .notes import note, notes
 
@@ -38,72 +37,7 @@ def _no_stray(o: argparse.Namespace, names: tuple[str, ...], source: str) -> Non
             )
 
 
-def _language_argument(p: argparse.ArgumentParser, of: str) -> None:
-    p.add_argument(
-        "--language",
-        metavar="CODE",
-        help=f"language of {of}, as it (default: as the file says or is named, else English)",
-    )
-
-
-def _train_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument(
-        "--preset",
-        default="paper",
-        help="paper (as its figure shows), code (as released, faults and all) or demo (small)",
-    )
-    p.add_argument(
-        "--set",
-        dest="settings",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="change the configuration (may be repeated)",
-    )
-    source = p.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "--records", type=Path, metavar="FILE.jsonl", help="train on records, packed into batches"
-    )
-    source.add_argument(
-        "--metadata",
-        type=Path,
-        metavar="FILE.json",
-        help="train on published batches, streamed; takes --pictures",
-    )
-    source.add_argument(
-        "--shards", type=Path, metavar="DIR", help="train on shards, streamed and packed"
-    )
-    source.add_argument(
-        "--study",
-        metavar="NAME",
-        help="train on a study's data, with its own dev: emojiwsd, published or rehearsal",
-    )
-    p.add_argument(
-        "--pictures", nargs="+", action="extend", metavar="KIND=DIR", help=f"--metadata: {KINDS}"
-    )
-    p.add_argument(
-        "--dev-records",
-        type=Path,
-        metavar="FILE.jsonl",
-        help="choose the best epoch by textual F1 on these records",
-    )
-    p.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="checkpoints and log; a run that is there goes on",
-    )
-    p.add_argument(
-        "--save-every",
-        type=at_least(0),
-        default=500,
-        metavar="N",
-        help="steps between checkpoints within an epoch (default: 500)",
-    )
-
-
-@command(_train_arguments, "train")
+@command("train")
 def train_polclip(o: argparse.Namespace) -> int:
     """Train PolCLIP on your records, on published batches, on shards or on a study's data; go on
     where the folder's run stopped.
@@ -180,42 +114,7 @@ def _print_run(folder: Path) -> None:
             print(folder / name)
 
 
-def _polclip_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument(
-        "--checkpoint",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="best.safetensors or last.safetensors of a run",
-    )
-    source = p.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "--records", type=Path, metavar="FILE.jsonl", help="textual: choose a sense for each record"
-    )
-    source.add_argument(
-        "--data",
-        type=Path,
-        help="visual: data file in the official layout; takes --gold and --images",
-    )
-    p.add_argument("--gold", type=Path, help="gold file of --data")
-    p.add_argument("--images", type=place, metavar="DIR", help="folder of its pictures")
-    _language_argument(p, "--data")
-    p.add_argument(
-        "--definitions",
-        type=Path,
-        metavar="DEFS.jsonl",
-        help="what `vwsd define` wrote for --data, added to each text",
-    )
-    p.add_argument(
-        "--out",
-        type=Path,
-        metavar="FILE",
-        help="write the answers (a key) or the scores (TSV), by the sum of plain and fused",
-    )
-    p.add_argument("--json", action="store_true", help="print JSON instead of a table")
-
-
-@command(_polclip_arguments)
+@command()
 def polclip(o: argparse.Namespace) -> int:
     """Test a trained PolCLIP: textual F1 over records, or hit@1 and MRR over a set in the official
     layout.
@@ -268,7 +167,7 @@ def _textual(o: argparse.Namespace) -> int:
     if o.out:
         write_key(o.out, answers["sum"])
     if o.json:
-        _say(groups)
+        print_json(groups)
     elif groups:
         _print_row(["group", "n", *groups])
         for group in zip(*groups.values()):
@@ -306,7 +205,7 @@ def _visual(o: argparse.Namespace) -> int:
     if o.out:
         write_scores(o.out, data.items, scores["sum"])
     compared = compare(list(scores.items()), data.items)
-    _say(compared) if o.json else print_scores(compared)
+    print_json(compared) if o.json else print_scores(compared)
     return 0
 
 
@@ -324,41 +223,7 @@ def _definitions(o: argparse.Namespace, data) -> tuple[str, ...]:
     return definitions.texts
 
 
-def _define_arguments(p: argparse.ArgumentParser) -> None:
-    source = p.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "--data", type=Path, metavar="D.txt", help="V-WSD data file in the official layout"
-    )
-    source.add_argument(
-        "--wsd",
-        type=Path,
-        metavar="X.data.xml",
-        help="data file of the Unified Evaluation Framework; senses are WordNet's",
-    )
-    p.add_argument(
-        "--definer",
-        required=True,
-        help=(
-            "first-sense, lesk, sentence-encoder, hf (a model on this machine) or chat (an"
-            " endpoint)"
-        ),
-    )
-    _language_argument(p, "the data")
-    p.add_argument(
-        "--inventory",
-        default="wordnet",
-        help="--data: senses to choose from, wordnet or emojiwsd (English; default: wordnet)",
-    )
-    p.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="DEFS.jsonl",
-        help="id and definition a line; what decided them goes to DEFS.meta.json",
-    )
-
-
-@command(_define_arguments, "define")
+@command("define")
 def define_targets(o: argparse.Namespace) -> int:
     """Define the target of each item in its context; what a model wrote once is kept and not asked
     again. No definer sees a gold.
@@ -443,21 +308,7 @@ def _phrases_to_define(o: argparse.Namespace) -> tuple[list, str]:
     return as_wsd_items(items, INVENTORIES[o.inventory]()), language
 
 
-def _corpus_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument(
-        "--data",
-        type=Path,
-        required=True,
-        metavar="DATA.xml",
-        help="SemCor's data file in the Unified Evaluation Framework's layout",
-    )
-    p.add_argument("--gold", type=Path, required=True, metavar="KEY", help="its gold key")
-    p.add_argument("--out", type=Path, required=True, metavar="CORPUS.jsonl", help="a chat a line")
-    _language_argument(p, "--data")
-    p.add_argument("--limit", type=at_least(0), default=0, metavar="N", help="at most N lines")
-
-
-@command(_corpus_arguments)
+@command()
 def corpus(o: argparse.Namespace) -> int:
     """Write the corpus that a definer is fine-tuned on (targets in context, answered by their
     glosses); print its lines and tokens.
@@ -472,41 +323,11 @@ def corpus(o: argparse.Namespace) -> int:
     with notes():
         language = language_code(o.language) if o.language else None
         write_corpus(o.out, read_uef(o.data, o.gold, language=language), o.limit)
-    _say(finetune_facts(o.out))
+    print_json(finetune_facts(o.out))
     return 0
 
 
-def _convert_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument(
-        "what",
-        choices=("pictures", "records", "shards"),
-        help="folder of .pt and .pkl to safetensors; JSON to JSONL; JSONL to parquet",
-    )
-    p.add_argument(
-        "source",
-        type=Path,
-        metavar="SOURCE",
-        help="folder of pictures, SOURCE.json or RECORDS.jsonl",
-    )
-    p.add_argument(
-        "target", type=Path, metavar="TARGET", help="folder, or TARGET.jsonl for records"
-    )
-    p.add_argument(
-        "--kind",
-        choices=("raw", "metadata"),
-        help="records: raw training data, or batches, which are dissolved",
-    )
-    p.add_argument(
-        "--pictures", nargs="+", action="extend", metavar="KIND=DIR", help=f"records: {KINDS}"
-    )
-    p.add_argument(
-        "--missing",
-        choices=("error", "drop"),
-        help="records: pictures that are not there stop it, or are left out (default: error)",
-    )
-
-
-@command(_convert_arguments)
+@command()
 def convert(o: argparse.Namespace) -> int:
     """Turn PolCLIP's published files into the project's own; nothing but tensors is unpickled, and
     a second run goes on.

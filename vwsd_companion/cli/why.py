@@ -4,19 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from . import _say, command
-from .companion import _profile
+from .base import command, print_json
 
 
-def _why_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("table", metavar="TABLE", help="name of a table, as in results/PROFILE/tables")
-    p.add_argument("row", metavar="ROW", help="number of the row, from 1, or its first cells")
-    p.add_argument("column", metavar="COLUMN", help="number of the column, from 1, or its heading")
-    _profile(p)
-    p.add_argument("--json", action="store_true", help="print JSON instead of lines")
-
-
-@command(_why_arguments)
+@command()
 def why(o: argparse.Namespace) -> int:
     """Say where a cell of a table comes from: rows of numbers, stored facts and their lines, model,
     data, code, notebook and cell.
@@ -31,5 +22,5 @@ def why(o: argparse.Namespace) -> int:
     from ..why import origin_of, origin_text
 
     answer = origin_of(o.profile, o.table, o.row, o.column)
-    _say(answer.as_json()) if o.json else print(origin_text(answer))
+    print_json(answer.as_json()) if o.json else print(origin_text(answer))
     return 0

@@ -3,60 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from vwsdlib.errors import VwsdError, known
 
-from . import _say, command
+from .base import command, print_json
 from .notes import note, notes
 
 
-def _wsd_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument(
-        "--data",
-        type=Path,
-        required=True,
-        metavar="DATA.xml",
-        help="data file of the Unified Evaluation Framework or of XL-WSD",
-    )
-    p.add_argument(
-        "--method",
-        required=True,
-        help="first-sense, lesk (simplified) or encoder (sentence against glosses)",
-    )
-    p.add_argument(
-        "--gold", type=Path, metavar="KEY", help="gold key of the data: score the answers"
-    )
-    p.add_argument(
-        "--inventory",
-        type=Path,
-        metavar="FILE",
-        help="XL-WSD: senses of each lemma, no glosses (default: WordNet 3.0, with glosses)",
-    )
-    p.add_argument(
-        "--language",
-        metavar="CODE",
-        help="language of --data, as it (default: as the file says, else English)",
-    )
-    p.add_argument(
-        "--encoder",
-        default="lite",
-        help="for --method encoder: name in the registry (default: lite)",
-    )
-    p.add_argument(
-        "--out",
-        type=Path,
-        metavar="ANSWERS.key.txt",
-        help="write the answers here, in the layout of a key",
-    )
-    p.add_argument(
-        "--json",
-        action="store_true",
-        help="print JSON instead of a table: a list, a dict a group, empty without --gold",
-    )
-
-
-@command(_wsd_arguments)
+@command()
 def wsd(o: argparse.Namespace) -> int:
     """Run a baseline of textual WSD over a data file; write its answers and, where there is a gold
     key, score them by group.
@@ -97,7 +51,7 @@ def wsd(o: argparse.Namespace) -> int:
     if o.out:
         write_key(o.out, answers)
     if o.json:
-        _say(groups)
+        print_json(groups)
     else:
         _print_groups(groups)
     return 0
@@ -153,25 +107,7 @@ def _print_groups(groups: list[dict]) -> None:
         )
 
 
-def _wsd_score_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument(
-        "--gold",
-        type=Path,
-        required=True,
-        metavar="KEY",
-        help="gold key: a line an item, its id and its senses, spaces between",
-    )
-    p.add_argument(
-        "--pred",
-        type=Path,
-        required=True,
-        metavar="KEY",
-        help="a system's answers in the same layout, items in any order",
-    )
-    p.add_argument("--json", action="store_true", help="print JSON instead of a table")
-
-
-@command(_wsd_score_arguments, "wsd-score")
+@command("wsd-score")
 def wsd_score(o: argparse.Namespace) -> int:
     """Score answers of textual WSD: precision, recall and F1 in percent, as the scorer of the
     Unified Evaluation Framework does.
@@ -201,7 +137,7 @@ def wsd_score(o: argparse.Namespace) -> int:
             note("not one of the answered ids is in the gold: these may be answers to another set")
     _say_alike(gold, answers)
     if o.json:
-        _say(scores)
+        print_json(scores)
         return 0
     for name, value in scores.items():
         kind = "d" if isinstance(value, int) else ".2f"

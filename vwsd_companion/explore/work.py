@@ -183,7 +183,7 @@ def _right(run: Predictions) -> np.ndarray:
 # how many systems a filter needs, and which items [n] it keeps
 FILTERS: dict[str, tuple[int, Callable[..., np.ndarray]]] = {
     "all items": (0, lambda: np.True_),
-    "A right": (1, lambda a: _right(a)),
+    "A right": (1, _right),
     "A wrong": (1, lambda a: ~_right(a)),
     "only A right": (2, lambda a, b: _right(a) & ~_right(b)),
     "only B right": (2, lambda a, b: ~_right(a) & _right(b)),

@@ -11,6 +11,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import pairwise
 
 from vwsdlib.analysis.faithfulness import summary
 from vwsdlib.analysis.metrics import bootstrap_mrr, hits, mrr, percent, wilson
@@ -232,7 +233,7 @@ def lines_behind(row_id: str, m: Measurement) -> list[int]:
 def to_jsonl(rows: Iterable[dict]) -> str:
     """Rows as JSON lines, ordered by id; two rows of one id are refused."""
     ordered = sorted(rows, key=lambda r: r["id"])
-    for a, b in zip(ordered, ordered[1:]):
+    for a, b in pairwise(ordered):
         if a["id"] == b["id"]:
             raise VwsdError(
                 "two rows of one id",

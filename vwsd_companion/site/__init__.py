@@ -141,7 +141,7 @@ def _again(c: Collection, notebooks: Sequence[dict]) -> Table:
     settings has no owner in the plan."""
     owners = {path: notebook["name"] for notebook in notebooks for path in notebook["outputs"]}
     rows = []
-    for row in made_of("the rows", c, lambda: c.rows.values()):
+    for row in made_of("the rows", c, c.rows.values):
         name = owners.get(_file_of(row))
         command = f"vwsd run --profile {c.profile} --only {name}" if name else None
         rows.append({**row, "notebook": name, "command": command})

@@ -105,7 +105,7 @@ def dtype_drift_table(c: Collection) -> Rows:
     score, items whose first picture changes, margin of those."""
     rows = []
     for p in c.predictions.values():
-        encoder, at, kind = p.encoder.partition("@")
+        _, at, kind = p.encoder.partition("@")
         reference = c.predictions.get(p.run.replace(at + kind, "")) if at else None
         if reference and p.meta["data_sha256"] == reference.meta["data_sha256"]:
             rows.append(_drift(p, reference))

@@ -214,7 +214,7 @@ def association(
     of_groups = np.stack([np.bincount(some, minlength=len(number)) for some in drawn])
     times = of_groups[:, [number[g] for g in groups]]  # [b, n]: how often an item is drawn
     right_drawn = times @ right
-    times = times[(0 < right_drawn) & (right_drawn < times.sum(1))]  # draws that hold both kinds
+    times = times[(right_drawn > 0) & (right_drawn < times.sum(1))]  # draws that hold both kinds
     once = np.ones((1, len(values)))
     (auc,), (r,) = _auc(values, right, once), _correlation(values, right, once)
     auc_low, auc_high = np.nanpercentile(_auc(values, right, times), [2.5, 97.5])

@@ -126,7 +126,7 @@ def random_crop(
     cosines, starts = [], range(0, n, BATCH)
     for start in tqdm(starts, desc="random crops", unit="batch", leave=False, disable=quiet()):
         boxes = [(x, y, x + side, y + side) for x, y, side in crops[start : start + BATCH].tolist()]
-        cut = OnDemand(lambda i: picture.crop(boxes[i]), len(boxes))
+        cut = OnDemand(lambda i, boxes=boxes: picture.crop(boxes[i]), len(boxes))
         cosines.append(_unit(vectors_of(cut)) @ texts.T)
     visits = np.rint(spread(crops, np.ones((n, 1)), picture.size)[0]).astype(np.int64)
     total = spread(crops, np.concatenate(cosines) - whole, picture.size)

@@ -300,7 +300,7 @@ def _from_rows(rows: list, places: list[str], where: str) -> AnswerRows:
     header = list(rows[0])
     for row, place in zip(rows, places):
         if set(row) != set(header):
-            other = sorted(set(row) ^ set(header))[0]
+            other = min(set(row) ^ set(header))
             raise VwsdError(f"the key {other!r} stands in some rows only", place, AGAIN)
     cells = []
     for row in rows:

@@ -369,7 +369,7 @@ def find_candidate(name: str, candidates: Sequence[str]) -> str | None:
 
 def _stem(name: str) -> str:
     """A name without the suffix of a picture."""
-    stem, dot, suffix = name.rpartition(".")
+    stem, _, suffix = name.rpartition(".")
     return stem if f".{suffix}".lower() in NAME_ENDINGS and stem else name
 
 

@@ -104,7 +104,7 @@ def read_layout(name: str, folder: Path, language: str, split: str, credit: str)
                 " have."
             ),
         )
-    official = all([is_official(folder / file) for file in (data, gold)])
+    official = all(is_official(folder / file) for file in (data, gold))
     items = tuple(read_items(folder / data, folder / gold, language))
     variant = image_variant(folder) or "as stored"
     return VwsdSet(name, language, split, items, folder / images, credit, official, variant)

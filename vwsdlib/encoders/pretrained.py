@@ -78,7 +78,7 @@ class PretrainedEncoder:
         self.name, self.recipe = name, recipe
         words = [word for word in variant.split("-") if word in DTYPES]
         self.dtype = DTYPES[words[0]] if words else torch.float32
-        gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+        gpu = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
         self.device = gpu if torch.cuda.is_available() else "cpu"
         self.keys = [key for key in (recipe.checkpoint, recipe.tower) if key]
         self.files: list[OnDisk] = [find(key) for key in self.keys]

@@ -57,7 +57,7 @@ def _load_model(cls: type, folder: Path, **options) -> torch.nn.Module:
     if info.get("missing_keys"):
         raise ValueError(f"no weights for {', '.join(sorted(info['missing_keys'])[:3])}")
     if info.get("mismatched_keys"):
-        raise ValueError(f"weights of another shape for {sorted(info['mismatched_keys'])[0][0]}")
+        raise ValueError(f"weights of another shape for {min(info['mismatched_keys'])[0]}")
     if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
         raise ValueError("some of its tensors have no numbers")
     return model
