@@ -30,7 +30,7 @@ from vwsdlib.paths import (
 
 from . import runner
 from .facts.collect import Collection
-from .facts.shapes import Identified, TrainedRun
+from .facts.shapes import measured, shape
 from .report import check_report
 
 STATES = ("identical", "within", "outside", "missing", "extra")
@@ -109,9 +109,9 @@ class Results:
         if not runs.is_file():
             return {}
         meta = self.folder / "measured" / "wsd_answers.meta.json"
-        models = schema.read_json(meta, Identified, "meta of wsd_answers.jsonl").identities
+        models = schema.read_json(meta, shape("identified"), "meta of wsd_answers.jsonl").identities
         configurations = {}
-        for run in schema.read_jsonl(runs, TrainedRun, "measurement"):
+        for run in schema.read_jsonl(runs, measured("polclip_runs")[0], "measurement"):
             weights = models.get(run.run, {}).get("weights_sha256") or None
             configurations[weights] = digest({**run.config, "seed": None})
         return {

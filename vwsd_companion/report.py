@@ -280,14 +280,14 @@ def differing_files(profile: str) -> list[str]:
     with paths.scratch_folder("check") as scratch:
         made = write_report(profile, scratch)
         fresh, stored = _derived(made), _derived(folder)
-    differences = []
-    for name in sorted(fresh.keys() | stored.keys()):
-        if name not in stored:
-            differences.append(f"{name}: missing")
-        elif name not in fresh:
-            differences.append(f"{name}: left over")
-        elif fresh[name] != stored[name] and not same_numbers(made / name, folder / name):
-            differences.append(f"{name}: differs")
+        differences = []
+        for name in sorted(fresh.keys() | stored.keys()):
+            if name not in stored:
+                differences.append(f"{name}: missing")
+            elif name not in fresh:
+                differences.append(f"{name}: left over")
+            elif fresh[name] != stored[name] and not same_numbers(made / name, folder / name):
+                differences.append(f"{name}: differs")
     return differences
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from tree import ROOT, SOURCES
 
+from vwsdlib.paths import PACKAGES
+
 ARRAY = re.compile(r"(np\.ndarray|(torch\.)?Tensor)( \| None)?")
 UNIT = re.compile(
     r"percent|points|share|0 to 1|chance that|cosine|seconds|pixels|rate|gigabytes", re.I
@@ -165,9 +167,15 @@ def reference(tmp_path_factory):
         (ROOT / "Makefile").read_text(),
         re.M,
     ).groups()
+    assert recipe.endswith(" $(CODE)")
     folder = tmp_path_factory.mktemp("reference")
     made = subprocess.run(
-        [sys.executable, "-m", *recipe.replace("docs/reference", str(folder)).split()],
+        [
+            sys.executable,
+            "-m",
+            *recipe.replace("docs/reference", str(folder)).split()[:-1],
+            *PACKAGES,
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -447,6 +447,17 @@ PLANS = (
         odd=(("--measure", "--out", "a.tsv"), ("--profile", "nothing")),
     ),
     Plan(
+        "why",
+        ("baseline", "1", "Hit@1", "--json"),
+        {
+            "results/demo/predictions/lite.word.en.test.jsonl": "jsonl",
+            "results/demo/predictions/lite.word.en.test.meta.json": "json",
+        },
+        weight=0.2,
+        seconds=120,
+        odd=(("nothing",), ("--profile", "nothing"), ("",)),
+    ),
+    Plan(
         "refresh",
         ("--profile", "demo"),
         {"results/demo/rows.jsonl": "jsonl"},

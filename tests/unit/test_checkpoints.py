@@ -9,7 +9,7 @@ import socket
 
 import pytest
 
-from vwsdlib.data import sources
+from vwsdlib.data import places
 from vwsdlib.encoders import checkpoints
 from vwsdlib.encoders.checkpoints import CHECKPOINTS, fetch, find, present, weight_files
 from vwsdlib.encoders.registry import ENCODERS, SEGMENTERS
@@ -169,7 +169,7 @@ def test_weights_are_read_once_and_again_when_they_change(tmp_path, monkeypatch)
     assert (
         find(KEY) == find(KEY) and len(read) == 2
     )  # changed a moment ago: it may change again within a tick of the clock
-    monkeypatch.setattr(sources, "SETTLED", 0)
+    monkeypatch.setattr(places, "SETTLED", 0)
     read.clear()
     assert find(KEY) == find(KEY) and len(read) == 1
     fill(folder, content=b"weights!")
@@ -258,7 +258,7 @@ def test_a_damaged_memory_of_weights_is_made_again(tmp_path, content):
 
 
 def test_weights_replaced_at_the_same_size_and_time_are_read_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "SETTLED", 0)
+    monkeypatch.setattr(places, "SETTLED", 0)
     monkeypatch.setenv("VWSD_MODELS", str(tmp_path / "models"))
     file = fill(tmp_path / "models" / REPO) / "model.safetensors"
     first, times = find(KEY), file.stat()

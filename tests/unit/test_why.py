@@ -9,7 +9,8 @@ from vwsd_companion import cli
 from vwsd_companion import why as module
 from vwsd_companion.facts import fact
 from vwsd_companion.facts.measurements import write_measurement
-from vwsd_companion.views.tables import TABLES, Column, Table
+from vwsd_companion.views.catalogue import TABLES
+from vwsd_companion.views.tables import Column, Table
 from vwsd_companion.why import find_column, find_row, origin_of, origin_text
 from vwsdlib.errors import VwsdError
 from vwsdlib.paths import PACKAGE
