@@ -35,7 +35,7 @@ demo: $(READY)
 	@$(BIN)/vwsd run --profile demo
 
 test: $(TOOLS)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(TOOLS)
 	@$(BIN)/ruff check
