@@ -62,9 +62,9 @@ bench: $(TOOLS)
 lab: $(READY)
 	@$(BIN)/jupyter lab notebooks/explore.ipynb --ServerApp.tornado_settings="{'websocket_max_message_size': 209715200}"
 
-# the warning: pdoc does not find the names in a NamedTuple's annotations; the page has them as they are written
+# the warnings: pdoc does not find the names in some annotations; the page has them as they are written
 reference: $(TOOLS)
-	@PYTHONWARNINGS='ignore:Error parsing type annotation' $(BIN)/pdoc --docformat markdown --no-show-source --output-directory docs/reference $(CODE)
+	@PYTHONWARNINGS='ignore:Error parsing type annotation,ignore:Failed to run TYPE_CHECKING code' $(BIN)/pdoc --docformat markdown --no-show-source --output-directory docs/reference $(CODE)
 	@echo docs/reference/index.html
 
 newcomer:

@@ -25,6 +25,8 @@ from pathlib import Path
 # before anything is imported: a forked process must not find a pool of threads that it has not, and
 # no hub is asked
 os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", CI="1")
+# what torch makes as it is imported
+os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path(__file__).parents[2] / ".cache" / "inductor")
 
 from tests.fuzz import base, cases
 from tests.fuzz.plans import PLANS

@@ -16,7 +16,7 @@ from nbconvert import HTMLExporter
 from tqdm.auto import tqdm
 from traitlets.config import Config
 
-from vwsdlib import paths
+from vwsdlib import paths, schema
 from vwsdlib.errors import VwsdError
 
 from .pages import Site
@@ -93,7 +93,8 @@ def _heading(notebook) -> str | None:
 def _read(path: Path):
     """An executed notebook; VwsdError where it is none."""
     try:
-        return nbformat.read(path, as_version=4)
+        text = schema.read_bytes(path, "executed notebook", AGAIN).decode("utf-8")
+        return nbformat.reads(text, as_version=4)
     except Exception as e:  # whatever nbformat raises over JSON of another shape
         what = "the executed notebook is missing or broken"
         raise VwsdError(what, where=path, remedy=AGAIN) from e
