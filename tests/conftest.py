@@ -3,6 +3,7 @@ at hand.
 """
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,15 @@ def shared() -> Path:
     if not (folder / "vwsd").is_dir():
         pytest.skip(f"real data not at hand: {folder} (set VWSD_SHARED)")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def no_notebook():
+    """A test that begins a notebook (`start`) does not make the facts of the tests after it."""
+    yield
+    fact = sys.modules.get("vwsd_companion.facts.fact")
+    if fact:
+        fact._now.clear()
 
 
 @pytest.fixture

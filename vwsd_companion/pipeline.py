@@ -25,7 +25,8 @@ from pydantic import Field
 
 from vwsdlib.data.sets import fingerprint
 from vwsdlib.errors import VwsdError, known
-from vwsdlib.paths import root, run_dir, sha256_bytes, sha256_file
+from vwsdlib.kept import digest
+from vwsdlib.paths import root, run_dir, sha256_file
 from vwsdlib.schema import Stored, read_bytes, read_json, validate
 
 from .facts.code import code_sha256, notebooks_dir, registered, roots_of
@@ -43,7 +44,7 @@ MOST_VALUES = 10_000  # of pipeline.yml or a setting, every alias counted each t
 AS_IN_GIT = "Restore it with git, or correct it."
 
 
-class Entry(Stored):
+class Notebook(Stored):
     """One notebook in pipeline.yml."""
 
     about: str | None = None
@@ -147,7 +148,7 @@ def read_pipeline() -> dict:
     for name, entry in notebooks.items():
         for key in entry:
             known("key", key, KEYS, f"{path}, {name}")
-        validate(entry, Entry, f"{path}, {name}", "entry", AS_IN_GIT)
+        validate(entry, Notebook, f"{path}, {name}", "entry", AS_IN_GIT)
         for need in entry.get("needs") or ():
             known("notebook", need, notebooks, f"{path}, {name}")
         for profile in entry.get("profiles") or ():
@@ -533,11 +534,6 @@ def _identity(profile: str, name: str) -> str:
     """
     stamp = read_record(stamp_path(profile, name), Stamp)
     return digest([stamp["fingerprint"], stamp["outputs"]]) if stamp else ""
-
-
-def digest(value) -> str:
-    """Hex SHA-256 of a value as JSON with sorted keys."""
-    return sha256_bytes(json.dumps(value, sort_keys=True, default=str).encode())
 
 
 def stamp_path(profile: str, name: str, suffix: str = ".json") -> Path:

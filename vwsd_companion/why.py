@@ -59,7 +59,7 @@ class Origin:
 
 
 @dataclass
-class Answer:
+class Cell:
     """What `why` says of a cell."""
 
     table: str
@@ -76,7 +76,7 @@ class Answer:
         return asdict(self)
 
 
-def origin_of(profile: str, table: str, row: str, column: str) -> Answer:
+def origin_of(profile: str, table: str, row: str, column: str) -> Cell:
     """Origin of a cell; row and column by number from 1 or by their text. VwsdError where there is
     no such table, row or column, naming the nearest.
     """
@@ -94,7 +94,7 @@ def origin_of(profile: str, table: str, row: str, column: str) -> Answer:
     whole_row = not units
     units = units or _moving(c, make, made, y, range(len(made.columns)))
     shown, value = made.cells()[y], made.rows[y].get(made.columns[x].key)
-    return Answer(
+    return Cell(
         table,
         row=[shown[place] for place in _names(made)],
         column=made.columns[x].heading,
@@ -541,7 +541,7 @@ def _made_in(origin: Origin, folder: str, name: str, meta: dict, profile: str) -
     return origin
 
 
-def origin_text(answer: Answer) -> str:
+def origin_text(answer: Cell) -> str:
     """For people: a line a fact, what made it below."""
     named = " | ".join(answer.row)
     lines = [f"{answer.table}: {named}; {answer.column}: {answer.cell}"]

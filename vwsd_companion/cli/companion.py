@@ -81,8 +81,8 @@ FETCHED = {
 }
 
 
-@command()
-def fetch(o: argparse.Namespace) -> int:
+@command("fetch")
+def fetch_files(o: argparse.Namespace) -> int:
     """Put data and models where the notebooks look for them. `demo` downloads nothing: pictures and
     weights come with installed packages.
 
@@ -116,8 +116,8 @@ def _exit_code(checks: list[dict]) -> int:
     return int(any(check["state"] != "OK" for check in checks))
 
 
-@command()
-def run(o: argparse.Namespace) -> int:
+@command("run")
+def run_notebooks(o: argparse.Namespace) -> int:
     """Run a profile's notebooks through papermill, skipping those whose inputs and outputs are
     unchanged, then write the report and say what was reproduced of the reference.
 
@@ -182,8 +182,8 @@ def _report_after(profile: str) -> None:
     print("\n".join([f"report: {folder / 'report.md'}", *compared]))
 
 
-@command()
-def status(o: argparse.Namespace) -> int:
+@command("status")
+def show_status(o: argparse.Namespace) -> int:
     """Say of each notebook: done, stale (which input changed), failed (where and why), blocked (by
     whom) or never run; then the slowest cells.
 
@@ -255,8 +255,8 @@ def _pages(profile: str, out: Path | None) -> int:
     return 0
 
 
-@command()
-def compare(o: argparse.Namespace) -> int:
+@command("compare")
+def compare_results(o: argparse.Namespace) -> int:
     """Say of two folders of results what the second reproduces of the first: rows that are
     identical, within what training moves them (as it was measured), or outside.
 
@@ -295,8 +295,8 @@ def compare(o: argparse.Namespace) -> int:
     return 0 if of.reproduced(pairs) else 1
 
 
-@command()
-def refresh(o: argparse.Namespace) -> int:
+@command("refresh")
+def refresh_reference(o: argparse.Namespace) -> int:
     """Put the run in the place of the reference, runs/PROFILE over results/PROFILE, to be
     committed.
 

@@ -119,19 +119,19 @@ def evaluate(o: argparse.Namespace) -> int:
         written.append(o.out)
     if o.submission:
         written += _write_submission(o, data, scores)
-    found = compare([(system, scores)], data.items) if judged else {"systems": [], "pairs": []}
+    evaluated = compare([(system, scores)], data.items) if judged else {"systems": [], "pairs": []}
     whole = [i for i, item in enumerate(data.items) if item.id not in missing]
-    found["missing"], found["complete"] = missing, None
+    evaluated["missing"], evaluated["complete"] = missing, None
     if judged and missing and whole:
-        found["complete"] = compare(
+        evaluated["complete"] = compare(
             [(f"{system}, complete items", scores[whole])], [data.items[i] for i in whole]
         )["systems"][0]
-    found["written"] = list(map(str, written))
+    evaluated["written"] = list(map(str, written))
     if o.json:
-        note_ties(found)
-        print_json(found)
+        note_ties(evaluated)
+        print_json(evaluated)
     else:
-        _print_evaluation(found, data.items)
+        _print_evaluation(evaluated, data.items)
     return 0
 
 
@@ -185,30 +185,32 @@ def _write_submission(o: argparse.Namespace, data, scores) -> list[Path]:
     return submission([run], o.submission)
 
 
-def _print_evaluation(found: dict, items) -> None:
+def _print_evaluation(evaluated: dict, items) -> None:
     by_id = {i.id: i for i in items}
-    for item_id, names in found["missing"].items():
-        gold = (
-            " - the gold is among them, so the item counts as wrong"
-            if by_id[item_id].gold in names
-            else ""
-        )
+    for item_id, names in evaluated["missing"].items():
+        gold = ""
+        if by_id[item_id].gold in names:
+            gold = " - the gold is among them, so the item counts as wrong"
         print(f"missing  {item_id} ({by_id[item_id].phrase}): {', '.join(names)}{gold}")
-    if found["missing"]:
+    if evaluated["missing"]:
+        lost = sum(map(len, evaluated["missing"].values()))
         print(
-            f"{sum(map(len, found['missing'].values()))} pictures of {len(found['missing'])} items"
+            f"{lost} pictures of {len(evaluated['missing'])} items"
             " are missing; they rank last (score -inf) and every item counts.\n"
         )
-    if found["systems"]:
+    if evaluated["systems"]:
         print_scores(
-            {"systems": [s for s in (*found["systems"], found["complete"]) if s], "pairs": []}
+            {
+                "systems": [s for s in (*evaluated["systems"], evaluated["complete"]) if s],
+                "pairs": [],
+            }
         )
     else:
-        print("\n".join(f"written  {path}" for path in found["written"]))
+        print("\n".join(f"written  {path}" for path in evaluated["written"]))
 
 
-@command()
-def rank(o: argparse.Namespace) -> int:
+@command("rank")
+def rank_pictures(o: argparse.Namespace) -> int:
     """Rank your own pictures for a phrase, best first, by the cosine of an encoder.
 
     Example:
@@ -284,16 +286,12 @@ def _rankings(
     from vwsdlib.finite import all_numbers
 
     vectors = store.images([place for _, place in pictures]).astype(np.float64)  # [n, d]
-    found = []
+    ranked = []
     for text in store.texts(texts).astype(np.float64):
         cosines = all_numbers(vectors @ text, store.encoder.name)  # [n]
-        found.append(
-            [
-                {"image": pictures[i][0], "score": float(cosines[i])}
-                for i in ranking(range(len(pictures)), cosines)
-            ]
-        )
-    return found
+        order = ranking(range(len(pictures)), cosines)
+        ranked.append([{"image": pictures[i][0], "score": float(cosines[i])} for i in order])
+    return ranked
 
 
 def _table(phrase: str, order: Sequence[dict]) -> str:
@@ -341,7 +339,7 @@ def encode(o: argparse.Namespace) -> int:
     store, started = VectorStore(load_encoder(o.encoder), truncated=o.truncated), time.monotonic()
     encoded = store.fill_images(places)
     seconds = time.monotonic() - started
-    found = {
+    counts = {
         "process": number,
         "processes": processes,
         "pictures": len(places),
@@ -352,7 +350,7 @@ def encode(o: argparse.Namespace) -> int:
         "left_out": sum(map(len, at.left_out.values())),
     }
     if o.drift and "@" in o.encoder and not number:
-        found["drift"] = drift(
+        counts["drift"] = drift(
             store,
             VectorStore(load_encoder(o.encoder.partition("@")[0]), truncated=o.truncated),
             places[: o.drift],
@@ -362,11 +360,10 @@ def encode(o: argparse.Namespace) -> int:
         f"{mine}{len(places)} pictures, {encoded} of them encoded now in {seconds:.1f} s"
         f" ({encoded / seconds:.1f} pictures/s): {store.path}"
     )
-    (
-        print_json(found)
-        if o.json
-        else print(
-            "\n".join([line, *(f"drift  {k}: {v:.3g}" for k, v in found.get("drift", {}).items())])
-        )
-    )
+    if o.json:
+        print_json(counts)
+        return 0
+    print(line)
+    for name, value in counts.get("drift", {}).items():
+        print(f"drift  {name}: {value:.3g}")
     return 0

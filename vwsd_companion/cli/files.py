@@ -238,8 +238,8 @@ def _print_sets(by_set: Sequence[dict], together: dict, o: argparse.Namespace) -
         print(f"{m['file']:<{width}}  {m['hit1']:7.3f}  {m['mrr']:8.4f}")
 
 
-@command()
-def audit(o: argparse.Namespace) -> int:
+@command("audit")
+def audit_set(o: argparse.Namespace) -> int:
     """Show what a set gives away without its text or its pictures.
 
     rarest / most_frequent: hit@1 (percent) of always taking the picture that fills the fewest /
