@@ -14,12 +14,13 @@ TOOLS  := $(VENV)/.ready-tools
 CODE   := vwsdlib polclip vwsd_standins vwsd_companion
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint paper rehearsal refresh bench lab reference newcomer tools lock clean help
+.PHONY: demo test lint types paper rehearsal refresh bench lab reference newcomer tools lock clean help
 
 help:
 	@echo 'make demo       run the companion on EmojiWSD with the lite encoder (no GPU, no model hub)'
 	@echo 'make test       run all tests'
-	@echo 'make lint       ruff check, ruff format --check and pyright'
+	@echo 'make lint       ruff check and ruff format --check'
+	@echo 'make types      pyright on the four packages (not clean yet)'
 	@echo 'make paper      run the papers'"'"' profile (real checkpoints, official data; see README)'
 	@echo 'make rehearsal  run the papers'"'"' profile on tiny random checkpoints and generated pictures (no download)'
 	@echo 'make refresh    put the last run of the demo in the place of the reference, results/demo, where it reproduces it'
@@ -40,6 +41,8 @@ test: $(TOOLS)
 lint: $(TOOLS)
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
+
+types: $(TOOLS)
 	@$(PYRIGHT)
 
 # pyright runs on node; where there is none, on the one that playwright brings
