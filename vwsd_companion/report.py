@@ -14,6 +14,7 @@ from typing import TypeVar
 from vwsdlib import paths
 from vwsdlib.data.sets import SETS, set_of
 from vwsdlib.errors import VwsdError
+from vwsdlib.kept import digest
 
 from .facts.code import other_code, project_sha256
 from .facts.collect import Collection
@@ -130,7 +131,7 @@ def refresh_report(profile: str) -> tuple[Path, bool]:
         "deviations": deviations(),
         "reported": entries(),
     }
-    made_of = paths.sha256_bytes(json.dumps(state, sort_keys=True).encode())
+    made_of = digest(state)
     try:
         if json.loads(stamp.read_text()) == {"made_of": made_of, "files": _derived(folder)}:
             return folder, False

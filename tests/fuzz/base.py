@@ -62,7 +62,6 @@ def environment(folder: Path) -> dict[str, str]:
         "HF_HOME": folder / "hub",
         "MPLCONFIGDIR": folder / "home",
         "XDG_CACHE_HOME": folder / "home",
-        "NUMBA_CACHE_DIR": folder / "home",
     }
     fixed = {
         "CI": "1",

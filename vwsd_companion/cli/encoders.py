@@ -61,7 +61,7 @@ def evaluate(o: argparse.Namespace) -> int:
     """
     from vwsdlib.analysis.reading import refuse_constant
     from vwsdlib.analysis.scorers import SCORERS, score_with, text_maker, texts_of
-    from vwsdlib.analysis.scoring import compare, write_scores
+    from vwsdlib.analysis.scoring import compare
     from vwsdlib.data.items import missing_pictures
     from vwsdlib.encoders.readable import language_notes
     from vwsdlib.encoders.registry import entry, load_encoder
@@ -94,45 +94,62 @@ def evaluate(o: argparse.Namespace) -> int:
         )
     if not o.set:
         _say_shadowed(data.images)
-    for said in language_notes(
-        o.encoder, "en" if o.translations else data.items[0].language, texts
-    ):
+    language = "en" if o.translations else data.items[0].language
+    for said in language_notes(o.encoder, language, texts):
         note(said)
     if o.verbose:
-        _say_decisions(
-            [
-                place
-                for item in data.items
-                for name in item.candidates
-                if (place := data.find(name)) is not None
-            ],
-            o.truncated,
-        )
+        _say_decisions(_places(data), o.truncated)
     store = VectorStore(load_encoder(o.encoder), truncated=o.truncated)
     scores = score_with(o.scorer, data, store, texts, missing)
     system = o.encoder if o.scorer == "cosine" else f"{o.encoder}, {o.scorer}"
     if not o.allow_ties:
         refuse_constant(scores, o.encoder)
-    written = []
-    if o.out:
-        write_scores(o.out, data.items, scores)
-        written.append(o.out)
-    if o.submission:
-        written += _write_submission(o, data, scores)
-    evaluated = compare([(system, scores)], data.items) if judged else {"systems": [], "pairs": []}
-    whole = [i for i, item in enumerate(data.items) if item.id not in missing]
+    written = _write_answers(o, data, scores)
+    evaluated: dict = {"systems": [], "pairs": []}
+    if judged:
+        evaluated = compare([(system, scores)], data.items)
     evaluated["missing"], evaluated["complete"] = missing, None
-    if judged and missing and whole:
-        evaluated["complete"] = compare(
-            [(f"{system}, complete items", scores[whole])], [data.items[i] for i in whole]
-        )["systems"][0]
-    evaluated["written"] = list(map(str, written))
+    if judged and missing:
+        evaluated["complete"] = _complete_items(system, scores, data.items, missing)
+    evaluated["written"] = [str(path) for path in written]
     if o.json:
         note_ties(evaluated)
         print_json(evaluated)
     else:
         _print_evaluation(evaluated, data.items)
     return 0
+
+
+def _write_answers(o: argparse.Namespace, data, scores) -> list[Path]:
+    """The files of --out and --submission, where they are asked for."""
+    from vwsdlib.analysis.scoring import write_scores
+
+    written = []
+    if o.out:
+        write_scores(o.out, data.items, scores)
+        written.append(o.out)
+    if o.submission:
+        written += _write_submission(o, data, scores)
+    return written
+
+
+def _places(data) -> list:
+    """Where the set's pictures lie, item by item; those that are nowhere are left out."""
+    places = []
+    for item in data.items:
+        places += [data.find(name) for name in item.candidates]
+    return [place for place in places if place is not None]
+
+
+def _complete_items(system: str, scores, items, missing) -> dict | None:
+    """The line of the items of which no picture is missing; None where each lacks one."""
+    from vwsdlib.analysis.scoring import compare
+
+    whole = [i for i, item in enumerate(items) if item.id not in missing]
+    if not whole:
+        return None
+    complete = [(f"{system}, complete items", scores[whole])]
+    return compare(complete, [items[i] for i in whole])["systems"][0]
 
 
 def _evaluated_set(o: argparse.Namespace):

@@ -25,6 +25,7 @@ from vwsdlib.data.sets import SETS, VwsdSet, load_set, profile_of
 from vwsdlib.encoders.registry import load_encoder, load_segmenter
 from vwsdlib.encoders.store import VectorStore
 from vwsdlib.errors import VwsdError, known
+from vwsdlib.kept import digest
 
 from ..facts.collect import LANGUAGE_NAMES
 from ..facts.predictions import Predictions
@@ -550,8 +551,7 @@ class Explorer:
         """Write the view as PNG and its facts as JSON into `exports`; the names are shown."""
         facts = self.facts()
         what = "own" if self.use_own.value else paths.safe_name(self.item.id, "item")
-        digest = paths.sha256_bytes(json.dumps(facts, sort_keys=True).encode())
-        stem = self.exports / f"{what}-{digest[:8]}"
+        stem = self.exports / f"{what}-{digest(facts)[:8]}"
         view = work.sheet(
             facts["text"], self.names, self.pictures, self.answers, self.gold, facts["credit"]
         )
