@@ -103,12 +103,16 @@ def plot(machine: dict, found: dict[str, dict], path: Path) -> None:
 
     matplotlib.use("Agg")
     import seaborn
+
+    sides = {"axes.spines.top": False, "axes.spines.right": False, "axes.titlelocation": "left"}
+    with matplotlib.rc_context():  # the theme ends with the plot
+        seaborn.set_theme(style="whitegrid", rc=sides)
+        _plot(machine, found, path)
+
+
+def _plot(machine: dict, found: dict[str, dict], path: Path) -> None:
     from matplotlib import pyplot as plt
 
-    seaborn.set_theme(
-        style="whitegrid",
-        rc={"axes.spines.top": False, "axes.spines.right": False, "axes.titlelocation": "left"},
-    )
     drawn = [panel for panel in (_ratios, _shares, _growth) if panel(None, found)]
     fig, axes = plt.subplots(
         1, len(drawn), figsize=(5.4 * len(drawn), 4.6), layout="constrained", squeeze=False

@@ -803,3 +803,18 @@ def test_translations_are_headed_by_their_own_names(everything):
         "Italian, reference",
         "Farsi, reference",
     ]
+
+
+def test_a_users_theme_moves_no_figure(tiny_results):
+    import matplotlib
+    import seaborn
+
+    from vwsd_companion.facts.collect import Collection
+    from vwsd_companion.views.catalogue import FIGURES
+
+    facts = Collection("demo", tiny_results / "demo")
+    plain = png(FIGURES["baseline"](facts)[0])
+    with matplotlib.rc_context():
+        seaborn.set_theme(style="darkgrid", font_scale=2)
+        themed = png(FIGURES["baseline"](facts)[0])
+    assert themed == plain

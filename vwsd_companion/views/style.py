@@ -12,6 +12,12 @@ DIVERGING, SEQUENTIAL = "RdBu_r", "viridis"  # colours of maps
 LANGUAGE_COLOURS = {"en": BLUE, "it": ORANGE, "fa": GREEN}
 MARKERS = {"en": "o", "it": "s", "fa": "D"}
 DASHED = {"color": GREY, "ls": "--", "lw": 1}  # lines of chance and of no difference
-STYLE = matplotlib.rc_params_from_file(
+SHEET = matplotlib.rc_params_from_file(
     Path(__file__).with_name("vwsd.mplstyle"), use_default_template=False
 )
+# of the session, not of the drawing
+SESSION = ("backend", "backend_fallback", "interactive", "toolbar", "timezone")
+# matplotlib's own defaults stand below the sheet, so that a user's theme (seaborn's, a
+# matplotlibrc) moves no figure
+DEFAULTS = {key: value for key, value in matplotlib.rcParamsDefault.items() if key not in SESSION}
+STYLE = {**DEFAULTS, **SHEET}
