@@ -186,7 +186,12 @@ def test_two_systems_stand_side_by_side(opened):
     page.wait_for_function(
         "document.querySelector('.vwsd-grid li').innerText.includes('B ')", timeout=SLOW
     )
+    page.wait_for_function(CONNECTED, timeout=SLOW)  # on a busy machine the list follows the grid
     control(page, "Search").fill("")
+    page.wait_for_function(
+        "document.querySelectorAll('.widget-select option').length === 502", timeout=SLOW
+    )
+    page.wait_for_function(CONNECTED, timeout=SLOW)
     control(page, "Show").select_option("A and B choose differently")
     page.wait_for_function(
         "document.querySelectorAll('.widget-select option').length > 10 &&"
