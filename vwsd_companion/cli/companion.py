@@ -284,14 +284,14 @@ def compare_results(o: argparse.Namespace) -> int:
     if o.measure:
         print(of.write_movement(o.out, results))
         return 0
-    pairs = of.compare(*results)
+    pairs = of.paired_rows(*results)
     some = [pair for pair in pairs if o.rows or pair.state not in ("identical", "within")]
     first, second = (shown(result.folder) for result in results)
     if o.json:
         listed = [vars(pair) for pair in some]
         print_json({"first": first, "second": second, **of.counts(pairs), "rows": listed})
     else:
-        print("\n".join([*map(str, some), f"{second} against {first}: {of.summary(pairs)}"]))
+        print("\n".join([*map(str, some), f"{second} against {first}: {of.in_words(pairs)}"]))
     return 0 if of.reproduced(pairs) else 1
 
 
