@@ -11,8 +11,11 @@ from ..paths import data_dir
 from ..registry import Line, Registry, resolve
 from .items import Item, items_sha256, read_items
 from .official import (
+    GOLD_APART,
+    GOLD_PACKAGE,
     OFFICIAL_CREDIT,
     OFFICIAL_FILES,
+    PAGE,
     image_variant,
     is_official,
     layout_fingerprint,
@@ -99,15 +102,20 @@ def read_layout(name: str, folder: Path, language: str, split: str, credit: str)
         raise VwsdError(
             f"{' and '.join(missing)} of SemEval-2023 Task 1 {are} not here",
             where=folder,
-            remedy=(
-                f"Run `vwsd fetch vwsd --split {split}`; with --from DIR it takes files that you"
-                " have."
-            ),
+            remedy=_source_of(missing, split),
         )
     official = all(is_official(folder / file) for file in (data, gold))
     items = tuple(read_items(folder / data, folder / gold, language))
     variant = image_variant(folder) or "as stored"
     return VwsdSet(name, language, split, items, folder / images, credit, official, variant)
+
+
+def _source_of(missing: Sequence[str], split: str) -> str:
+    """Where official text is to be had."""
+    command = f"vwsd fetch vwsd --split {split}"
+    if GOLD_APART.issuperset(missing):
+        return f"Download {GOLD_PACKAGE} from {PAGE}, then run `{command} --from DIR`."
+    return f"Run `{command}`; with --from DIR it takes files that you have."
 
 
 def _official(language: str, split: str) -> VwsdSet:
