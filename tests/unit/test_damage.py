@@ -84,8 +84,8 @@ def test_each_kind_is_told_from_the_others(damaged, capsys):
     assert seen.kinds == {CUT: "truncated", GONE: "missing", NONE: "no picture"}
     assert seen.pictures == 12 and seen.missed == {GONE, NONE}
     assert look_for_damage(damaged, "miss").damage.missed == {CUT, GONE, NONE}
-    told = "3 of 12 pictures damaged: 1 truncated, kept; 1 missing, ranked last; 1 no picture,"
-    told += " ranked last"
+    told = "3 of 12 pictures damaged: 1 truncated (kept), 1 missing (ranked last), "
+    told += "1 no picture (ranked last)"
     assert f"note: en.toy.data.txt en user: {told}\n" in capsys.readouterr().err
     facts = {
         "way": "keep",
@@ -191,8 +191,8 @@ def test_ranks_captions_and_facts(damaged, tmp_path):
     assert about.meta["damaged"] == made.meta["damaged"]
     title = set_title(Collection("mine", tmp_path / "results" / "mine"))
     assert title.endswith(
-        "; en test: 3 of 12 pictures damaged: 1 truncated, kept; 1 missing, ranked last; "
-        "1 no picture, ranked last"
+        "; en test: 3 of 12 pictures damaged: 1 truncated (kept), 1 missing (ranked last), "
+        "1 no picture (ranked last)"
     )
 
 

@@ -50,16 +50,16 @@ class Damage:
 
 
 def damage_told(damaged: Mapping) -> str:
-    """`Damage.facts` in words: "3 of 8,100 pictures damaged: 1 truncated, kept; 2 missing, ranked
-    last".
+    """`Damage.facts` in words: "3 of 8,100 pictures damaged: 1 truncated (kept), 2 missing (ranked
+    last)".
     """
     counts = {kind: len(damaged[kind]) for kind in DAMAGED if kind in damaged}
     parts = []
     for kind, count in counts.items():
         kept = kind == TRUNCATED and damaged["way"] == "keep"
-        parts.append(f"{count} {kind}, {'kept' if kept else 'ranked last'}")
+        parts.append(f"{count} {kind} ({'kept' if kept else 'ranked last'})")
     total = sum(counts.values())
-    return f"{total:,} of {damaged['pictures']:,} pictures damaged: {'; '.join(parts)}"
+    return f"{total:,} of {damaged['pictures']:,} pictures damaged: {', '.join(parts)}"
 
 
 def blank() -> Path:
