@@ -63,7 +63,7 @@ def _fetch_rehearsal(o: argparse.Namespace) -> int:
     from vwsd_standins.rehearsal.models import make_models
     from vwsd_standins.rehearsal.translators import make_translators
 
-    print(f"{rehearsal.make_sets(o.source)}: {rehearsal.state()}")
+    print(f"{rehearsal.make_sets(o.source and Path(o.source))}: {rehearsal.state()}")
     make_models(models_folder())
     make_translators(models_folder())
     print(
