@@ -154,11 +154,13 @@ def _take(repo: str, commit: str, files: list[RemoteFile], progress: bool) -> No
     from huggingface_hub import hf_hub_url
 
     folder, blobs = snapshot(repo, commit), _store(repo) / "blobs"
+    if not _absent(folder, files):  # nor is anything written, say to a cache that many share
+        return
     lock = hub_folder() / ".locks" / f"{_store(repo).name}.vwsd.lock"
     for place in (lock.parent, blobs):
         place.mkdir(parents=True, exist_ok=True)
     with FileLock(lock):
-        absent = [file for file in files if not _whole(folder / file.name, file)]
+        absent = _absent(folder, files)
         size, here = sum(file.size for file in absent), _bytes_here(repo, absent)
         check_room(size - here, repo)
         shown = {"unit": "B", "unit_scale": True, "disable": quiet() if progress else True}
@@ -168,6 +170,10 @@ def _take(repo: str, commit: str, files: list[RemoteFile], progress: bool) -> No
                 _bring(url, blobs / file.etag, file, bar)
         for file in absent:
             _link(blobs / file.etag, folder / file.name)
+
+
+def _absent(folder: Path, files: list[RemoteFile]) -> list[RemoteFile]:
+    return [file for file in files if not _whole(folder / file.name, file)]
 
 
 def _bring(url: str, blob: Path, file: RemoteFile, bar: tqdm) -> None:
@@ -259,9 +265,9 @@ def _patiently(ask: Callable, pauses: Sequence[float], part: Path | None = None)
 
 def _wait(error: Exception, pauses: Sequence[float], tries: int) -> float | None:
     """Seconds to wait before the next try; None where there is none to be made."""
-    from huggingface_hub.errors import HTTPError
+    from huggingface_hub.errors import HTTPError, XetDownloadError
 
-    passing = isinstance(error, (OSError, RuntimeError, HTTPError))
+    passing = isinstance(error, (OSError, RuntimeError, HTTPError, XetDownloadError))
     if not passing or tries > len(PAUSES) or getattr(error, "errno", None) in REMEDIES:
         return None
     status, asked = _answer(error)
@@ -298,8 +304,8 @@ def _refused(e: Exception, repo: str, again: str) -> tuple[str, str] | None:
         reason = "the hub does not have it (404)"
         return reason, f"It was moved or withdrawn: put a copy into $VWSD_MODELS/{repo}."
     if status == 429:
-        pause = f"a pause of {asked} seconds" if asked else "a pause"
-        return f"the hub asks for {pause} (429)", f"Wait that long; {later}"
+        pause = f"{asked} seconds" if asked else "some minutes"
+        return f"the hub asks for a pause of {pause} (429)", f"Wait that long; {later}"
     if status >= 500:
         return f"the hub itself fails ({status})", f"Wait until {page} opens; {later}"
     return None
@@ -310,8 +316,11 @@ def _broken(e: Exception, repo: str, files: list[RemoteFile], again: str) -> tup
     said = first_line(e)
     if files:
         size = sum(file.size for file in files)
-        came = f"{_bytes_here(repo, files) / 1e6:,.1f} of {size / 1e6:,.1f} MB are here"
-        return f"the connection dropped again and again ({said}); {came}", f"{again} goes on there."
+        came = f"{_bytes_here(repo, files) / 1e6:,.1f} of {size / 1e6:,.1f} MB"
+        return (
+            f"the download stopped at {came}: {said}",
+            f"What came is kept: {again} goes on there.",
+        )
     proxies = urllib.request.getproxies()
     proxy = next((name for name in PROXIES if name.removesuffix("_PROXY").lower() in proxies), "")
     if proxy and "Connect" in type(e).__name__ or "Proxy" in type(e).__name__:
