@@ -16,6 +16,7 @@ from pathlib import Path
 COMMIT = "c" * 40  # what `main` is at first
 LARGE = (".safetensors", ".bin", ".model", ".spm", "tokenizer.json")  # named by their SHA-256
 WEIGHTS = (".safetensors", ".bin")
+CUT_ONCE = ("drop once", "reset once", "no ranges", "stall once")
 REFUSED = {  # of every question for a file, or for the listing too: status and headers
     "rate": (429, {"Retry-After": "3600"}),
     "gated": (403, {"X-Error-Code": "GatedRepo"}),
@@ -38,14 +39,15 @@ class FakeHub:
     """Serves `root/<org>/<name>` at `url`, as a context manager.
 
     fault: a key of REFUSED; or, of weights, `drop` (half of what is asked for, always), `drop
-    once`, `reset once` (the connection is torn), `no ranges` (`drop once`, and then all of it),
-    `damage once` (other bytes); `rate once` (a pause of one second); `xet` (files are announced as
-    stored in Xet, which has no server here).
+    once`, `reset once` (the connection is torn), `stall once` (half, and nothing more), `no
+    ranges` (`drop once`, and then all of it), `damage once` (other bytes); `rate once` (a pause of
+    one second); `xet` (files are announced as stored in Xet, which has no server here).
     """
 
     def __init__(self, root: Path, fault: str = ""):
         self.root, self.fault, self.commit = Path(root), fault, COMMIT
         self.requests: list[Request] = []
+        self.stalled, self.ended = threading.Event(), threading.Event()
         self._spent: set[str] = set()
 
     def __enter__(self):
@@ -56,6 +58,7 @@ class FakeHub:
         return self
 
     def __exit__(self, *_):
+        self.ended.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -129,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Bytes that are sent before the connection ends."""
         fault = self.hub.fault
         if path.endswith(WEIGHTS):
-            once = fault in ("drop once", "reset once", "no ranges") and self.hub.first_time(path)
+            once = fault in CUT_ONCE and self.hub.first_time(path)
             if fault == "drop" or once:
                 return size // 2
         return size
@@ -143,6 +146,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
         self.noted.sent = len(body[:cut])
         if cut is not None and cut < len(body):
+            if self.hub.fault == "stall once":
+                self.hub.stalled.set()
+                self.hub.ended.wait(60)
             if self.hub.fault == "reset once":  # a torn connection, not one that was closed
                 linger = struct.pack("ii", 1, 0)
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)

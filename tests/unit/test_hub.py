@@ -344,6 +344,18 @@ def test_a_line_that_drops_again_and_again_is_a_sentence_and_the_next_try_goes_o
     assert (folder / WEIGHTS).read_bytes() == (clip / WEIGHTS).read_bytes()
 
 
+def test_a_killed_download_goes_on_where_it_was(tiny, tmp_path):
+    """The command itself, in a process that is killed, and once more."""
+    from tests.hub_faults import Home, _fault_row
+
+    weights = published(tiny, tmp_path / "published", CHECKPOINTS[KEY].repo) / WEIGHTS
+    code, said, sent = _fault_row("stall once", Home(tmp_path))
+    half = weights.stat().st_size // 2
+    assert code == 0 and sent == f"{half:,} + {half:,}" and CHECKPOINTS[KEY].repo in said
+    kept = next((tmp_path / "hf").rglob(f"snapshots/*/{WEIGHTS}"))
+    assert kept.read_bytes() == weights.read_bytes()
+
+
 def test_a_server_without_ranges_begins_again(world, clip):
     with world.serve("no ranges") as server:
         folder = fetch(KEY, progress=False)

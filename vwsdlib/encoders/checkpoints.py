@@ -103,6 +103,12 @@ def present(key: str) -> tuple[bool, int]:
     return True, sum(path.stat().st_size for path in weight_files(folder))
 
 
+def bytes_missing(key: str) -> int:
+    """What is still to be fetched of a checkpoint, about; 0 where it is here."""
+    there, size = present(key)
+    return 0 if there else max(0, size - hub.bytes_begun(checkpoint(key).repo))
+
+
 def commit_of(key: str) -> str:
     """The commit that a checkpoint is read at from the hub's cache: the pinned one, else the one
     that `main` was when it was first used; empty before that.

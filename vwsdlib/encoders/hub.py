@@ -83,6 +83,11 @@ def hold(repo: str, commit: str) -> None:
         write_text(path, commit)
 
 
+def bytes_begun(repo: str) -> int:
+    """Bytes of a repository's files that were cut off and will go on."""
+    return sum(part.stat().st_size for part in (_store(repo) / "blobs").glob("*.incomplete"))
+
+
 def check_room(wanted: int, what: str) -> None:
     """VwsdError, with the gigabytes that are missing, where `wanted` bytes do not fit on the disk
     of the hub's cache.
