@@ -102,8 +102,12 @@ def test_what_is_fetched_is_found_without_the_hub_by_others_too(world, clip):
     with world.serve():
         folder = fetch(KEY, progress=False)
     assert find(KEY).folder == folder  # no hub answers any more
-    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub import scan_cache_dir, try_to_load_from_cache
 
+    scanned = scan_cache_dir(hub.hub_folder())
+    assert not scanned.warnings and [repo.repo_id for repo in scanned.repos] == [
+        CHECKPOINTS[KEY].repo
+    ]
     cached = try_to_load_from_cache(CHECKPOINTS[KEY].repo, WEIGHTS, revision=folder.name)
     assert cached == str(folder / WEIGHTS)
 
