@@ -28,9 +28,12 @@ REFUSED = {  # of every question for a file, or for the listing too: status and 
 
 @dataclass
 class Request:
-    """One question: path, the byte that it starts from, and how many bytes were sent."""
+    """One question: path, whether it came with a token, the byte that it starts from, and how many
+    bytes were sent.
+    """
 
     path: str
+    token: bool = False
     start: int = 0
     sent: int = 0
 
@@ -40,14 +43,16 @@ class FakeHub:
 
     fault: a key of REFUSED; or, of weights, `drop` (half of what is asked for, always), `drop
     once`, `reset once` (the connection is torn), `stall once` (half, and nothing more), `no
-    ranges` (`drop once`, and then all of it), `damage once` (other bytes); `rate once` (a pause of
-    one second); `xet` (files are announced as stored in Xet, which has no server here).
+    ranges` (`drop once`, and then all of it), `damage once` (other bytes), `busy once` (503);
+    `rate once` (a pause of one second); `xet` (files are announced as stored in Xet, which has no
+    server here).
     """
 
     def __init__(self, root: Path, fault: str = ""):
         self.root, self.fault, self.commit = Path(root), fault, COMMIT
         self.requests: list[Request] = []
         self.stalled, self.ended = threading.Event(), threading.Event()
+        self.elsewhere = ""  # of another server, to which questions for files are sent on
         self._spent: set[str] = set()
 
     def __enter__(self):
@@ -84,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.split("?")[0]
         listed = re.fullmatch(r"/api/models/(.+?)/revision/(.+)", path)
         file = re.fullmatch(r"/(.+?/.+?)/resolve/([^/]+)/(.+)", path)
-        self.noted, fault = Request(path), self.hub.fault
+        self.noted, fault = Request(path, "Authorization" in self.headers), self.hub.fault
         if not (listed or file):  # what the client asks of its own accord
             return self._answer(b"{}", 404)
         self.hub.requests.append(self.noted)
@@ -94,6 +99,10 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(b"{}", 429, {"Retry-After": "1"})
         if listed:
             return self._answer(json.dumps(self._listing(*listed.groups())).encode())
+        if fault == "busy once" and path.endswith(WEIGHTS) and self.hub.first_time(path):
+            return self._answer(b"{}", 503)
+        if self.hub.elsewhere:
+            return self._answer(b"", 302, {"Location": self.hub.elsewhere + path})
         return self._file(path, self.hub.root / file[1] / file[3])
 
     def _listing(self, repo: str, revision: str) -> dict:

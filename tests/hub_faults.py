@@ -35,6 +35,7 @@ FAULTS = {  # fault -> (exit code, what must be said)
     "no ranges": (0, "MB"),
     "damage once": (0, "MB"),
     "rate once": (0, "MB"),
+    "busy once": (0, "MB"),
     "xet": (0, "MB"),
     "drop": (2, "the download stopped at"),
     "rate": (2, "(429)"),

@@ -119,11 +119,12 @@ def commit_of(key: str) -> str:
 
 def fetch(key: str, progress: bool = True) -> Path:
     """Download what is loaded of a checkpoint into the Hugging Face cache, going on where an
-    earlier try stopped; VwsdError says what came of it otherwise (`hub.download`).
+    earlier try stopped; its folder, or the one in `$VWSD_MODELS`, which is taken as it is.
+    VwsdError as of `hub.download`.
     """
     line = checkpoint(key)
-    here = _cached(line)
-    if here and hub.offline():
+    here = _local(line) or (_cached(line) if hub.offline() else None)
+    if here:
         return here
     again = f"vwsd fetch models --only {key}"
     choose = partial(_loaded, line.repo)

@@ -9,6 +9,7 @@ tools find what is fetched here.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 import urllib.request
@@ -27,6 +28,7 @@ PAUSES = (1, 4, 15, 60)  # seconds before the next tries of a file
 STEADY = 16 << 20  # bytes of one try after which the tries are counted anew
 LONGEST_WAIT = 120  # seconds that are waited where the hub asks for a pause; a longer one is said
 HELD = "vwsd"  # the reference beside `main` in the cache: the commit that `main` was at first
+COMMIT = re.compile("[0-9a-f]{40}")
 PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 
 
@@ -49,9 +51,12 @@ def hub_folder() -> Path:
     return Path(constants.HF_HUB_CACHE).expanduser()
 
 
-def offline() -> bool:
-    """Is the hub not to be asked (`HF_HUB_OFFLINE`)?"""
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+def offline() -> str:
+    """The variable that forbids to ask the hub (`HF_HUB_OFFLINE`); empty where none does."""
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        if os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE"):
+            return name
+    return ""
 
 
 def snapshot(repo: str, commit: str) -> Path:
@@ -69,8 +74,9 @@ def held_commit(repo: str) -> str:
     """
     for name in (HELD, "main"):
         path = _store(repo) / "refs" / name
-        if path.is_file():
-            return safe_name(path.read_text(encoding="utf-8").strip(), path)
+        commit = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        if COMMIT.fullmatch(commit.strip()):
+            return commit.strip()
     return ""
 
 
@@ -119,8 +125,8 @@ def download(
     """
     files: list[RemoteFile] = []
     try:
-        if offline():
-            said = _sentence(repo, revision, "HF_HUB_OFFLINE is set")
+        if variable := offline():
+            said = _sentence(repo, revision, f"{variable} is set")
             raise VwsdError(*said, f"Unset it, then: {again}")
         commit, remote = _patiently(lambda: listing(repo, revision), pauses=())
         files += [remote[name] for name in choose(list(remote))]
