@@ -231,6 +231,17 @@ def test_a_damaged_index_is_one_sentence(index, tmp_path, monkeypatch):
     with pytest.raises(VwsdError) as e:
         find(KEY)
     assert "index.json" in e.value.where and "\n" not in str(e.value)
+    assert not present(KEY)[0]  # which the doctor asks
+
+
+def test_a_damaged_index_in_the_cache_is_fetched_again(world, clip):
+    fake_hub.sharded(clip)
+    with world.serve():
+        index = fetch(KEY, progress=False) / f"{WEIGHTS}.index.json"
+        index.resolve().write_text("{")
+        assert not present(KEY)[0]
+        fetch(KEY, progress=False)
+    assert present(KEY)[0] and index.read_text() == (clip / index.name).read_text()
 
 
 def test_a_repository_without_weights_is_one_sentence(world, clip):

@@ -97,7 +97,10 @@ def find(key: str) -> OnDisk:
 def present(key: str) -> tuple[bool, int]:
     """(is it on disk?, bytes of its weights, or of what fetching it takes), without network."""
     line = checkpoint(key)
-    folder = _local(line) or _cached(line)
+    try:
+        folder = _local(line) or _cached(line)
+    except VwsdError:  # `find` says it
+        folder = None
     if folder is None or not _whole(folder):
         return False, line.megabytes * 10**6
     return True, sum(path.stat().st_size for path in weight_files(folder))
@@ -208,7 +211,10 @@ def _shards(index: Path) -> list[str]:
 
 
 def _whole(folder: Path) -> bool:
-    files = weight_files(folder)
+    try:
+        files = weight_files(folder)
+    except VwsdError:  # a damaged index
+        return False
     return bool(files) and all(file.is_file() for file in files)
 
 
