@@ -70,9 +70,9 @@ def _checkpoint(key: str, profile: str) -> dict:
         remedy = f"vwsd fetch {name}"
         there, size = bool(files), sum(file.stat().st_size for file in files)
     what = f"{key} {repo} {size / 1e6:,.{0 if size > 1e7 else 1}f} MB"
-    if CHECKPOINTS[key].revision == MAIN:
+    if CHECKPOINTS[key].revision == MAIN and not (name and SETS[name].models):
         commit = commit_of(key)
-        what += f", held at {commit}" if commit else ", the commit of main when it is fetched holds"
+        what += f", main is held at {commit}" if commit else ", main is held once it is fetched"
     check = f"checkpoint {key}"
     return _row(check, "OK", what) if there else _row(check, "MISSING", what, remedy)
 

@@ -651,11 +651,13 @@ def test_doctor_says_which_commit_main_is_held_at(nothing_fetched, monkeypatch, 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(nothing_fetched / "hub"))
     line = "[MISSING] mclip M-CLIP/XLM-Roberta-Large-Vit-B-32 2,260 MB, "
     out = run(capsys, "doctor", "--profile", "paper")[1]
-    assert line + "the commit of main when it is fetched holds  ->" in out
+    assert line + "main is held once it is fetched  ->" in out
     refs = nothing_fetched / "hub" / "models--M-CLIP--XLM-Roberta-Large-Vit-B-32" / "refs"
     refs.mkdir(parents=True)
     (refs / "vwsd").write_text("d" * 40)
-    assert line + f"held at {'d' * 40}  ->" in run(capsys, "doctor", "--profile", "paper")[1]
+    assert (
+        line + f"main is held at {'d' * 40}  ->" in run(capsys, "doctor", "--profile", "paper")[1]
+    )
     rows = json.loads(run(capsys, "doctor", "--profile", "paper", "--json")[1])
     (row,) = [row for row in rows if row["check"] == "checkpoint mclip"]
     assert row["what"].endswith("held at " + "d" * 40)

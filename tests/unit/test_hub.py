@@ -321,6 +321,18 @@ def test_the_commit_that_main_was_first_holds(world, tiny):
         assert find(MCLIP) == first
 
 
+def test_fetching_alone_holds_what_another_tool_looked_at(world, tiny):
+    """It knew the commit, and had none of the weights."""
+    published(tiny, world.root, CHECKPOINTS[MCLIP].repo)
+    refs = hub.snapshot(CHECKPOINTS[MCLIP].repo, "").parent / "refs"
+    refs.mkdir(parents=True)
+    (refs / "main").write_text("e" * 40)
+    with world.serve():
+        assert fetch(MCLIP, progress=False).name == "e" * 40
+    (refs / "main").write_text("f" * 40)
+    assert find(MCLIP).revision == "e" * 40
+
+
 def test_a_commit_that_another_tool_fetched_holds_from_its_first_use(world, tiny):
     from huggingface_hub import constants
 
@@ -451,8 +463,8 @@ def test_a_short_pause_that_the_hub_asks_for_is_made(world, clip):
     "fault, said, remedy",
     [
         ("rate", "asks for a pause of 3600 seconds (429)", "Wait that long"),
-        ("gated", "to those only whom its owners let in (403)", "hf auth login"),
-        ("login", "to those only whom its owners let in (401)", "hf auth login"),
+        ("gated", "only to those whom its owners let in (403)", "hf auth login"),
+        ("login", "only to those whom its owners let in (401)", "hf auth login"),
         ("gone", "the hub does not have it (404)", "VWSD_MODELS"),
         ("down", "the hub itself fails (503)", "Wait until"),
     ],

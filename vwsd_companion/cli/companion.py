@@ -72,11 +72,9 @@ def _announce(repos: dict[str, str]) -> None:
     missing = sum(absent.values())
     check_room(missing, "what is missing of the checkpoints")
     if absent:
-        size = (
-            f"{len(absent)} of {len(repos)} checkpoints are to be fetched, {missing / 1e9:.1f} GB"
-        )
+        wanted = f"{len(absent)} of {len(repos)} checkpoints are to be fetched"
         free = f"{free_gb(hub_folder()):.0f} GB free: {hub_folder()}"
-        print(f"{size} ({free})", file=sys.stderr, flush=True)
+        print(f"{wanted}, {missing / 1e9:.1f} GB ({free})", file=sys.stderr, flush=True)
 
 
 def _fetch_rehearsal(o: argparse.Namespace) -> int:

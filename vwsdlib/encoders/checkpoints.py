@@ -80,7 +80,7 @@ def find(key: str) -> OnDisk:
     if folder is None and not os.environ.get("VWSD_MODELS") and not hub.offline():
         folder = fetch(key)
     if folder is None:
-        cut_off = hub.snapshot(line.repo, commit_of(key))
+        cut_off = hub.snapshot(line.repo, _commit(line))
         _refuse_missing(cut_off, f"Get the rest with: vwsd fetch models --only {key}")
         raise VwsdError(
             f"the checkpoint {line.repo} is not here",
@@ -89,8 +89,8 @@ def find(key: str) -> OnDisk:
         )
     _refuse_missing(folder, "Copy all of the checkpoint's files there.")
     revision = "local" if folder == local else folder.name
-    if revision != "local" and line.revision == MAIN:
-        hub.hold(line.repo, revision)
+    if revision != "local":
+        _hold(line, folder)
     return OnDisk(folder, revision, _trusted_hash(line.repo, key, folder, revision))
 
 
@@ -116,7 +116,10 @@ def commit_of(key: str) -> str:
     """The commit that a checkpoint is read at from the hub's cache: the pinned one, else the one
     that `main` was when it was first used; empty before that.
     """
-    line = checkpoint(key)
+    return _commit(checkpoint(key))
+
+
+def _commit(line: Checkpoint) -> str:
     return hub.held_commit(line.repo) if line.revision == MAIN else line.revision
 
 
@@ -131,9 +134,15 @@ def fetch(key: str, progress: bool = True) -> Path:
         return here
     again = f"vwsd fetch models --only {key}"
     choose = partial(_loaded, line.repo)
-    folder = hub.download(line.repo, commit_of(key) or MAIN, choose, again, progress)
+    folder = hub.download(line.repo, _commit(line) or MAIN, choose, again, progress)
+    _hold(line, folder)
     _refuse_missing(folder, "The repository lacks it: choose another checkpoint.")
     return folder
+
+
+def _hold(line: Checkpoint, folder: Path) -> None:
+    if line.revision == MAIN:
+        hub.hold(line.repo, folder.name)
 
 
 def _loaded(repo: str, names: Sequence[str]) -> list[str]:
@@ -174,7 +183,7 @@ def _cached(line: Checkpoint) -> Path | None:
     """Folder in the hub's cache where all weights are there. It is the folder that counts, not what
     a newer version of a library would have fetched beside them.
     """
-    commit = hub.held_commit(line.repo) if line.revision == MAIN else line.revision
+    commit = _commit(line)
     folder = hub.snapshot(line.repo, commit)
     return folder if commit and _whole(folder) else None
 

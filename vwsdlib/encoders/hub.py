@@ -81,8 +81,8 @@ def held_commit(repo: str) -> str:
 
 
 def hold(repo: str, commit: str) -> None:
-    """Record the commit that `main` stands for from now on; a cache that cannot be written keeps
-    what it has.
+    """Record the commit that `main` stands for from now on, unless one is recorded; a cache that
+    cannot be written keeps what it has.
     """
     path = _store(repo) / "refs" / HELD
     if not path.is_file() and os.access(nearest(path), os.W_OK):
@@ -138,8 +138,6 @@ def download(
             raise unwritable(e, hub_folder(), "checkpoint") from e
         reason, remedy = _refused(e, repo, again) or _broken(e, repo, files, again)
         raise VwsdError(*_sentence(repo, revision, reason), remedy) from e
-    if commit != revision:
-        hold(repo, commit)
     return snapshot(repo, commit)
 
 
@@ -309,7 +307,7 @@ def _refused(e: Exception, repo: str, again: str) -> tuple[str, str] | None:
     page = f"{constants.ENDPOINT}/{repo}"
     later = f"what came is kept, and {again} goes on there."
     if status in (401, 403):
-        reason = f"the hub shows it to those only whom its owners let in ({status})"
+        reason = f"the hub shows it only to those whom its owners let in ({status})"
         return reason, f"Ask for access at {page} and log in: hf auth login (or set HF_TOKEN)."
     if status == 404:
         reason = "the hub does not have it (404)"
