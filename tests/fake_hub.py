@@ -151,9 +151,9 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
             self.send_header(name, value)
         self.end_headers()
+        self.noted.sent = len(body[:cut])
         self.wfile.write(body[:cut])
         self.wfile.flush()
-        self.noted.sent = len(body[:cut])
         if cut is not None and cut < len(body):
             if self.hub.fault == "stall once":
                 self.hub.stalled.set()

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from tests import fake_hub
@@ -116,6 +117,7 @@ def _fault_row(fault: str, home: Home) -> tuple[int, str, str]:
         process = home.run(RUN, *words, url=url, **more.get(fault, {}))
         if fault == "stall once":
             hub.stalled.wait(60)
+            _wait_for(home, hub.asked("model.safetensors")[0].sent)
             process.send_signal(signal.SIGKILL)
             process.wait()
             hub.ended.set()
@@ -127,6 +129,15 @@ def _fault_row(fault: str, home: Home) -> tuple[int, str, str]:
             _ended(home.run(RUN, *words, url=hub.url))
             sent.append(hub.asked("model.safetensors")[0].sent)
     return code, said, " + ".join(f"{n:,}" for n in sent) or "-"
+
+
+def _wait_for(home: Home, size: int, seconds: float = 60) -> None:
+    """Until a file that is being fetched has `size` bytes."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if any(part.stat().st_size >= size for part in home.folder.rglob("*.incomplete")):
+            return
+        time.sleep(0.02)
 
 
 def _layout_row(key: str, home: Home) -> tuple[int, str]:

@@ -382,7 +382,7 @@ def test_a_dropped_connection_goes_on_where_it_was(fault, world, clip):
 
 @pytest.mark.parametrize("fault", ["stall once", "busy once"])
 def test_a_hub_that_is_slow_or_busy_is_asked_again(fault, world, clip, monkeypatch):
-    monkeypatch.setattr(hub, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(hub, "READ_SECONDS", 2)
     with world.serve(fault) as server:
         folder = fetch(KEY, progress=False)
     first, second = server.asked(WEIGHTS)

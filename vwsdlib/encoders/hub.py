@@ -252,6 +252,7 @@ def _append(url: str, part: Path, have: int, bar: tqdm) -> None:
         with part.open("ab" if goes_on else "wb") as f:
             for chunk in response.iter_bytes():
                 bar.update(f.write(chunk))
+                f.flush()  # a kill loses nothing that came
 
 
 def _patiently(ask: Callable, pauses: Sequence[float], part: Path | None = None):
