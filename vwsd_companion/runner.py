@@ -42,6 +42,7 @@ from .pipeline import (
     plan,
     read_record,
     stamp_path,
+    with_fetched,
 )
 
 LOCK_SECONDS = 10
@@ -185,7 +186,7 @@ def _advance(step: Step, report: RunReport, progress: bool) -> Outcome:
         failure = failure or _owed(step, work / "out")
         seconds = time.monotonic() - started
         if not failure:
-            failure = _install(step, executed, work, made_of, seconds)
+            failure = _install(step, executed, work, with_fetched(made_of), seconds)
         if not failure:
             return Outcome(step.name, "done", seconds=seconds)
         log = cache_dir() / "logs" / step.profile / f"{step.name}.ipynb"
