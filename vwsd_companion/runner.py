@@ -44,9 +44,11 @@ from .pipeline import (
     read_record,
     stamp_path,
 )
+from .progress import said
 
 LOCK_SECONDS = 10
 NEEDED_GB = 0.05  # a notebook's files and its executed copy; what the vectors want, the doctor says
+PROGRESS = "progress.json"
 NOT_DONE = ("failed", "blocked", LEFT_OUT)
 
 
@@ -101,9 +103,9 @@ def run(
     `only` and `start_from` choose notebooks (what they need runs first where it is not up to date);
     `force` reruns the chosen, `start_from` always does. `settings` and `limit` override parameters.
     What cannot run here, or would take more than `hours` (forecast.py), is left out and said.
-    `progress` shows a bar over the cells (default: on a terminal outside CI). Raises VwsdError,
-    before anything runs, for whatever `plan` refuses, when another run of the profile goes on, and
-    where a folder that the run writes to cannot be written.
+    `progress`: say what goes on in one living line (default: on a terminal outside CI), else in a
+    line a minute. Raises VwsdError, before anything runs, for whatever `plan` refuses, when another
+    run of the profile goes on, and where a folder that the run writes to cannot be written.
     """
     steps = plan(profile, only, start_from, force, limit, settings)
     _time_factor()
@@ -314,7 +316,11 @@ def _execute(step: Step, work: Path, progress: bool, hours: float):
 
     executed, crash = work / "executed.ipynb", None
     minutes = min(step.minutes * _time_factor(), hours * 60)
-    with _environment(_kernel_environment(step, work)), _budget(minutes * 60) as over:
+    with (
+        _environment(_kernel_environment(step, work)),
+        _budget(minutes * 60) as over,
+        said(step.name, work / PROGRESS, progress) as cells,
+    ):
         try:
             papermill.execute_notebook(
                 copy.deepcopy(step.source),
@@ -323,7 +329,7 @@ def _execute(step: Step, work: Path, progress: bool, hours: float):
                 kernel_name="python3",
                 language="python",
                 cwd=work / "out",
-                progress_bar={"desc": step.name, "leave": False} if progress else False,
+                progress_bar=cells.settings,
             )
         except (
             Exception
@@ -542,6 +548,7 @@ def _kernel_environment(step: Step, work: Path) -> dict[str, str]:
         "MPLBACKEND": "Agg",
         "HOME": _home() or str(work / "home"),  # Jupyter and matplotlib look for one
         "TQDM_DISABLE": "1",
+        "VWSD_PROGRESS": str(work / PROGRESS),  # where the bars write instead
         "SOURCE_DATE_EPOCH": "0",  # no clocks in executed copies, none in PDF figures
     }
 
