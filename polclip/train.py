@@ -22,10 +22,10 @@ from typing import Any
 import torch
 from pydantic import NonNegativeInt
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from vwsdlib.errors import VwsdError
 from vwsdlib.paths import quiet, refuse_special, write_text
+from vwsdlib.progress import tqdm
 from vwsdlib.schema import Stored, parse, read_bytes
 
 from .batches import collate, pictures_of
