@@ -77,7 +77,7 @@ class Cost:
 
     @property
     def tflop(self) -> float:
-        """TFLOP of all runs."""
+        """Of all runs, in TFLOP."""
         return self.runs * self.steps * (self.trained_tflop + self.frozen_tflop)
 
     def hours(self, speed: float) -> float:
@@ -188,9 +188,10 @@ def _picture_flop(config: Config, size: Size) -> float:
 # ---------------------------------------------------------------- memory of a step
 
 
-def memory_bytes(config: Config, size: Size, checkpointing: bool, candidates: float = 6.8) -> float:
-    """Bytes that training takes on a card: weights, moments, what the backward pass is kept for,
-    and the pictures' states. With `checkpointing` the pictures' side is kept a part at a time.
+def memory_gb(config: Config, size: Size, checkpointing: bool, candidates: float = 6.8) -> float:
+    """Gigabytes that training takes on a card: weights, moments, what is kept for the backward
+    pass, and the pictures' states. With `checkpointing` the pictures' side is kept a part at a
+    time.
     """
     senses, pictures, contexts = _counts(config, candidates)
     read = size.tokens * size.text_layers * _kept(config, size.width, size.mlp)
@@ -198,7 +199,7 @@ def memory_bytes(config: Config, size: Size, checkpointing: bool, candidates: fl
     shown = PART if checkpointing else pictures
     kept += min(shown, pictures) * _kept_of_picture(config, size)
     states = 2 * FROZEN_BYTES * pictures * size.places * size.vision_width
-    return _weight_bytes(config, size) + kept + states
+    return (_weight_bytes(config, size) + kept + states) / 1e9
 
 
 def _kept(config: Config, width: int, mlp: int) -> float:

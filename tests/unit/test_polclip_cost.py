@@ -13,6 +13,7 @@ from polclip_tiny import (  # noqa: F401
     one_thread,
     states,
 )
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from polclip import cost
@@ -35,9 +36,8 @@ def step(**changes):
 @pytest.mark.parametrize("changes", [{}, {"fuse": False}, {"open_vision": 1}, {"borrowed": 2}])
 def test_operations_are_those_that_a_step_does(changes):
     model, batch, config = step(open_text=2, **changes)
-    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-        with FlopCounterMode(display=False) as counter:
-            model(batch)["loss"].backward()
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(batch)["loss"].backward()
     counted, _ = cost._step_flop(config, TINY, candidates=2)
     assert counted == pytest.approx(counter.get_total_flops(), rel=0.1)
 
@@ -45,9 +45,8 @@ def test_operations_are_those_that_a_step_does(changes):
 def test_operations_of_the_frozen_tower():
     model, _, config = step()
     pixels = torch.zeros(15, 3, 28, 28)
-    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-        with FlopCounterMode(display=False) as counter:
-            model.backbone.frozen_look(pixels)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model.backbone.frozen_look(pixels)
     patches = 2 * 15 * 4 * VISION * 3 * 14 * 14  # a tenth here, nothing in a real tower
     _, counted = cost._step_flop(config, TINY, candidates=2)
     assert counted + patches == pytest.approx(counter.get_total_flops(), rel=0.05)
@@ -66,11 +65,11 @@ def test_memory_is_what_a_step_keeps(precision):
 
     alive = [*model.parameters()]
     weights = {p.untyped_storage().data_ptr() for p in alive}
-    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            model(batch)
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
+    with autocast, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model(batch)
     measured = sum(size for place, size in kept.items() if place not in weights)
-    estimated = cost.memory_bytes(config, TINY, False, candidates=2)
+    estimated = 1e9 * cost.memory_gb(config, TINY, False, candidates=2)
     estimated -= cost._weight_bytes(config, TINY)
     assert 0.7 < estimated / measured < 1.5
 
@@ -86,8 +85,8 @@ def test_the_paper_s_size_and_what_its_settings_say():
     smaller = dataclasses.replace(paper, senses=20, pictures=100)
     assert cost.training_cost(smaller, 1000).steps > 2 * one.steps
     size = cost.SIZES["clip-vit-l14"]
-    whole, parts = (cost.memory_bytes(paper, size, on) for on in (False, True))
-    assert parts < 0.75 * whole < 24e9
+    whole, parts = (cost.memory_gb(paper, size, on) for on in (False, True))
+    assert parts < 0.75 * whole < 24
     assert cost.training_cost(PRESETS["demo"], 1000) is None
 
 
