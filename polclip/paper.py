@@ -17,6 +17,7 @@ from vwsdlib.data.wsd import read_uef
 from vwsdlib.errors import VwsdError, known
 from vwsdlib.paths import data_dir
 
+from .cost import CORPORA, TRAIN, Corpus
 from .published import read_textual_test
 from .records import Record, from_wsd, records_sha256
 from .sources import Source, Study, metadata_source
@@ -26,11 +27,6 @@ METADATA = {
     "vwsd": "vwsd_training_tokens.50.250.json",
 }
 PICTURES = {"semcor": "image_pt", "vwsd": "image_vecs"}
-SIZES = {
-    "semcor": "IE-SemCor (3.06 GB JSON, 195 GB pictures)",
-    "vwsd": "IE-VWSD-KB (0.97 GB JSON, 108 GB pictures)",
-}
-TRAIN = {"all": ("semcor", "vwsd"), "ie_semcor": ("semcor",)}
 TEST, UEF = "all_twsd_test_data.json", "ALL.data.xml"
 
 
@@ -84,7 +80,7 @@ def required(folder: Path | None = None, train: str = "all") -> Path:
     if not (folder / TEST).exists() and framework() is None:
         lost.append(f"{TEST} (or {UEF} in {data_dir() / 'wsd'})")
     if lost:
-        sizes = " and ".join(SIZES[kind] for kind in kinds)
+        sizes = " and ".join(_said(CORPORA[kind]) for kind in kinds)
         raise VwsdError(
             f"PolCLIP's data are not here, missing: {', '.join(lost)}",
             folder,
@@ -92,6 +88,11 @@ def required(folder: Path | None = None, train: str = "all") -> Path:
             " pictures safetensors with `vwsd convert pictures SOURCE TARGET`.",
         )
     return folder
+
+
+def _said(corpus: Corpus) -> str:
+    parts = f"{corpus.metadata_gb} GB JSON, {corpus.pictures_gb} GB pictures"
+    return f"{corpus.name} ({parts})"
 
 
 def framework() -> Path | None:
