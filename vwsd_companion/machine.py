@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,9 +22,10 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from vwsdlib.device import choose
 from vwsdlib.disk import temporary_folder
 from vwsdlib.encoders.streams import cores
-from vwsdlib.errors import VwsdError, known
+from vwsdlib.errors import VwsdError, first_line, known
 from vwsdlib.kept import digest, kept
 from vwsdlib.paths import PACKAGE, cache_dir, data_dir, run_dir, write_text
 
@@ -33,7 +33,8 @@ COSTS = yaml.safe_load(Path(__file__).with_name("costs.yml").read_text(encoding=
 NEEDED_GB = 2  # that the demo wants on each disk
 SECONDS = 0.3  # of each measurement
 FORMATS = ("float32", "bfloat16")
-SIDE = {"cpu": 1024, "other": 4096}  # of the square matrices that are multiplied
+# side of the square matrices that are multiplied, and how often before the device is waited for
+PRODUCTS = {"cpu": (1024, 1), "card": (4096, 16)}
 # width, height and quality of a picture as the official release has them
 PICTURES = {"original": (2000, 1500, 92), "resized": (500, 375, 85)}
 
@@ -65,7 +66,7 @@ class Machine:
     """
 
     name: str
-    device: str  # cuda, mps or cpu
+    device: str  # in torch's words: cuda:0, mps or cpu
     memory_gb: float
     cores: int
     tflops: dict[str, float]
@@ -82,7 +83,7 @@ class Machine:
     @property
     def memory(self) -> str:
         """Which memory the work has to fit into."""
-        return "memory" if self.device == "cpu" else "card memory"
+        return "card memory" if self.device.startswith("cuda") else "memory"
 
 
 def pretended(card: str) -> Machine:
@@ -96,13 +97,13 @@ def pretended(card: str) -> Machine:
 def _of_card(line: dict, name: str, memory: float, count: int, pretend: bool = False) -> Machine:
     decoded = {kind: rate * count for kind, rate in COSTS["decoded_by_a_core"].items()}
     told, share = "estimated from the card's name", COSTS["share"]["stated"]
-    return Machine(name, "cuda", memory, count, line["tflops"], decoded, told, share, pretend)
+    return Machine(name, "cuda:0", memory, count, line["tflops"], decoded, told, share, pretend)
 
 
 @cache
 def this_machine() -> Machine:
-    """The machine at hand, looked at by a process of its own, which leaves nothing on the card;
-    VwsdError where that fails.
+    """The machine at hand, looked at (`look`) by a process of its own, which leaves nothing on the
+    card; VwsdError where that fails.
     """
     search = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(search)}
@@ -118,7 +119,7 @@ def this_machine() -> Machine:
 
 def look() -> Machine:
     """This machine as it is now: measured, or where its card cannot compute and is one of costs.yml
-    estimated from the card's name.
+    estimated from the card's name. Leaves torch with one thread: for a process of its own.
     """
     device, name, memory = hardware()
     try:
@@ -133,7 +134,9 @@ def look() -> Machine:
 
 
 def hardware() -> tuple[str, str, float]:
-    """(cuda, mps or cpu; the card's or the processor's name; memory in GB that is free there)."""
+    """(device as `device.choose` names it; the card's or the processor's name; memory in GB that is
+    free there).
+    """
     import psutil
     import torch
 
@@ -141,11 +144,10 @@ def hardware() -> tuple[str, str, float]:
     limit = Path("/sys/fs/cgroup/memory.max")  # of a container
     if limit.is_file() and (text := limit.read_text().strip()).isdigit():
         free = min(free, int(text))
-    if torch.cuda.is_available():
-        return "cuda", torch.cuda.get_device_name(), torch.cuda.mem_get_info()[0] / 1e9
-    if torch.backends.mps.is_available():
-        return "mps", f"Apple {platform.machine()}", free / 1e9
-    return "cpu", _processor(), free / 1e9
+    device = choose()
+    if device.startswith("cuda"):
+        return device, torch.cuda.get_device_name(device), torch.cuda.mem_get_info(device)[0] / 1e9
+    return device, _processor(), free / 1e9
 
 
 def _processor() -> str:
@@ -159,7 +161,7 @@ def measured(device: str, name: str) -> tuple[dict[str, float], dict[str, float]
     """TFLOP/s by number format and pictures a second by kind, measured once for each machine."""
     import torch
 
-    made_of = [device, name, cores(), platform.node(), torch.__version__, SECONDS, PICTURES, SIDE]
+    fingerprint = [device, name, cores(), platform.node(), torch.__version__, SECONDS, PICTURES]
 
     def measure() -> dict:
         tflops = {number: _tflops(device, number) for number in FORMATS}
@@ -172,7 +174,7 @@ def measured(device: str, name: str) -> tuple[dict[str, float], dict[str, float]
         rates = json.loads(path.read_text(encoding="utf-8"))
         return tuple({name: float(rate) for name, rate in rates[part].items()} for part in PARTS)
 
-    path = cache_dir() / "machine" / f"{digest(made_of)[:16]}.json"
+    path = cache_dir() / "machine" / f"{digest(fingerprint)[:16]}.json"
     damaged = (OSError, ValueError, KeyError, TypeError, AttributeError)
     return kept(path, read, measure, write, damaged)
 
@@ -180,30 +182,40 @@ def measured(device: str, name: str) -> tuple[dict[str, float], dict[str, float]
 PARTS = ("tflops", "decoded")  # of what is measured
 
 
-def _rate(once: Callable[[], int]) -> float:
-    """How much `once` does a second at best (other programs may be at work), in SECONDS; what it
-    does first is not timed.
+def _rate(once: Callable[[], int], clock: Callable[[], float]) -> float:
+    """How much `once` does in a second of the clock, over SECONDS; what it does first is not
+    timed.
     """
     once()
-    best, end = 0.0, time.perf_counter() + SECONDS
-    while (start := time.perf_counter()) < end:
-        done = once()
-        best = max(best, done / (time.perf_counter() - start))
-    return best
+    done, start = 0, clock()
+    while (passed := clock() - start) < SECONDS:
+        done += once()
+    return done / passed
+
+
+def _by_cores(once: Callable[[], int]) -> float:
+    """How much all cores do a second: one core's work in its own time, which other programs do not
+    lengthen, for each.
+    """
+    return cores() * _rate(once, time.thread_time)
 
 
 def _tflops(device: str, number: str) -> float:
     """TFLOP/s of square matrix products."""
     import torch
 
-    side = SIDE.get(device, SIDE["other"])
+    torch.set_num_threads(1)
+    side, times = PRODUCTS["cpu" if device == "cpu" else "card"]
     a = torch.ones(side, side, dtype=getattr(torch, number), device=device)
 
     def once() -> int:
-        (a @ a)[0, 0].item()  # waits for the device
-        return 2 * side**3
+        for _ in range(times):
+            product = a @ a
+        product[0, 0].item()  # waits for the device
+        return times * 2 * side**3
 
-    return _rate(once) / 1e12
+    flops = _by_cores(once) if device == "cpu" else _rate(once, time.perf_counter)
+    return flops / 1e12
 
 
 def _decoded(kind: str) -> float:
@@ -212,20 +224,17 @@ def _decoded(kind: str) -> float:
     grain = np.random.default_rng(0).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(grain).resize((width, height)).save(buffer, "JPEG", quality=quality)
-    data, count = buffer.getvalue(), cores()
 
-    def shrink(_: int) -> None:
-        picture = Image.open(io.BytesIO(data)).convert("RGB")
+    def once() -> int:
+        picture = Image.open(buffer).convert("RGB")
         picture.resize((224, 224), Image.Resampling.BICUBIC)
+        return 1
 
-    with ThreadPoolExecutor(count) as pool:
-
-        def once() -> int:
-            list(pool.map(shrink, range(2 * count)))
-            return 2 * count
-
-        return _rate(once)
+    return _by_cores(once)
 
 
 if __name__ == "__main__":
-    print(json.dumps(vars(look())))
+    try:
+        print(json.dumps(vars(look())))
+    except (VwsdError, RuntimeError) as e:
+        sys.exit(f"{type(e).__name__}: {first_line(e)}")

@@ -222,17 +222,17 @@ def polclip(p: dict) -> Iterator[Pass]:
 def trainings(p: dict) -> Iterator[Pass]:
     """All training runs of notebook 06; none where it has none."""
     from polclip.config import make_config
-    from polclip.cost import SIZES, memory_bytes, study_cost
+    from polclip.cost import SIZES, memory_gb, study_cost
 
     names = ("study", "preset", "overrides", "settings", "training_seeds", "ablations")
     cost = study_cost(*(p[name] for name in names))
     if cost is None or not cost.runs:
         return
     config = make_config(p["preset"], **p["overrides"])
-    # without a picture's activations, which are computed again where a card is small
-    memory = memory_bytes(config, SIZES[config.backbone], checkpointing=True) / 1e9
+    # activations of the picture side are computed again where a card is small
+    memory = memory_gb(config, SIZES[config.backbone], checkpointing=True)
     decoded = cost.runs * cost.steps * config.pictures
-    number = "bfloat16" if config.precision == "bf16" else "float32"
+    number = "float32" if config.precision == "no" else "bfloat16"
     yield Pass(1000 * cost.tflop, CONTEXT_GB + memory, decoded, number)
 
 
