@@ -14,6 +14,7 @@ from vwsdlib.data.official import image_variant
 from vwsdlib.data.sets import SETS, languages, load_set
 from vwsdlib.disk import free_gb
 from vwsdlib.encoders.checkpoints import CHECKPOINTS, present
+from vwsdlib.encoders.hub import offline
 from vwsdlib.errors import VwsdError
 from vwsdlib.paths import data_dir
 
@@ -244,18 +245,14 @@ def _missing_of_polclip(step: Step, bare: bool, reasons: list[str]) -> Iterator[
                 reasons.append(f"{name} cannot be found here")
 
 
-def _offline() -> bool:
-    asked = os.environ.get("HF_HUB_OFFLINE", "").upper()
-    return asked in ("1", "ON", "YES", "TRUE") or bool(os.environ.get("VWSD_MODELS"))
-
-
 def _lacks(key: str) -> bool:
     return not present(key)[0]
 
 
 def _checkpoint(key: str) -> Missing:
     size = CHECKPOINTS[key].megabytes / 1000
-    return Missing(f"checkpoint {key}", f"vwsd fetch models --only {key}", size, not _offline())
+    fetched = not offline() and not os.environ.get("VWSD_MODELS")
+    return Missing(f"checkpoint {key}", f"vwsd fetch models --only {key}", size, fetched)
 
 
 def _unfetchable(absent: Sequence[Missing]) -> list[str]:
