@@ -4,6 +4,7 @@ fetched, memory and hours, and why it would be left out. The runner leaves out t
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from .notebook import LEFT_OUT
 from .pipeline import Step, changed, checkpoints_of, components
 from .work import Pass, work_of
 
-HOURS = 24  # a notebook that is reckoned to take longer is left out
+HOURS = 24  # a notebook that is reckoned to take longer is left out, and stopped after them
 ENGLISH = ("03_clipseg", "05_saliency")  # notebooks that read no other language
 DISKS = ("sets", "checkpoints of the hub", "vectors and logs")
 
@@ -49,7 +50,8 @@ class Forecast:
     """What is expected of one notebook on one machine. state: run, up to date, left out or blocked.
 
     memory_gb and hours: None where they cannot be reckoned. minutes: after which the runner stops
-    it. reasons: why it is left out, or by whom it is blocked.
+    it: `--hours`, else those of pipeline.yml but no more than HOURS, times VWSD_TIME_FACTOR.
+    reasons: why it is left out, or by whom it is blocked.
     """
 
     notebook: str
@@ -59,6 +61,11 @@ class Forecast:
     hours: float | None = None
     missing: list[Missing] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
+
+    @property
+    def why(self) -> str:
+        """The reasons in one line."""
+        return "; ".join(self.reasons)
 
 
 @dataclass
@@ -102,29 +109,51 @@ class Plan:
 
 
 def plan_of(
-    steps: Sequence[Step], hours: float = HOURS, machine: Machine | None = None, state: bool = True
+    steps: Sequence[Step],
+    hours: float | None = None,
+    machine: Machine | None = None,
+    state: bool = True,
 ) -> Plan:
     """The plan of `steps` (pipeline.plan) on this machine, or on one that is pretended: nothing is
     on its disk, and all data can be had.
 
     A notebook is left out where its data are missing, its checkpoints can be neither found nor
-    fetched, memory is too small, or it is reckoned to take more than `hours`. state: also see which
-    are up to date, which hashes sources and data.
+    fetched, memory is too small, or it is reckoned to take longer than it is given (`Forecast`).
+    state: also see which are up to date, which hashes sources and data.
     """
     pretended = machine is not None
+    most = hours or HOURS * time_factor()
     forecasts: dict[str, Forecast] = {}
     for step in steps:
         passes = work_of(step.name, step.parameters)
         if passes is not None and machine is None:
             machine = this_machine()
-        forecast = _forecast(step, passes, machine, hours)
+        minutes = 60 * hours if hours else min(step.minutes * time_factor(), 60 * most)
+        forecast = Forecast(step.name, "run", minutes)
+        _reckon(forecast, step, passes, machine)
         out = [name for name in step.needs if forecasts[name].state in (LEFT_OUT, "blocked")]
         if state and not pretended and _up_to_date(step, forecasts):
-            forecast = Forecast(step.name, "up to date", step.minutes)
+            forecast = Forecast(step.name, "up to date", minutes)
         elif forecast.state == "run" and out:
             forecast.state, forecast.reasons = "blocked", [f"by {', '.join(out)}"]
         forecasts[step.name] = forecast
-    return Plan(steps[0].profile if steps else "", hours, list(forecasts.values()), machine)
+    return Plan(steps[0].profile if steps else "", most, list(forecasts.values()), machine)
+
+
+def time_factor() -> float:
+    """VWSD_TIME_FACTOR, a share of the time budgets above 0; VwsdError where it is no such number.
+    """
+    text = os.environ.get("VWSD_TIME_FACTOR") or "1"
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = math.nan
+    if not (math.isfinite(factor) and factor > 0):
+        raise VwsdError(
+            f"VWSD_TIME_FACTOR is {text!r}, no number above 0",
+            remedy="Set it to 4, say, for a slow machine, or unset it.",
+        )
+    return factor
 
 
 def _up_to_date(step: Step, forecasts: dict[str, Forecast]) -> bool:
@@ -132,10 +161,10 @@ def _up_to_date(step: Step, forecasts: dict[str, Forecast]) -> bool:
     return upstream and not step.forced and not changed(step, components(step))
 
 
-def _forecast(
-    step: Step, passes: Sequence[Pass] | None, machine: Machine | None, hours: float
-) -> Forecast:
-    forecast = Forecast(step.name, "run", min(step.minutes, 60 * hours))
+def _reckon(
+    forecast: Forecast, step: Step, passes: Sequence[Pass] | None, machine: Machine | None
+) -> None:
+    """Fill in what is missing, memory and hours, and whether that leaves the notebook out."""
     bare = machine is not None and machine.pretended
     reasons = forecast.reasons
     forecast.missing = list(_missing(step, bare, reasons))
@@ -149,14 +178,13 @@ def _forecast(
                 f"it needs {forecast.memory_gb:.1f} GB of {machine.memory}, and"
                 f" {machine.memory_gb:.1f} GB are there"
             )
-        if forecast.hours > hours:
+        if forecast.hours > forecast.minutes / 60:
             reasons.append(
-                f"it would take about {duration(forecast.hours)}, more than the {hours:g} hours of"
-                " a notebook (--hours)"
+                f"it would take about {duration(forecast.hours)}, more than its"
+                f" {forecast.minutes / 60:g} hours (--hours N gives it others)"
             )
     if reasons:
         forecast.state = LEFT_OUT
-    return forecast
 
 
 def pictures_kind(dataset: str, bare: bool = False) -> str:
@@ -299,7 +327,7 @@ def _lines(plan: Plan) -> Iterator[str]:
     for what, (folder, free) in disks_of(plan):
         yield f"disk of {what}: {free:,.0f} GB free in {folder}"
     yield f"to be had: {sum(one.gigabytes for one in plan.missing):,.1f} GB"
-    yield f"left out: what would take more than {plan.hours:g} hours (--hours) or does not fit"
+    yield f"a notebook has {plan.hours:g} hours at most (--hours N gives all of them others)"
     named: set[Missing] = set()
     for forecast in plan.forecasts:
         yield ""

@@ -87,8 +87,8 @@ def line(name: str, cells: str, seconds: float, bars: list[dict]) -> str:
 
 
 def _bar(what: str, done: float, total: float | None, unit: str, rate: float | None) -> str:
-    scale, unit = (1e6, "MB") if unit == "B" else (1, unit)
-    parts = [f"{done / scale:,.0f}" + (f"/{total / scale:,.0f}" if total else "")]
+    scale, unit, size = (1e6, "MB", " MB") if unit == "B" else (1, unit, "")
+    parts = [f"{done / scale:,.0f}" + (f"/{total / scale:,.0f}" if total else "") + size]
     if rate:
         each = rate / scale
         parts.append(f"{each:,.0f} {unit}/s" if each >= 1 else f"{1 / each:.1f} s/{unit}")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 import os
 import re
 import shutil
@@ -30,7 +29,7 @@ from vwsdlib.disk import free_gb, temporary_folder, try_writing
 from vwsdlib.errors import VwsdError
 from vwsdlib.paths import PACKAGE, cache_dir, data_dir, root, run_dir, sha256_file, write_text
 
-from .forecast import HOURS, plan_of
+from .forecast import Forecast, plan_of, time_factor
 from .notebook import FINISH, LEFT_OUT
 from .pipeline import (
     FailureRecord,
@@ -96,25 +95,27 @@ def run(
     limit: int = 0,
     settings: dict | None = None,
     progress: bool | None = None,
-    hours: float = HOURS,
+    hours: float | None = None,
 ) -> RunReport:
     """Run the notebooks of `profile` that are not up to date, printing a line for each.
 
     `only` and `start_from` choose notebooks (what they need runs first where it is not up to date);
     `force` reruns the chosen, `start_from` always does. `settings` and `limit` override parameters.
-    What cannot run here, or would take more than `hours` (forecast.py), is left out and said.
+    What cannot run here, or would take more than `hours`, is left out and said (forecast.py).
     `progress`: say what goes on in one living line (default: on a terminal outside CI), else in a
     line a minute. Raises VwsdError, before anything runs, for whatever `plan` refuses, when another
     run of the profile goes on, and where a folder that the run writes to cannot be written.
     """
     steps = plan(profile, only, start_from, force, limit, settings)
-    _time_factor()
+    time_factor()  # refuses an odd one
     _try_folders(profile)
     sets.prepare_profile(profile)
     if progress is None:
         progress = sys.stderr.isatty() and not os.environ.get("CI")
-    planned = plan_of(steps, hours, state=False).forecasts
-    reasons = {one.notebook: one.reasons for one in planned if one.state == LEFT_OUT}
+    forecasts = {one.notebook: one for one in plan_of(steps, hours, state=False).forecasts}
+    for one in forecasts.values():
+        if one.state == LEFT_OUT:
+            print(f"note: {one.notebook} cannot run here: {one.why}", file=sys.stderr, flush=True)
     report, folder = RunReport(profile), run_dir(profile)
     with _exclusive(profile):
         # we hold the lock: whoever left these is dead
@@ -122,7 +123,7 @@ def run(
         for litter in folder.rglob(".*.tmp"):
             litter.unlink(missing_ok=True)
         for step in steps:
-            outcome = _advance(step, report, progress, reasons.get(step.name), hours)
+            outcome = _advance(step, report, progress, forecasts[step.name])
             print(outcome, flush=True)
             report.outcomes.append(outcome)
             if outcome.state == "failed" and not keep_going:
@@ -180,11 +181,9 @@ def slowest(profile: str, count: int = 3) -> list[str]:
     return ["slowest cells:", *lines] if lines else []
 
 
-def _advance(
-    step: Step, report: RunReport, progress: bool, reasons: list[str] | None, hours: float
-) -> Outcome:
-    """Run one step unless it is blocked, up to date or left out for `reasons`; on failure drop its
-    stamp and keep the reason.
+def _advance(step: Step, report: RunReport, progress: bool, forecast: Forecast) -> Outcome:
+    """Run one step unless it is blocked, up to date or left out; on failure drop its stamp and keep
+    the reason.
     """
     broken = {o.notebook for o in report.outcomes if o.state in NOT_DONE}
     if bad := [name for name in step.needs if name in broken]:
@@ -192,13 +191,13 @@ def _advance(
     made_of = components(step)
     if not step.forced and not changed(step, made_of):
         return Outcome(step.name, "up to date")
-    if reasons:
-        failure = Failure(0, LEFT_OUT, "; ".join(reasons))
+    if forecast.state == LEFT_OUT:
+        failure = Failure(0, LEFT_OUT, forecast.why)
         _write(stamp_path(step.profile, step.name, ".failed.json"), vars(failure))
         return Outcome(step.name, LEFT_OUT, failure.message)
     started = time.monotonic()
     with _staging(step) as work:
-        executed, failure = _execute(step, work, progress, hours)
+        executed, failure = _execute(step, work, progress, forecast.minutes)
         failure = failure or _owed(step, work / "out")
         seconds = time.monotonic() - started
         if not failure:
@@ -228,21 +227,6 @@ def _try_folders(profile: str) -> None:
                 where=folder,
                 remedy=f"Free some space, or {other}",
             )
-
-
-def _time_factor() -> float:
-    """VWSD_TIME_FACTOR, above 0; VwsdError where it is no such number."""
-    text = os.environ.get("VWSD_TIME_FACTOR") or "1"
-    try:
-        factor = float(text)
-    except ValueError:
-        factor = math.nan
-    if not (math.isfinite(factor) and factor > 0):
-        raise VwsdError(
-            f"VWSD_TIME_FACTOR is {text!r}, no number above 0",
-            remedy="Set it to 4, say, for a slow machine, or unset it.",
-        )
-    return factor
 
 
 @contextmanager
@@ -308,14 +292,13 @@ class Failure:
         return (f"cell {self.cell}: " if self.cell else "") + f"{self.error}: {self.message}"
 
 
-def _execute(step: Step, work: Path, progress: bool, hours: float):
+def _execute(step: Step, work: Path, progress: bool, minutes: float):
     """Execute the notebook in `work`; returns the executed copy and the Failure, or None when every
     cell ran.
     """
     import papermill
 
     executed, crash = work / "executed.ipynb", None
-    minutes = min(step.minutes * _time_factor(), hours * 60)
     with (
         _environment(_kernel_environment(step, work)),
         _budget(minutes * 60) as over,

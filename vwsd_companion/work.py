@@ -45,14 +45,18 @@ class Pass:
     written: bool = False
 
     def seconds(self, machine: Machine, kind: str) -> float:
-        """How long it takes where pictures of this kind are decoded while the network computes."""
+        """Seconds that it takes where pictures of this kind are decoded while the network
+        computes.
+        """
         share = COSTS["share_written"] if self.written else machine.share
         computed = self.gflop / (1000 * machine.tflops[self.number] * share)
         return max(computed, self.decoded / machine.decoded[kind])
 
 
 def tower_gflop(layers: int, width: int, inner: int, tokens: int) -> float:
-    """GFLOP of one pass through a transformer: its products and its attention."""
+    """Billions of operations (GFLOP) of one pass through a transformer: its products and its
+    attention.
+    """
     products = 2 * layers * tokens * (4 * width**2 + 2 * width * inner)
     return (products + 4 * layers * tokens**2 * width) / 1e9
 
