@@ -141,7 +141,8 @@ def plan_of(
 
 
 def time_factor() -> float:
-    """VWSD_TIME_FACTOR, a share of the time budgets above 0; VwsdError where it is no such number.
+    """VWSD_TIME_FACTOR, by which hours and minutes are multiplied; VwsdError where it is no number
+    above 0.
     """
     text = os.environ.get("VWSD_TIME_FACTOR") or "1"
     try:
