@@ -100,6 +100,7 @@ class PretrainedEncoder:
         self._opened: WeakKeyDictionary = WeakKeyDictionary()  # model -> its twin
         self._pictures = device.Room(self.image_batch, "pictures", self.device)
         self._texts = device.Room(TEXT_BATCH, "texts", self.device)
+        self._maps = device.Room(1, "pictures with gradients", self.device)
 
     def _take(self, config, variant: str) -> None:
         """What the checkpoint's configuration decides."""
@@ -305,6 +306,9 @@ class PretrainedEncoder:
         """[1, 3, h, w] and [t, dim] -> [t, g, g] float32, at least 0: which patches raise each
         text's cosine (`roll_out`, `grad_cam`).
         """
+        return self._maps.use(lambda _: self._relevance(pixels, text_vectors))
+
+    def _relevance(self, pixels: torch.Tensor, text_vectors: np.ndarray) -> np.ndarray:
         with torch.inference_mode(False), torch.enable_grad():
             seen = self.look(
                 pixels.clone().requires_grad_(), self._open_model(), output_attentions=True

@@ -13,9 +13,9 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
+from .. import device
 from ..data.items import Item
 from ..data.wsd import WsdItem, joined
 from ..encoders import checkpoints
@@ -111,14 +111,14 @@ def local_definer(entry: Answerer) -> tuple[dict, Callable[[], Answering]]:
     packages = ("transformers", "tokenizers", "torch")
     shapes = "a text a batch, no padding"
     facts = local_facts(entry.model, checkpoint, {**told, **WRITING}, packages, shapes)
-    return facts, lambda: load_instruct(checkpoint.folder, told, facts["device"])
+    return facts, lambda: load_instruct(checkpoint.folder, told, device.choose())
 
 
-def load_instruct(folder: Path, settings: Mapping, device: str = "cpu") -> Answering:
+def load_instruct(folder: Path, settings: Mapping, place: str = "cpu") -> Answering:
     """An instruct checkpoint as questions -> Pairs, told exactly `settings`; VwsdError where it
     cannot be read or has no chat template.
     """
-    tokenizer, model = load_generator(folder, "AutoModelForCausalLM", device)
+    tokenizer, model = load_generator(folder, "AutoModelForCausalLM", place)
     if not tokenizer.chat_template:
         raise VwsdError(
             "the tokenizer has no chat template",
@@ -126,7 +126,8 @@ def load_instruct(folder: Path, settings: Mapping, device: str = "cpu") -> Answe
             remedy="Take an instruct model, and fetch all of its files.",
         )
     tell(model, settings)
-    return one_by_one(partial(_write, tokenizer, model))
+    room = device.Room(1, "texts", place)
+    return one_by_one(lambda text: room.use(lambda _: _write(tokenizer, model, text)))
 
 
 def _write(tokenizer, model, text: str) -> str:
