@@ -17,6 +17,9 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 NAME = "other"
 # CUDA too takes indices from the CPU, where what is indexed lies on the card
 INDEXING = ("aten.index.Tensor", "aten.index_put", "aten._index_put_impl_")
+# what makes tensors out of nothing; all else is made of these
+FACTORIES = ("empty.memory_format", "empty_strided", "eye", "eye.m", "arange", "arange.start")
+FACTORIES += ("arange.start_step",)
 MOVING = ("aten._to_copy.default", "aten.copy_.default")
 
 
@@ -42,7 +45,8 @@ class Other(torch.Tensor):
     def __new__(cls, plain: torch.Tensor):
         shape = {"strides": plain.stride(), "storage_offset": plain.storage_offset()}
         place = {"dtype": plain.dtype, "device": f"{NAME}:0"}
-        made = torch.Tensor._make_wrapper_subclass(cls, plain.shape, **shape, **place)
+        with torch.inference_mode(plain.is_inference()):  # a view is what its base is
+            made = torch.Tensor._make_wrapper_subclass(cls, plain.shape, **shape, **place)
         made.plain = plain
         return made
 
@@ -67,6 +71,8 @@ def computed(function, arguments: tuple, options: dict):
     name, target = str(function), options.get("device")
     if name == "aten._fused_sdp_choice.default":
         return 0  # attention by its plain formula: fused kernels are a device's own
+    if name == "aten._has_compatible_shallow_copy_type.default":
+        return False  # a weight that moves is a new tensor
     flat, _ = tree_flatten((arguments, options))
     others = [x for x in flat if isinstance(x, Other)]
     if name not in MOVING:
@@ -80,7 +86,11 @@ def computed(function, arguments: tuple, options: dict):
     def placed(x):
         if not here or not isinstance(x, torch.Tensor):
             return x
-        return same[id(x)] if id(x) in same else Other(x)
+        if id(x) not in same:
+            return Other(x)
+        if same[id(x)].shape != x.shape:
+            raise NotImplementedError(f"{name} gives its output another shape")
+        return same[id(x)]
 
     return tree_map(placed, made)
 
@@ -107,6 +117,12 @@ def on_cpu(x):
     return x
 
 
+def copied(source: torch.Tensor, target: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
+    """What `torch.tensor(..., device="other")` copies with."""
+    on_cpu(target).copy_(on_cpu(source))
+    return target
+
+
 def register() -> None:
     """Make torch know the device, once a process; `.to("other")` and factories work from then
     on.
@@ -115,7 +131,7 @@ def register() -> None:
         return
     _setup_privateuseone_for_python_backend(NAME, Backend())
     library = torch.library.Library("aten", "IMPL")
-    for name in ("empty.memory_format", "empty_strided"):
+    for name in FACTORIES:
         operation, _, overload = name.partition(".")
         function = getattr(getattr(torch.ops.aten, operation), overload or "default")
 
@@ -123,6 +139,9 @@ def register() -> None:
             return computed(function, arguments, options)
 
         library.impl(name, make, "PrivateUse1")
+    library.impl("_copy_from", copied, "PrivateUse1")
+    # a parameter that two modules share stays one, as it does on a card
+    torch.__future__.set_swap_module_params_on_conversion(True)
     autocast = torch.library.Library("_", "IMPL", "AutocastPrivateUse1")
     autocast.fallback(torch.library.fallthrough_kernel)  # it lowers no precision here
     register.libraries = library, autocast  # they go when nobody holds them

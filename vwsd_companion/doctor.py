@@ -320,9 +320,16 @@ def disk() -> str:
 
 @check
 def device() -> str:
-    """GPU or not; the demo needs none."""
+    """GPU or not; the demo needs none. One that is here and cannot be used is a fault."""
     import torch
 
-    if torch.cuda.is_available():
-        return f"GPU {torch.cuda.get_device_name()}"
+    from vwsdlib.device import card_fault, choose
+
+    here = choose()
+    if here.startswith("cuda"):
+        return f"GPU {torch.cuda.get_device_name(here)}"
+    if not os.environ.get("VWSD_DEVICE") and (fault := card_fault()):
+        raise fault
+    if here == "mps":
+        return "GPU of Apple (MPS)"
     return f"no GPU: {torch.get_num_threads()} CPU threads (the demo needs no more)"
