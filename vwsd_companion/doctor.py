@@ -325,11 +325,12 @@ def device() -> str:
 
     from vwsdlib.device import card_fault, choose
 
+    fault = None if os.environ.get("VWSD_DEVICE") else card_fault()
+    if fault:
+        raise fault
     here = choose()
     if here.startswith("cuda"):
         return f"GPU {torch.cuda.get_device_name(here)}"
-    if not os.environ.get("VWSD_DEVICE") and (fault := card_fault()):
-        raise fault
     if here == "mps":
         return "GPU of Apple (MPS)"
     return f"no GPU: {torch.get_num_threads()} CPU threads (the demo needs no more)"
