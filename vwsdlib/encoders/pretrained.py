@@ -32,6 +32,7 @@ from ..data.pictures import Square
 from ..errors import VwsdError, first_line
 from ..paths import sha256_bytes
 from .checkpoints import CHECKPOINTS, FETCH_AGAIN, OnDisk, files_sha256, find
+from .crops import ON_DEVICE, prepared
 from .streams import side_by_side
 from .towers import TOWERS, fold_quick_gelu, load_part
 
@@ -105,7 +106,8 @@ class PretrainedEncoder:
         )
         tokens = (self.preparation.side // self.patch) ** 2 + 1
         on_cpu = 2 ** int(log2(max(1, TOKENS / tokens)))
-        self.image_batch, self.streams = (on_cpu, 0) if self.device == "cpu" else (GPU_BATCH, 1)
+        # on a card two at a time: while one computes, the next is copied and its kernels wait
+        self.image_batch, self.streams = (on_cpu, 0) if self.device == "cpu" else (GPU_BATCH, 2)
         # the picture's tower takes fewer steps, which round otherwise
         short = self.device == "cpu" and self.dtype != torch.float32
         self.attention = "two products" if short else "sdpa"
@@ -146,12 +148,13 @@ class PretrainedEncoder:
         """
         return self._numbers(np.stack([self.preparation(image) for image in images]))
 
-    def _numbers(self, squares: np.ndarray) -> torch.Tensor:
+    def _numbers(self, squares: np.ndarray | torch.Tensor) -> torch.Tensor:
         """uint8 [n, s, s, 3] -> [n, 3, s, s] float32, channels last: rescaled and normalised in one
         step, on the device, where bytes travel faster.
         """
         shift, scale = self._scale
-        rows = torch.from_numpy(squares).to(self.device).float().flatten(2)  # [n, s, 3 s]
+        there = torch.as_tensor(squares).to(self.device, non_blocking=True)
+        rows = there.float().flatten(2)  # [n, s, 3 s]
         torch.addcmul(shift, rows, scale, out=rows)  # in place: fresh memory takes as long
         return rows.view(squares.shape).permute(0, 3, 1, 2)
 
@@ -178,13 +181,14 @@ class PretrainedEncoder:
         return (model or self.model).get_image_features(pixels.to(self.dtype), **options)
 
     @torch.inference_mode()
-    def encode_prepared(self, squares: np.ndarray) -> np.ndarray:
+    def encode_prepared(self, squares: np.ndarray | torch.Tensor) -> np.ndarray:
         """uint8 [n, s, s, 3] from `preparation`, n at most `image_batch` -> [n, dim] float32, unit
         rows.
         """
         n, rest = len(squares), self.image_batch - len(squares)
         if rest:
-            squares = np.concatenate([squares, np.zeros((rest, *squares.shape[1:]), np.uint8)])
+            squares = torch.as_tensor(squares)
+            squares = torch.cat([squares, squares.new_zeros(rest, *squares.shape[1:])])
         return self.embed(self._numbers(squares))[:n].cpu().numpy()
 
     def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
@@ -192,8 +196,8 @@ class PretrainedEncoder:
         size = self.image_batch
 
         def encode(start: int) -> np.ndarray:
-            some = [self.preparation(image) for image in images[start : start + size]]
-            return self.encode_prepared(np.stack(some))
+            some = prepared(images[start : start + size], self.preparation, self.device)
+            return self.encode_prepared(some)
 
         rows = side_by_side(encode, range(0, len(images), size), self.streams)
         return np.concatenate([np.zeros((0, self.dim), np.float32), *rows])
@@ -318,6 +322,7 @@ class PretrainedEncoder:
             f"{self.attention}{', quick GELU folded' * self.folded}",
             ", ".join(f"{package} {version(package)}" for package in TOOLS),
             f"files {files}",
+            *([] if self.device == "cpu" else [ON_DEVICE]),
         ]
 
 
