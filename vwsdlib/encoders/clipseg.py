@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from .checkpoints import read_tensors, weight_files
+from .networks import Network
 from .pretrained import RECIPES, PretrainedEncoder
 from .streams import cores
 from .towers import load_part
@@ -31,12 +32,20 @@ class ClipSegSegmenter:
     def __init__(self, name: str):
         self.name = name
         self.encoder = PretrainedEncoder(name, RECIPES[name])
-        whole = load_part("CLIPSegForImageSegmentation", self.encoder.files[0].folder)
-        self.decoder, self.layers = whole.decoder.to(self.encoder.device), whole.extract_layers
-        blocks = self.encoder.model.vision_model.encoder.layers
-        del blocks[max(self.layers) + 1 :]  # a mask needs none of the last ones
+        self.layers = load_part("CLIPSegConfig", self.encoder.files[0].folder).extract_layers
+        self.encoder.depth = max(self.layers) + 1  # a mask needs none of the last ones
+        self._decoder = Network(self._load_decoder, name, self.encoder.device)
         self.workers = self.encoder.streams or cores()
         self._texts: dict[str, torch.Tensor] = {}
+
+    def _load_decoder(self) -> torch.nn.Module:
+        whole = load_part("CLIPSegForImageSegmentation", self.encoder.files[0].folder)
+        return whole.decoder.to(self.encoder.device)
+
+    def let_go(self) -> None:
+        """Forget the weights; what asks for them next loads them again."""
+        self.encoder.let_go()
+        self._decoder.let_go()
 
     @torch.inference_mode()
     def masks(self, image: Image.Image, texts: Sequence[str]) -> np.ndarray:
@@ -49,7 +58,7 @@ class ClipSegSegmenter:
         for start in range(0, len(texts), DECODER_BATCH):
             some = conditions[start : start + DECODER_BATCH]
             batch = torch.cat([some, some[:1].expand(DECODER_BATCH - len(some), -1)])
-            logits = self.decoder(activations, batch).logits  # [b, s, s]
+            logits = self._decoder()(activations, batch).logits  # [b, s, s]
             masks.append(logits[: len(some)].cpu().numpy())
         return np.concatenate(masks)
 

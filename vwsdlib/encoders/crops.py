@@ -19,8 +19,13 @@ from ..data.pictures import TORCH_FILTERS, WIDE, Square
 if TYPE_CHECKING:
     import torch
 
-# what an identity says of a device that is not the processor
-ON_DEVICE = "pictures in memory resized on the device"
+ON_DEVICE = "pictures in memory resized on the device"  # what an identity says where they are
+PILLOWS = ("cpu", "mps")  # Apple's lacks a smoothing filter in some versions of torch
+
+
+def on_device(device: str) -> bool:
+    """Are pictures in memory cut and resized on this device (torch's words), not by Pillow?"""
+    return device not in PILLOWS
 
 
 @dataclass(frozen=True)
@@ -43,11 +48,11 @@ class Crops(Sequence):
 
 def prepared(images: Sequence[Image.Image], square: Square, device: str) -> Sequence:
     """RGB pictures as a network takes them, uint8 [n, side, side, 3]: an array by `square`, or a
-    tensor on a device that is not the processor, resized there.
+    tensor that was resized on the device (`on_device`).
     """
-    if device == "cpu":
-        return np.stack([square(image) for image in images])
-    return prepared_there(images, square, device)
+    if on_device(device):
+        return prepared_there(images, square, device)
+    return np.stack([square(image) for image in images])
 
 
 def prepared_there(images: Sequence[Image.Image], square: Square, device: str) -> torch.Tensor:
