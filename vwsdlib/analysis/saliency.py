@@ -14,7 +14,6 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from captum.attr import IntegratedGradients, Occlusion
 from PIL import Image
 from tqdm.auto import tqdm
 
@@ -228,6 +227,8 @@ def occlusion(
     window, stride: in sides of what the network sees. captum takes a forward of many outputs: the
     network runs once a window.
     """
+    from captum.attr import Occlusion  # here: crops and masks do without captum
+
     pixels = encoder.pixels([picture])  # [1, 3, a, b]
     a, b = pixels.shape[2:]
     attribution = Occlusion(_cosines(encoder, text_vectors, pixels)).attribute(
@@ -249,6 +250,8 @@ def path_attribution(
     The sum of the map is the cosine's rise from the baseline to the picture but for the gap, which
     more steps make smaller.
     """
+    from captum.attr import IntegratedGradients
+
     forward = _cosines(encoder, np.asarray(text_vector)[None], pixels)
     attribution, gap = IntegratedGradients(forward).attribute(
         pixels,

@@ -36,6 +36,7 @@ from .crops import ON_DEVICE, on_device, prepared
 from .networks import Network
 from .streams import side_by_side
 from .towers import TOWERS, fold_quick_gelu, load_part
+from .variants import automatic
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 TEXT_BATCH, GPU_BATCH = 32, 64
@@ -413,8 +414,10 @@ def load_pretrained(name: str, variant: str = "") -> PretrainedEncoder:
 
     variant: words joined by "-", each faster and off by a drift that notebook 03 measures: "bf16",
     "fp16", "draft" (of JPEGs), "quick" (resizing). All variants resize quickly (`Square`), "quick"
-    alone is fp32 otherwise.
+    alone is fp32 otherwise. "auto": the fastest of them here (`variants`), under its own name.
     """
+    if variant == "auto":
+        variant = automatic(name)
     return PretrainedEncoder(f"{name}@{variant}" if variant else name, RECIPES[name], variant)
 
 
