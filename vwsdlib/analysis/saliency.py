@@ -8,19 +8,23 @@ measures.
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import torch
-from captum.attr import IntegratedGradients, Occlusion
 from PIL import Image
 from tqdm.auto import tqdm
 
-from ..encoders.streams import OnDemand
+from ..encoders.crops import Crops
 from ..errors import VwsdError
-from ..paths import quiet, sha256_bytes
+from ..kept import digest, kept
+from ..paths import quiet, sha256_bytes, sha256_file
 
 # crops a picture and their smallest side in pixels, as the CLIPSeg study has them
 CROPS, SMALLEST = 2000, 50
@@ -29,6 +33,9 @@ BATCH = 1024  # crops encoded in one call; each is cut when the encoder takes it
 EVALS = 16
 CENTRE_WIDTH = 1 / 4  # the centre control's standard deviation, in sides of the picture
 RANDOM_WIDTH = 1 / 16  # the random control's smoothing, in sides of the picture
+TOOLS = ("captum", "torch", "numpy", "pillow")  # whose versions decide a map
+# how a file of maps says that it is not there, or not whole
+DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 Size = tuple[int, int]  # width, height in pixels
 VectorsOf = Callable[[Sequence[Image.Image]], np.ndarray]
 
@@ -125,9 +132,9 @@ def random_crop(
     whole = _unit(vectors_of([picture])) @ texts.T  # [1, t]
     cosines, starts = [], range(0, n, BATCH)
     for start in tqdm(starts, desc="random crops", unit="batch", leave=False, disable=quiet()):
-        boxes = [(x, y, x + side, y + side) for x, y, side in crops[start : start + BATCH].tolist()]
-        cut = OnDemand(lambda i, boxes=boxes: picture.crop(boxes[i]), len(boxes))
-        cosines.append(_unit(vectors_of(cut)) @ texts.T)
+        places, sides = np.split(crops[start : start + BATCH], [2], axis=1)
+        boxes = np.hstack([places, places + sides])  # [k, 4]
+        cosines.append(_unit(vectors_of(Crops(picture, boxes))) @ texts.T)
     visits = np.rint(spread(crops, np.ones((n, 1)), picture.size)[0]).astype(np.int64)
     total = spread(crops, np.concatenate(cosines) - whole, picture.size)
     # running sums leave 1e-17 where nothing was added
@@ -228,6 +235,8 @@ def occlusion(
     window, stride: in sides of what the network sees. captum takes a forward of many outputs: the
     network runs once a window.
     """
+    from captum.attr import Occlusion  # here: crops and masks do without captum
+
     pixels = encoder.pixels([picture])  # [1, 3, a, b]
     a, b = pixels.shape[2:]
     attribution = Occlusion(_cosines(encoder, text_vectors, pixels)).attribute(
@@ -249,6 +258,8 @@ def path_attribution(
     The sum of the map is the cosine's rise from the baseline to the picture but for the gap, which
     more steps make smaller.
     """
+    from captum.attr import IntegratedGradients
+
     forward = _cosines(encoder, np.asarray(text_vector)[None], pixels)
     attribution, gap = IntegratedGradients(forward).attribute(
         pixels,
@@ -396,6 +407,32 @@ def available(encoder, segmenter) -> list[str]:
     return [name for name, method in METHODS.items() if served[method.needs]]
 
 
+def _taken_up(method: Method, subject: Subject, settings: dict, folder: Path) -> np.ndarray:
+    """The maps [t, h, w] of one method, made once and kept in `folder` under all that they depend
+    on.
+    """
+    made_of = {
+        "code": sha256_file(__file__),
+        "tools": {package: version(package) for package in TOOLS},
+        "encoder": subject.encoder.identity(),
+        "family": method.family,
+        "settings": settings,
+        "picture": [subject.picture.size, sha256_bytes(subject.picture.tobytes())],
+        "texts": subject.texts,
+    }
+
+    def read(path: Path) -> np.ndarray:
+        with np.load(path) as file:
+            return file["maps"]
+
+    def write(drawn: np.ndarray, path: Path) -> None:
+        with open(path, "wb") as file:
+            np.savez_compressed(file, maps=drawn)
+
+    path = folder / f"{method.family}-{digest(made_of)[:32]}.npz"
+    return kept(path, read, lambda: method.run(subject, **settings), write, DAMAGED)
+
+
 def maps(
     encoder,
     segmenter,
@@ -404,13 +441,15 @@ def maps(
     methods: Sequence[str],
     settings: Mapping[str, dict] | None = None,
     vectors_of: VectorsOf | None = None,
+    keep: Path | None = None,
 ) -> dict[str, np.ndarray]:
     """Maps of one picture by several methods, name -> [t, h, w] float32; methods of one family
     share its one pass.
 
     settings: family -> keyword arguments, as {"crops": {"n": 500}, "occlusion": {"stride": 1 /
-    16}}. Raises VwsdError for a method that is unknown or not to be had, and for a map that is not
-    all numbers.
+    16}}. keep: a folder for the maps that gradients and occlusion made, so that a killed run takes
+    them up (vectors of crops are kept by a store, as `vectors_of`). Raises VwsdError for a method
+    that is unknown or not to be had, and for a map that is not all numbers.
     """
     at_hand, settings = available(encoder, segmenter), settings or {}
     families = {method.family for method in METHODS.values()}
@@ -425,7 +464,11 @@ def maps(
     for name in methods:
         method = METHODS[name]
         if method.family not in made:
-            made[method.family] = method.run(subject, **settings.get(method.family, {}))
+            of_family = settings.get(method.family, {})
+            if keep and method.needs == "gradients":
+                made[method.family] = _taken_up(method, subject, of_family, keep)
+            else:
+                made[method.family] = method.run(subject, **of_family)
         of_family = made[method.family]
         drawn[name] = getattr(of_family, method.attribute) if method.attribute else of_family
     for name, values in drawn.items():

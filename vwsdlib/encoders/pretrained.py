@@ -32,9 +32,11 @@ from ..data.pictures import Square
 from ..errors import VwsdError, first_line
 from ..paths import sha256_bytes
 from .checkpoints import CHECKPOINTS, FETCH_AGAIN, OnDisk, files_sha256, find
+from .crops import ON_DEVICE, on_device, prepared
 from .networks import Network
 from .streams import side_by_side
 from .towers import TOWERS, fold_quick_gelu, load_part
+from .variants import automatic
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 TEXT_BATCH, GPU_BATCH = 32, 64
@@ -111,7 +113,8 @@ class PretrainedEncoder:
         )
         tokens = (self.preparation.side // self.patch) ** 2 + 1
         on_cpu = 2 ** int(log2(max(1, TOKENS / tokens)))
-        self.image_batch, self.streams = (on_cpu, 0) if self.device == "cpu" else (GPU_BATCH, 1)
+        # on a card two at a time: while one computes, the next is copied and its kernels wait
+        self.image_batch, self.streams = (on_cpu, 0) if self.device == "cpu" else (GPU_BATCH, 2)
         # the picture's tower takes fewer steps, which round otherwise
         short = self.device == "cpu" and self.dtype != torch.float32
         self.attention = "two products" if short else "sdpa"
@@ -156,14 +159,16 @@ class PretrainedEncoder:
         """RGB pictures of any size -> [n, 3, s, s] float32, as the network takes them: the
         processor's numbers up to rounding (1e-6).
         """
-        return self._numbers(np.stack([self.preparation(image) for image in images]))
+        squares = np.stack([self.preparation(image) for image in images])
+        return self._numbers(torch.from_numpy(squares))
 
-    def _numbers(self, squares: np.ndarray) -> torch.Tensor:
+    def _numbers(self, squares: torch.Tensor) -> torch.Tensor:
         """uint8 [n, s, s, 3] -> [n, 3, s, s] float32, channels last: rescaled and normalised in one
         step, on the device, where bytes travel faster.
         """
         shift, scale = self._scale
-        rows = torch.from_numpy(squares).to(self.device).float().flatten(2)  # [n, s, 3 s]
+        there = squares.to(self.device, non_blocking=True)
+        rows = there.float().flatten(2)  # [n, s, 3 s]
         torch.addcmul(shift, rows, scale, out=rows)  # in place: fresh memory takes as long
         return rows.view(squares.shape).permute(0, 3, 1, 2)
 
@@ -190,20 +195,20 @@ class PretrainedEncoder:
         return (model or self.model).get_image_features(pixels.to(self.dtype), **options)
 
     @torch.inference_mode()
-    def encode_prepared(self, squares: np.ndarray) -> np.ndarray:
+    def encode_prepared(self, squares: np.ndarray | torch.Tensor) -> np.ndarray:
         """uint8 [n, s, s, 3] from `preparation`, n at most `image_batch` -> [n, dim] float32, unit
         rows.
         """
-        return self._pictures.use(partial(self._image_rows, squares))
+        return self._pictures.use(partial(self._image_rows, torch.as_tensor(squares)))
 
-    def _image_rows(self, squares: np.ndarray, size: int) -> np.ndarray:
+    def _image_rows(self, squares: torch.Tensor, size: int) -> np.ndarray:
         """[n, dim], `size` squares in one pass, filled up."""
         rows = [np.zeros((0, self.dim), np.float32)]
         for start in range(0, len(squares), size):
             some = squares[start : start + size]
             n, rest = len(some), size - len(some)
             if rest:
-                some = np.concatenate([some, np.zeros((rest, *some.shape[1:]), np.uint8)])
+                some = torch.cat([some, some.new_zeros(rest, *some.shape[1:])])
             rows.append(self.embed(self._numbers(some))[:n].cpu().numpy())
         return np.concatenate(rows)
 
@@ -212,8 +217,8 @@ class PretrainedEncoder:
         size = self.image_batch
 
         def encode(start: int) -> np.ndarray:
-            some = [self.preparation(image) for image in images[start : start + size]]
-            return self.encode_prepared(np.stack(some))
+            some = prepared(images[start : start + size], self.preparation, self.device)
+            return self.encode_prepared(some)
 
         rows = side_by_side(encode, range(0, len(images), size), self.streams)
         return np.concatenate([np.zeros((0, self.dim), np.float32), *rows])
@@ -349,6 +354,7 @@ class PretrainedEncoder:
             f"{self.attention}{', quick GELU folded' * self.folded}",
             ", ".join(f"{package} {version(package)}" for package in TOOLS),
             f"files {files}",
+            *([ON_DEVICE] if on_device(self.device) else []),
         ]
 
 
@@ -412,8 +418,10 @@ def load_pretrained(name: str, variant: str = "") -> PretrainedEncoder:
 
     variant: words joined by "-", each faster and off by a drift that notebook 03 measures: "bf16",
     "fp16", "draft" (of JPEGs), "quick" (resizing). All variants resize quickly (`Square`), "quick"
-    alone is fp32 otherwise.
+    alone is fp32 otherwise. "auto": the fastest of them here (`variants`), under its own name.
     """
+    if variant == "auto":
+        variant = automatic(name)
     return PretrainedEncoder(f"{name}@{variant}" if variant else name, RECIPES[name], variant)
 
 
