@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
-from torch import Tensor
 
 from vwsdlib.data.sets import VwsdSet
 from vwsdlib.errors import VwsdError, known
@@ -42,7 +40,7 @@ def load_study(name: str, **settings) -> Study:
     return _study(name, tuple(sorted(settings.items())))
 
 
-def data_of(study: Study, config: Config, states: Callable[[Sequence[str]], Tensor]) -> Data:
+def data_of(study: Study, config: Config, states: PictureStates) -> Data:
     """What a run of the study is trained on; VwsdError where that is nothing."""
     batches = study.batches(config)
     per_epoch = study.per_epoch(config) if study.per_epoch else len(list(batches(0)))
@@ -52,7 +50,9 @@ def data_of(study: Study, config: Config, states: Callable[[Sequence[str]], Tens
             study.name,
             "Give more records, or budgets that a batch can fill.",
         )
-    return Data(batches, per_epoch, states, study.facts)
+    if states.keep:
+        return Data(batches, per_epoch, states, study.facts)
+    return Data(batches, per_epoch, states.look, study.facts, states.read)
 
 
 def dev_of(study: Study, states: PictureStates) -> Dev | None:

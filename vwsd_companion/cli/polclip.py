@@ -64,7 +64,7 @@ def train_polclip(o: argparse.Namespace) -> int:
     process, _ = rank()
     config, study = make_config(o.preset, **parse_settings(o.settings)), _study(o)
     model = PolClip(config)
-    states = PictureStates(model.backbone, study.keep_states)
+    states = PictureStates(model.backbone, study.keep_states, precision=config.precision)
     train(model, data_of(study, config, states), o.out, dev_of(study, states), o.save_every)
     if process == 0:  # of several processes one speaks
         _print_run(o.out)
@@ -201,7 +201,8 @@ def _visual(o: argparse.Namespace) -> int:
     definitions = _definitions(o, data) if o.definitions else [""] * len(data.items)
     model = load_polclip(o.checkpoint)[0]
     texts = [photo_text(item.phrase, text) for item, text in zip(data.items, definitions)]
-    scores = visual_scores(model, texts, paths_of(data), PictureStates(model.backbone))
+    states = PictureStates(model.backbone, precision=model.config.precision)
+    scores = visual_scores(model, texts, paths_of(data), states)
     if o.out:
         write_scores(o.out, data.items, scores["sum"])
     compared = compare(list(scores.items()), data.items)
