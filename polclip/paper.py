@@ -30,7 +30,13 @@ PICTURES = {"semcor": "image_pt", "vwsd": "image_vecs"}
 TEST, UEF = "all_twsd_test_data.json", "ALL.data.xml"
 
 
-def published_study(train: str = "all", missing: str = "error", limit: int = 0) -> Study:
+class TrainingDataMissing(VwsdError):
+    """PolCLIP's published files are not here; what needs none of them can be done all the same."""
+
+
+def published_study(
+    train: str = "all", missing: str = "error", limit: int = 0, untrained: bool = False
+) -> Study:
     """The paper: published batches replayed ("all", or "ie_semcor" alone), tested on the textual
     sets and on V-WSD in three languages.
 
@@ -55,7 +61,15 @@ def paper_study(name: str, folder: Path, train: str, missing: str, sets: str, li
         "dev": {"textual": records_sha256(dev), "visual": trial.sha256},
     }
     return Study(
-        name, source.batches, dev, trial, test[: limit or None], shown, facts, source.per_epoch
+        name,
+        source.batches,
+        dev,
+        trial,
+        test[: limit or None],
+        shown,
+        facts,
+        source.per_epoch,
+        missing=lacking,
     )
 
 
@@ -81,7 +95,7 @@ def required(folder: Path | None = None, train: str = "all") -> Path:
         lost.append(f"{TEST} (or {UEF} in {data_dir() / 'wsd'})")
     if lost:
         sizes = " and ".join(_said(CORPORA[kind]) for kind in kinds)
-        raise VwsdError(
+        raise TrainingDataMissing(
             f"PolCLIP's data are not here, missing: {', '.join(lost)}",
             folder,
             f"The paper's repository, github.com/CharlesYang030/PolCLIP, links {sizes}; make the"

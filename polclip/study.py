@@ -15,7 +15,7 @@ from .batches import photo_text
 from .config import Config
 from .evaluate import textual_scores, visual_scores
 from .model import PolClip
-from .paper import published_study
+from .paper import TrainingDataMissing, published_study
 from .sources import Study
 from .states import PictureStates
 from .train import Data, Dev
@@ -40,8 +40,20 @@ def load_study(name: str, **settings) -> Study:
     return _study(name, tuple(sorted(settings.items())))
 
 
+def study_at_hand(name: str, **settings) -> Study:
+    """`load_study`; where the training data alone are missing, what can be tested without them, and
+    why in `missing`.
+    """
+    try:
+        return load_study(name, **settings)
+    except TrainingDataMissing:
+        return load_study(name, **settings, untrained=True)
+
+
 def data_of(study: Study, config: Config, states: PictureStates) -> Data:
     """What a run of the study is trained on; VwsdError where that is nothing."""
+    if study.missing:
+        raise study.missing
     batches = study.batches(config)
     per_epoch = study.per_epoch(config) if study.per_epoch else len(list(batches(0)))
     if not per_epoch:
