@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from filelock import FileLock
-from tqdm.auto import tqdm
 
 from vwsdlib import device
 from vwsdlib.data.sets import gold_glosses
@@ -27,6 +26,7 @@ from vwsdlib.kept import digest
 from vwsdlib.language.definitions import DEFINERS, Definitions, guard
 from vwsdlib.paths import cache_dir, quiet, sha256_bytes
 from vwsdlib.processes import end_with
+from vwsdlib.progress import tqdm
 
 from .backbone import load_backbone
 from .batches import photo_text, pictures_of

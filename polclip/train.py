@@ -25,12 +25,12 @@ from typing import Any
 import torch
 from pydantic import NonNegativeInt
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from vwsdlib import device
 from vwsdlib.encoders.streams import cores
 from vwsdlib.errors import VwsdError
 from vwsdlib.paths import quiet, refuse_special, sha256_bytes, write_text
+from vwsdlib.progress import tqdm
 from vwsdlib.schema import Stored, parse, read_bytes
 
 from .batches import collate, pictures_of

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .views.tables import Table
 
 FINISH = "finish.json"
+LEFT_OUT = "left out"  # what the runner's record calls a notebook that cannot run here
 
 
 class Run:

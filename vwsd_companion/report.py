@@ -20,6 +20,7 @@ from .facts.code import other_code, project_sha256
 from .facts.collect import Collection
 from .facts.numbers import to_jsonl
 from .facts.reported import VERDICTS, claims, entries
+from .notebook import LEFT_OUT
 from .views.catalogue import FIGURES, TABLES
 from .views.figures import write_figure
 from .views.polclip import SCORES, trained_runs
@@ -126,6 +127,7 @@ def refresh_report(profile: str) -> tuple[Path, bool]:
     inputs = [p for part in paths.FACTS for p in sorted((folder / part).glob("*.*"))]
     hashes = {p.name: _sha256(p) for p in inputs}
     state = {
+        "left out": left_out(folder),
         "code": project_sha256(),
         "facts": hashes,
         "deviations": deviations(),
@@ -180,7 +182,10 @@ def provenance(c: Collection) -> dict:
 
 def report_text(c: Collection, facts: dict, tables: dict) -> str:
     """report.md for people."""
-    parts = [f"# Report: profile {c.profile}\n", scope(c), *_polclip(c, tables), "## Tables\n"]
+    parts = [f"# Report: profile {c.profile}\n", scope(c), *_polclip(c, tables)]
+    if reasons := left_out(c.folder):
+        parts += ["## Left out\n", *(f"- {name}: {why}" for name, why in reasons.items()), ""]
+    parts.append("## Tables\n")
     for name, made in tables.items():
         parts += [made.markdown(), _origin(name, c.profile)]
     parts.append("## Figures\n")
@@ -191,6 +196,19 @@ def report_text(c: Collection, facts: dict, tables: dict) -> str:
     parts += [_origin("claims", c.profile), f"Verdicts: {verdicts}.\n", "## Provenance\n"]
     parts += [f"- {key}: {_short(value)}" for key, value in facts["provenance"].items()]
     return "\n".join(parts) + "\n"
+
+
+def left_out(folder: Path) -> dict[str, str]:
+    """Notebook -> why the last run into this folder left it out, by the runner's records."""
+    reasons = {}
+    for path in sorted((folder / ".stamps").glob("*.failed.json")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if record["error"] == LEFT_OUT:
+                reasons[path.name.removesuffix(".failed.json")] = record["message"]
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            continue  # a damaged record is no reason
+    return reasons
 
 
 def _origin(name: str, profile: str) -> str:

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from captum.attr import IntegratedGradients, Occlusion
 from PIL import Image
-from tqdm.auto import tqdm
 
 from ..encoders.streams import OnDemand
 from ..errors import VwsdError
 from ..paths import quiet, sha256_bytes
+from ..progress import tqdm
 
 # crops a picture and their smallest side in pixels, as the CLIPSeg study has them
 CROPS, SMALLEST = 2000, 50
