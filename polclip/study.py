@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -48,6 +49,21 @@ def study_at_hand(name: str, **settings) -> Study:
         return load_study(name, **settings)
     except TrainingDataMissing:
         return load_study(name, **settings, untrained=True)
+
+
+def no_training(study: Study, seeds: Sequence[int]) -> VwsdError | None:
+    """Why the study is not trained, if it is not: its data are missing, or no run is asked for."""
+    if study.missing or seeds:
+        return study.missing
+    return VwsdError("no run of training is asked for", remedy="Set training_seeds to [42], say.")
+
+
+def no_test(study: Study) -> VwsdError | None:
+    """Why nothing textual is tested, where the study has no test contexts."""
+    if study.test_records:
+        return None
+    what = "there are no test contexts for the textual question"
+    return study.missing or VwsdError(what, study.name, "Give the study's textual test.")
 
 
 def data_of(study: Study, config: Config, states: PictureStates) -> Data:
