@@ -330,16 +330,19 @@ def corpus(o: argparse.Namespace) -> int:
 
 @command()
 def convert(o: argparse.Namespace) -> int:
-    """Turn PolCLIP's published files into the project's own; nothing but tensors is unpickled, and
-    a second run goes on.
+    """Turn PolCLIP's published files into the project's own, and large pictures into small ones;
+    nothing but tensors is unpickled, and a second run goes on.
 
     Example:
       vwsd convert records semcor.json semcor.jsonl --kind raw --pictures semcor=image_pt
     """
     from polclip.published import convert_json, convert_tensors
     from polclip.records import load_records
+    from polclip.shrink import SIDE, shrink
     from polclip.streaming import to_shards
 
+    if o.what != "small":
+        _no_stray(o, ("side", "workers"), o.what)
     if o.what != "records":
         _no_stray(o, ("kind", "pictures", "missing"), o.what)
     elif not o.kind:
@@ -348,6 +351,9 @@ def convert(o: argparse.Namespace) -> int:
             remedy="raw for ..._training_data.json, metadata for ..._training_tokens.50.250.json.",
         )
     with notes():
+        if o.what == "small":
+            print(f"{o.target}: {shrink(o.source, o.target, o.side or SIDE, o.workers or 0)}")
+            return 0
         if o.what == "pictures":
             count = convert_tensors(o.source, o.target)
         elif o.what == "shards":
