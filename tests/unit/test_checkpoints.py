@@ -105,28 +105,6 @@ def test_online_the_hub_is_asked_and_offline_it_is_not(tmp_path, monkeypatch):
     assert find(KEY).revision == REVISION and asked == [KEY]
 
 
-def test_fetch_takes_safetensors_and_pickled_weights_only_where_there_is_nothing_else(
-    tmp_path, monkeypatch
-):
-    calls = []
-
-    def download(repo, revision, allow_patterns, **options):
-        calls.append((repo, revision, allow_patterns))
-        return str(
-            fill(tmp_path / "got", "pytorch_model.bin")
-            if "pytorch_model.bin" in allow_patterns
-            else tmp_path / "got"
-        )
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    assert fetch(KEY, progress=False) == tmp_path / "got"
-    assert [c[:2] for c in calls] == [(REPO, REVISION)] * 2
-    assert "model.safetensors" in calls[0][2] and "pytorch_model.bin" not in calls[0][2]
-    fill(tmp_path / "got")
-    calls.clear()
-    assert fetch(KEY) and len(calls) == 1
-
-
 def test_fetch_without_connection_is_one_sentence(monkeypatch):
     with pytest.raises(VwsdError, match="cannot be fetched") as e:
         fetch(KEY, progress=False)
@@ -215,35 +193,6 @@ def test_every_registered_model_names_checkpoints_of_the_table():
         isinstance(v, str) and len(v) == 64
         for v in json.loads(checkpoints.KNOWN.read_text()).values()
     )
-
-
-def test_without_a_network_one_question_is_asked_and_one_sentence_said(monkeypatch, capfd):
-    asked = []
-
-    def refuse(self, *args, **kwargs):
-        asked.append(args)
-        raise ConnectionError("no route")
-
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(
-        "huggingface_hub.utils.get_session", lambda: type("Session", (), {"head": refuse})()
-    )
-    monkeypatch.delenv("HF_HUB_OFFLINE")
-    with pytest.raises(VwsdError, match="cannot be fetched: no route"):
-        find(KEY)
-    assert len(asked) == 1 and capfd.readouterr().err == ""
-
-
-def test_a_dropped_connection_is_a_sentence_whatever_the_client_raises(monkeypatch):
-    class OfItsOwn(Exception):
-        pass
-
-    def drop(*args, **kwargs):
-        raise OfItsOwn
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", drop)
-    with pytest.raises(VwsdError, match="cannot be fetched: OfItsOwn"):
-        fetch(KEY, progress=False)
 
 
 @pytest.mark.parametrize(

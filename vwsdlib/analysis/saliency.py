@@ -12,19 +12,21 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from PIL import Image
-from tqdm.auto import tqdm
 
+from ..device import Room
 from ..encoders.crops import Crops
 from ..errors import VwsdError
 from ..kept import digest, kept
 from ..paths import quiet, sha256_bytes, sha256_file
+from ..progress import tqdm
 
 # crops a picture and their smallest side in pixels, as the CLIPSeg study has them
 CROPS, SMALLEST = 2000, 50
@@ -38,6 +40,9 @@ TOOLS = ("captum", "torch", "numpy", "pillow")  # whose versions decide a map
 DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 Size = tuple[int, int]  # width, height in pixels
 VectorsOf = Callable[[Sequence[Image.Image]], np.ndarray]
+
+
+_rooms: WeakKeyDictionary = WeakKeyDictionary()  # encoder -> how many at once
 
 
 def _mean_colour(pixels: torch.Tensor) -> torch.Tensor:
@@ -216,9 +221,14 @@ def _cosines(
     return lambda some: encoder.embed(some) @ texts.T  # [k, 3, h, w] -> [k, t]
 
 
-def _evals(encoder) -> int:
-    """What fits its caches: the lite network's gradients take half as long again at 16."""
-    return getattr(encoder, "image_batch", EVALS)
+def _room(encoder, pixels: torch.Tensor) -> Room:
+    """How many altered pictures go through an encoder's network at once: what fits its caches (the
+    lite network's gradients take half as long again at 16), and fewer where memory ran out.
+    """
+    if encoder not in _rooms:
+        most = getattr(encoder, "image_batch", EVALS)
+        _rooms[encoder] = Room(most, "altered pictures", str(pixels.device))
+    return _rooms[encoder]
 
 
 def occlusion(
@@ -239,13 +249,15 @@ def occlusion(
 
     pixels = encoder.pixels([picture])  # [1, 3, a, b]
     a, b = pixels.shape[2:]
-    attribution = Occlusion(_cosines(encoder, text_vectors, pixels)).attribute(
+    method = partial(
+        Occlusion(_cosines(encoder, text_vectors, pixels)).attribute,
         pixels,
         (3, max(1, round(window * a)), max(1, round(window * b))),
         (3, max(1, round(stride * a)), max(1, round(stride * b))),
         baselines=BASELINES[baseline](pixels),
-        perturbations_per_eval=_evals(encoder),
-    )  # [t, 3, a, b], alike over channels
+    )
+    # [t, 3, a, b], alike over channels
+    attribution = _room(encoder, pixels).use(lambda n: method(perturbations_per_eval=n))
     return in_picture(attribution[:, 0].cpu().numpy(), encoder.window(picture.size), picture.size)
 
 
@@ -261,14 +273,15 @@ def path_attribution(
     from captum.attr import IntegratedGradients
 
     forward = _cosines(encoder, np.asarray(text_vector)[None], pixels)
-    attribution, gap = IntegratedGradients(forward).attribute(
+    method = partial(
+        IntegratedGradients(forward).attribute,
         pixels,
         BASELINES[baseline](pixels),
         target=0,
         n_steps=steps,
-        internal_batch_size=_evals(encoder),
         return_convergence_delta=True,
     )
+    attribution, gap = _room(encoder, pixels).use(lambda n: method(internal_batch_size=n))
     return attribution.detach().sum(1)[0].cpu().numpy(), float(gap)
 
 

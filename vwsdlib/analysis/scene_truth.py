@@ -15,12 +15,12 @@ from threading import Lock
 
 import numpy as np
 from PIL import Image
-from tqdm.auto import tqdm
 
 from ..encoders.store import VectorStore
 from ..encoders.streams import side_by_side
 from ..errors import VwsdError
 from ..paths import cache_dir, quiet
+from ..progress import tqdm
 from . import faithfulness
 from .saliency import maps
 

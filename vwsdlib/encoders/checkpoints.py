@@ -3,28 +3,34 @@ the ones seen before.
 
 A checkpoint is looked for in `$VWSD_MODELS` (a folder of folders, `<org>/<name>` or `<name>`), then
 in the Hugging Face cache, and only where VWSD_MODELS is unset and HF_HUB_OFFLINE is not set on the
-hub, at the pinned commit.
+hub, at the pinned commit (`hub`). Its weights are safetensors, else pickled tensors, each in one
+file or in shards that an index names, and so are those of a second part.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import yaml
-from tqdm.auto import tqdm
 
 from ..data.sources import lasting, stamp
 from ..errors import VwsdError, first_line
-from ..paths import cache_dir, quiet, sha256_bytes, sha256_file, write_text
+from ..paths import cache_dir, safe_name, sha256_bytes, sha256_file, write_text
+from . import hub
 
 CONFIGS = ("*.json", "*.txt", "*.model", "*.spm")  # configurations and tokenizers of every layout
-SAFETENSORS = ("model.safetensors", "2_Dense/model.safetensors")
-PICKLED = ("pytorch_model.bin", "2_Dense/pytorch_model.bin")  # only where there is nothing else
+FETCHED = re.compile(r"(\d_\w+/)?[^/]+\.(json|txt|model|spm)")  # those in a repository
+PARTS = ("", "2_Dense/")  # folders of weights: the network's, and a linear map's after it
+FORMS = ("model.safetensors", "pytorch_model.bin")  # pickled ones only where there is nothing else
+INDEX = ".index.json"  # behind a form's name: which of its shards holds which tensor
+MAIN = "main"
 FETCH_AGAIN = "Fetch the checkpoint again: vwsd fetch models"
-HUB_SECONDS = 5  # to wait for the hub's first answer
 KNOWN = Path(__file__).with_name("weights.json")  # {"<repo>@<commit>": SHA-256}, verified ones only
 
 
@@ -33,7 +39,9 @@ class Checkpoint:
     """One published checkpoint."""
 
     repo: str
-    revision: str  # commit; "main" where no commit could be confirmed by two independent sources
+    # commit; "main" where none could be confirmed by two independent sources: what it is when it is
+    # first used holds from then on
+    revision: str
     megabytes: int  # what fetching it takes, about
     licence: str
 
@@ -69,15 +77,20 @@ def find(key: str) -> OnDisk:
     line = checkpoint(key)
     local = _local(line)
     folder = local or _cached(line)
-    if folder is None and not os.environ.get("VWSD_MODELS") and not _offline():
+    if folder is None and not os.environ.get("VWSD_MODELS") and not hub.offline():
         folder = fetch(key)
     if folder is None:
+        cut_off = hub.snapshot(line.repo, commit_of(key))
+        _refuse_missing(cut_off, f"Get the rest with: vwsd fetch models --only {key}")
         raise VwsdError(
             f"the checkpoint {line.repo} is not here",
             where=os.environ.get("VWSD_MODELS") or "Hugging Face cache",
             remedy=f"Get it ({line.megabytes} MB) with: vwsd fetch models --only {key}",
         )
+    _refuse_missing(folder, "Copy all of the checkpoint's files there.")
     revision = "local" if folder == local else folder.name
+    if revision != "local" and line.revision == MAIN:
+        hub.hold(line.repo, revision)
     return OnDisk(folder, revision, _trusted_hash(line.repo, key, folder, revision))
 
 
@@ -85,65 +98,57 @@ def present(key: str) -> tuple[bool, int]:
     """(is it on disk?, bytes of its weights, or of what fetching it takes), without network."""
     line = checkpoint(key)
     folder = _local(line) or _cached(line)
-    if folder is None:
+    if folder is None or not _whole(folder):
         return False, line.megabytes * 10**6
     return True, sum(path.stat().st_size for path in weight_files(folder))
 
 
-def fetch(key: str, progress: bool = True) -> Path:
-    """Download a checkpoint into the Hugging Face cache, going on where an earlier try stopped;
-    VwsdError when the hub cannot be reached.
+def commit_of(key: str) -> str:
+    """The commit that a checkpoint is read at from the hub's cache: the pinned one, else the one
+    that `main` was when it was first used; empty before that.
     """
     line = checkpoint(key)
-    bar = None if progress and not quiet() else _NoBar
-    try:
-        _reach_hub()
-        for weights in (SAFETENSORS, PICKLED):
-            folder = _snapshot(line, weights, tqdm_class=bar)
-            if weight_files(folder):
-                return folder
-    except (
-        Exception
-    ) as e:  # the hub's client raises OSErrors, its own and its HTTP library's errors
-        raise VwsdError(
-            f"{line.repo} at {line.revision[:12]} cannot be fetched: {first_line(e)}",
-            where="Hugging Face hub",
-            remedy=f"Check the connection and HF_HUB_OFFLINE, then: vwsd fetch models --only {key}",
-        ) from e
-    raise VwsdError(
-        "there is neither model.safetensors nor pytorch_model.bin",
-        where=line.repo,
-        remedy="This is a fault of the table of checkpoints.",
-    )
+    return hub.held_commit(line.repo) if line.revision == MAIN else line.revision
 
 
-def _reach_hub() -> None:
-    """One question to the hub, without the client's five further tries: who has no network learns
-    it in seconds. Raises what the client does.
+def fetch(key: str, progress: bool = True) -> Path:
+    """Download what is loaded of a checkpoint into the Hugging Face cache, going on where an
+    earlier try stopped; VwsdError says what came of it otherwise (`hub.download`).
     """
-    from huggingface_hub import constants, logging, utils
-
-    logging.set_verbosity_error()  # what it would say of each try is said once, by the error
-    if not constants.HF_HUB_OFFLINE:
-        utils.get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS)
-
-
-class _NoBar(tqdm):
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **{**kwargs, "disable": True})
-
-
-def _offline() -> bool:
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    line = checkpoint(key)
+    here = _cached(line)
+    if here and hub.offline():
+        return here
+    again = f"vwsd fetch models --only {key}"
+    choose = partial(_loaded, line.repo)
+    folder = hub.download(line.repo, commit_of(key) or MAIN, choose, again, progress)
+    _refuse_missing(folder, "The repository lacks it: choose another checkpoint.")
+    return folder
 
 
-def _snapshot(line: Checkpoint, weights: tuple[str, ...], **options) -> Path:
-    from huggingface_hub import snapshot_download
+def _loaded(repo: str, names: Sequence[str]) -> list[str]:
+    """Those of a repository's files that are read, the weights last: who sees them sees all.
+    VwsdError where there are no weights.
+    """
+    weights = [name for part in PARTS for name in _part_names(part, names)]
+    if not _part_names(PARTS[0], names):
+        raise VwsdError(
+            "there is neither model.safetensors nor pytorch_model.bin",
+            where=repo,
+            remedy="This is a fault of the table of checkpoints.",
+        )
+    return [name for name in names if FETCHED.fullmatch(name)] + weights
 
-    patterns = [*CONFIGS, *weights]
-    return Path(
-        snapshot_download(line.repo, revision=line.revision, allow_patterns=patterns, **options)
-    )
+
+def _part_names(part: str, names: Sequence[str]) -> list[str]:
+    for form in FORMS:
+        if part + form in names:
+            return [part + form]
+        if part + form + INDEX in names:
+            stem, _, ending = form.partition(".")
+            shard = re.compile(rf"{part}{stem}-\d+-of-\d+\.{ending}")
+            return [name for name in names if shard.fullmatch(name)]
+    return []
 
 
 def _local(line: Checkpoint) -> Path | None:
@@ -156,26 +161,64 @@ def _local(line: Checkpoint) -> Path | None:
 
 
 def _cached(line: Checkpoint) -> Path | None:
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    for weights in (SAFETENSORS, PICKLED):
-        try:
-            folder = _snapshot(line, weights, local_files_only=True)
-        except LocalEntryNotFoundError:  # absent, or cut off half-way
-            continue
-        if weight_files(folder):
-            return folder
-    return None
+    """Folder in the hub's cache where all weights are there. It is the folder that counts, not what
+    a newer version of a library would have fetched beside them.
+    """
+    commit = hub.held_commit(line.repo) if line.revision == MAIN else line.revision
+    folder = hub.snapshot(line.repo, commit)
+    return folder if commit and _whole(folder) else None
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The weight files that are loaded: for each part of a layout safetensors where there are some,
-    else pickled ones.
+    """The weight files that are loaded, part by part (`part_files`); none where the first part has
+    none.
     """
-    parts = []
-    for names in zip(SAFETENSORS, PICKLED):
-        parts.append([folder / name for name in names if (folder / name).is_file()])
-    return [part[0] for part in parts if part] if parts[0] else []
+    parts = [part_files(folder, part) for part in PARTS]
+    return [file for files in parts for file in files] if parts[0] else []
+
+
+def part_files(folder: Path, part: str = "") -> list[Path]:
+    """The weight files of one part of a layout: safetensors where there are some, else pickled
+    ones; where it is in shards, all that the index names, there or not. VwsdError for a damaged
+    index.
+    """
+    for form in FORMS:
+        whole, index = folder / part / form, folder / part / (form + INDEX)
+        if whole.is_file():
+            return [whole]
+        if index.is_file():
+            return [index.with_name(name) for name in _shards(index)]
+    return []
+
+
+def _shards(index: Path) -> list[str]:
+    try:
+        shard_of = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        return [safe_name(name, index) for name in sorted(set(shard_of.values()))]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        what = f"the index of the shards cannot be read: {first_line(e)}"
+        raise VwsdError(what, where=index, remedy=FETCH_AGAIN) from e
+
+
+def _whole(folder: Path) -> bool:
+    files = weight_files(folder)
+    return bool(files) and all(file.is_file() for file in files)
+
+
+def _refuse_missing(folder: Path, remedy: str) -> None:
+    files = weight_files(folder)
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        what = f"{len(missing)} of {len(files)} shards are missing: {', '.join(missing[:3])}"
+        raise VwsdError(what, where=folder, remedy=remedy)
+
+
+def read_part(folder: Path, part: str = "") -> dict:
+    """Name -> tensor of one part of a layout, from all of its files (`read_tensors`)."""
+    tensors = {}
+    for file in part_files(folder, part):
+        tensors |= read_tensors(file)
+    return tensors
 
 
 def read_tensors(file: Path) -> dict:

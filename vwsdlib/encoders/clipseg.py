@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from ..device import Room
-from .checkpoints import read_tensors, weight_files
+from .checkpoints import read_part
 from .networks import Network
 from .pretrained import RECIPES, PretrainedEncoder
 from .streams import cores
@@ -95,11 +95,10 @@ def inner_clip_differences(a: Path, b: Path) -> list[dict]:
 def _tensors(folder: Path) -> dict[str, torch.Tensor]:
     """A checkpoint's tensors under CLIP's names, without a decoder's and without indices."""
     tensors = {}
-    for file in weight_files(folder):
-        for name, tensor in read_tensors(file).items():
-            bare = name.removeprefix("model.").removeprefix("clip.")
-            if not bare.startswith("decoder.") and not bare.endswith("position_ids"):
-                tensors[bare] = tensor
+    for name, tensor in read_part(folder).items():
+        bare = name.removeprefix("model.").removeprefix("clip.")
+        if not bare.startswith("decoder.") and not bare.endswith("position_ids"):
+            tensors[bare] = tensor
     return tensors
 
 

@@ -15,7 +15,7 @@ import transformers
 from safetensors import safe_open
 
 from ..errors import VwsdError, first_line
-from .checkpoints import FETCH_AGAIN, read_tensors, stored_numbers, weight_files
+from .checkpoints import FETCH_AGAIN, PARTS, read_part, stored_numbers, weight_files
 
 # what it would report (weights that do not fit) is an error here; see load_part
 transformers.logging.set_verbosity_error()
@@ -164,7 +164,7 @@ def load_mclip(folder: Path) -> MeanTower:
     """M-CLIP's own layout: tensors of XLM-R under `transformer.`, a linear map with bias; only the
     base model's name is in its configuration. VwsdError where tensors are missing.
     """
-    tensors = read_tensors(weight_files(folder)[0])
+    tensors = read_part(folder)
     transformer = _empty_xlm_r(folder)
     shapes = {f"transformer.{name}": p.shape for name, p in transformer.named_parameters()}
     linear = {name: f"LinearTransformation.{name}" for name in ("weight", "bias")}
@@ -204,8 +204,7 @@ def load_sentence(folder: Path) -> MeanTower:
     """The layout of sentence-transformers: a transformer, mean pooling, and `2_Dense`, a linear map
     without bias.
     """
-    files = weight_files(folder)
-    dense = read_tensors(files[1]) if len(files) > 1 else {}
+    dense = read_part(folder, PARTS[1])
     check_shapes(dense, {"linear.weight": None}, folder)
     return MeanTower(load_part("DistilBertModel", folder), {"weight": dense["linear.weight"]})
 

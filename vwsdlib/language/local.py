@@ -107,6 +107,11 @@ def load_generator(folder: Path, kind: str, place: str, **told) -> tuple:
         raise VwsdError(
             f"the checkpoint cannot be loaded: {first_line(e)}", where=folder, remedy=INSTALL
         ) from e
+    except VwsdError:
+        raise
+    except Exception as e:  # whatever damaged weights lead to, or pickled ones that are no tensors
+        what = f"the checkpoint cannot be loaded: {first_line(e)}"
+        raise VwsdError(what, where=folder, remedy=checkpoints.FETCH_AGAIN) from e
     return tokenizer, model
 
 
