@@ -30,32 +30,66 @@ PICTURES = {"semcor": "image_pt", "vwsd": "image_vecs"}
 TEST, UEF = "all_twsd_test_data.json", "ALL.data.xml"
 
 
-def published_study(train: str = "all", missing: str = "error", limit: int = 0) -> Study:
+class TrainingDataMissing(VwsdError):
+    """PolCLIP's published files are not here; what needs none of them can be done all the same."""
+
+
+def published_study(
+    train: str = "all", missing: str = "error", limit: int = 0, untrained: bool = False
+) -> Study:
     """The paper: published batches replayed ("all", or "ie_semcor" alone), tested on the textual
     sets and on V-WSD in three languages.
 
     Epochs are chosen on SE07 and on V-WSD's trial items. The paper's test includes SE07, so it is
     tested on all the same, though it is no longer unseen. missing="drop" leaves out pictures that
     are not there. VwsdError names the files that are missing, their sizes and where they are to be
-    had.
+    had; with `untrained` the study has it in `missing`, and its tests alone as far as they are
+    there.
     """
-    study = paper_study("published", data_dir() / "polclip", train, missing, "vwsd", limit)
+    folder = data_dir() / "polclip"
+    study = paper_study("published", folder, train, missing, "vwsd", limit, untrained)
     return dataclasses.replace(study, keep_states=False)
 
 
-def paper_study(name: str, folder: Path, train: str, missing: str, sets: str, limit: int) -> Study:
-    """The paper's study of published batches in `folder`, with V-WSD items of the set `sets`."""
-    source, test = training(folder, train, missing), textual_test(folder)
-    dev, trial = [record for record in test if record.set == "SE07"], load_set(sets, "en", "trial")
+def paper_study(
+    name: str,
+    folder: Path,
+    train: str,
+    missing: str,
+    sets: str,
+    limit: int,
+    untrained: bool = False,
+) -> Study:
+    """The paper's study of published batches in `folder`, with V-WSD items of the set `sets`;
+    `untrained` and VwsdError as `published_study` has them.
+    """
+    lacking, trial = None, None
+    try:
+        source = training(folder, train, missing)
+        trial = load_set(sets, "en", "trial")
+    except TrainingDataMissing as e:
+        if not untrained:
+            raise
+        source, lacking = Source(lambda config: lambda epoch: (), lambda config: 0, {}), e
+    test = textual_test(folder)
+    dev = [record for record in test if record.set == "SE07"]
     shown = [load_set(sets, language, "test").head(limit) for language in ("en", "it", "fa")]
     facts = {
         "study": name,
         "train": train,
         **source.facts,
-        "dev": {"textual": records_sha256(dev), "visual": trial.sha256},
+        "dev": {"textual": records_sha256(dev), "visual": trial and trial.sha256},
     }
     return Study(
-        name, source.batches, dev, trial, test[: limit or None], shown, facts, source.per_epoch
+        name,
+        source.batches,
+        dev,
+        trial,
+        test[: limit or None],
+        shown,
+        facts,
+        source.per_epoch,
+        missing=lacking,
     )
 
 
@@ -81,7 +115,7 @@ def required(folder: Path | None = None, train: str = "all") -> Path:
         lost.append(f"{TEST} (or {UEF} in {data_dir() / 'wsd'})")
     if lost:
         sizes = " and ".join(_said(CORPORA[kind]) for kind in kinds)
-        raise VwsdError(
+        raise TrainingDataMissing(
             f"PolCLIP's data are not here, missing: {', '.join(lost)}",
             folder,
             f"The paper's repository, github.com/CharlesYang030/PolCLIP, links {sizes}; make the"

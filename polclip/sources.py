@@ -56,6 +56,7 @@ class Study:
     # how many batches an epoch, where they are streamed
     per_epoch: Callable[[Config], int] | None = None
     keep_states: bool = True  # pictures' frozen states go to disk (0.5 MB each with ViT-L/14)
+    missing: VwsdError | None = None  # why it can be tested and not trained, with the remedy
 
     def test_items(self) -> list[WsdItem]:
         """The test contexts for those who know words alone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -319,9 +320,17 @@ def disk() -> str:
 
 @check
 def device() -> str:
-    """GPU or not; the demo needs none."""
+    """GPU or not; the demo needs none. One that is here and cannot be used is a fault."""
     import torch
 
-    if torch.cuda.is_available():
-        return f"GPU {torch.cuda.get_device_name()}"
+    from vwsdlib.device import card_fault, choose
+
+    fault = None if os.environ.get("VWSD_DEVICE") else card_fault()
+    if fault:
+        raise fault
+    here = choose()
+    if here.startswith("cuda"):
+        return f"GPU {torch.cuda.get_device_name(here)}"
+    if here == "mps":
+        return "GPU of Apple (MPS)"
     return f"no GPU: {torch.get_num_threads()} CPU threads (the demo needs no more)"

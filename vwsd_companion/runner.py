@@ -385,11 +385,13 @@ def _owed(step: Step, out: Path) -> Failure | None:
     """What the notebook still owes after its last cell: the finish record, declared files, no other
     files.
     """
-    if not read_record(out / FINISH, FinishRecord):
+    finish = read_record(out / FINISH, FinishRecord)
+    if not finish:
         return Failure(0, "NotFinished", "run.finish() was not called")
     files = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()}
     declared = {*step.outputs, FINISH}
-    if missing := ", ".join(sorted(declared - files)):
+    excused = step.excused(finish.get("without", ()))
+    if missing := ", ".join(sorted(declared - files - excused)):
         words = f"declared in pipeline.yml but not written: {missing}"
         return Failure(0, "OutputMissing", words)
     if extra := ", ".join(sorted(files - declared)):
@@ -422,20 +424,23 @@ def _move(step: Step, executed, work: Path, made_of: dict, seconds: float) -> No
     longer matches.
     """
     results, out = run_dir(step.profile), work / "out"
+    finish = read_record(out / FINISH, FinishRecord)
+    made = [name for name in step.outputs if (out / name).exists()]
     record = {
         "notebook": step.name,
         "profile": step.profile,
         "fingerprint": digest(made_of),
         "components": made_of,
         "parameters": step.parameters,
-        "outputs": {name: sha256_file(out / name) for name in step.outputs},
-        "checks": read_record(out / FINISH, FinishRecord)["checks"],
+        "outputs": {name: sha256_file(out / name) for name in made},
+        "checks": finish["checks"],
+        **({"without": finish["without"]} if finish.get("without") else {}),
         "seconds": round(seconds, 3),
         "cells": _times(step.name, executed),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     copied = write_text(work / "portable.ipynb", _portable(executed, step, out))
-    moves = {out / name: results / name for name in step.outputs}
+    moves = {out / name: results / name for name in made}
     moves[copied] = results / "notebooks" / f"{step.name}.ipynb"
     for target in moves.values():
         target.parent.mkdir(parents=True, exist_ok=True)
