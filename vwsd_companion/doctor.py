@@ -121,6 +121,8 @@ def _planned(profile: str) -> list[dict]:
     for one in planned.forecasts:
         hours = "" if one.hours is None else f", about {duration(one.hours)}"
         told.append(f"{one.notebook} {one.state}{hours}")
+    if planned.machine.slower:
+        told.append(f"variants {planned.machine.slower}")
     what = f"{planned.machine}: {'; '.join(told)} (vwsd run --profile {profile} --plan says more)"
     return [_row("plan", "OK", what)]
 

@@ -69,7 +69,7 @@ class Forecast:
 
 
 @dataclass
-class Plan:
+class ProfilePlan:
     """The forecasts of a profile's notebooks, in running order, and the machine they are for (None:
     no notebook's cost is known, so nothing was measured).
     """
@@ -113,7 +113,7 @@ def plan_of(
     hours: float | None = None,
     machine: Machine | None = None,
     state: bool = True,
-) -> Plan:
+) -> ProfilePlan:
     """The plan of `steps` (pipeline.plan) on this machine, or on one that is pretended: nothing is
     on its disk, and all data can be had.
 
@@ -137,7 +137,7 @@ def plan_of(
         elif forecast.state == "run" and out:
             forecast.state, forecast.reasons = "blocked", [f"by {', '.join(out)}"]
         forecasts[step.name] = forecast
-    return Plan(steps[0].profile if steps else "", most, list(forecasts.values()), machine)
+    return ProfilePlan(steps[0].profile if steps else "", most, list(forecasts.values()), machine)
 
 
 def time_factor() -> float:
@@ -276,7 +276,8 @@ def _missing_of_polclip(step: Step, bare: bool, reasons: list[str]) -> Iterator[
         try:
             look()
         except VwsdError as e:
-            yield Missing(name if bare else e.what, e.remedy, gigabytes)
+            spared = "" if name == "WordNet" else "; without it: what needs no training"
+            yield Missing(f"{name if bare else e.what}{spared}", e.remedy, gigabytes)
             if not bare and name == "WordNet":  # without the rest the notebook does not train
                 reasons.append(f"{name} cannot be found here")
 
@@ -318,7 +319,7 @@ def duration(hours: float) -> str:
     return f"{hours:.0f} h" if hours < 72 else f"{hours / 24:,.0f} days"
 
 
-def disks_of(plan: Plan) -> list[tuple[str, tuple[str, float]]]:
+def disks_of(plan: ProfilePlan) -> list[tuple[str, tuple[str, float]]]:
     """What is written where: (what, (folder, GB free)); none of a machine that is pretended."""
     if plan.machine and plan.machine.pretended:
         return []
@@ -326,10 +327,12 @@ def disks_of(plan: Plan) -> list[tuple[str, tuple[str, float]]]:
     return [(what, (str(folder), free_gb(folder))) for what, folder in folders.items()]
 
 
-def _lines(plan: Plan) -> Iterator[str]:
+def _lines(plan: ProfilePlan) -> Iterator[str]:
     yield f"plan of the profile {plan.profile}"
     if plan.machine:
         yield f"machine: {plan.machine}; {plan.machine.memory_gb:.0f} GB of {plan.machine.memory}"
+        if plan.machine.slower:
+            yield f"variants {plan.machine.slower}"
         if plan.machine.pretended:
             yield "  (pretended: nothing is on its disk, and all data can be had)"
     for what, (folder, free) in disks_of(plan):

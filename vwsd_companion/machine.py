@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from PIL import Image
 from vwsdlib.device import choose
 from vwsdlib.disk import temporary_folder
 from vwsdlib.encoders.streams import cores
+from vwsdlib.encoders.variants import losing
 from vwsdlib.errors import VwsdError, first_line, known
 from vwsdlib.kept import digest, kept
 from vwsdlib.paths import PACKAGE, cache_dir, data_dir, run_dir, write_text
@@ -74,11 +75,18 @@ class Machine:
     rates: str
     share: float  # of these rates, reached by a network
     pretended: bool = False
+    losing: dict[str, float] = field(default_factory=dict)  # as `variants.losing` has it
 
     def __str__(self) -> str:
         speed = ", ".join(f"{self.tflops[name]:.3g} TFLOP/s {name}" for name in FORMATS)
         pictures = f"{self.decoded['original']:.0f} pictures/s decoded"
         return f"{self.name}, {self.cores} cores: {speed}, {pictures} ({self.rates})"
+
+    @property
+    def slower(self) -> str:
+        """The variants of encoders that lose on this machine, in words; "" where none does."""
+        told = [f"@{name} ({speed:.2f} times as fast)" for name, speed in self.losing.items()]
+        return f"slower here than fp32: {', '.join(told)}" if told else ""
 
     @property
     def memory(self) -> str:
@@ -123,14 +131,16 @@ def look() -> Machine:
     """
     device, name, memory = hardware()
     try:
-        tflops, decoded = measured(device, name)
+        tflops, decoded = kept_rates(device, name)
     except RuntimeError:  # of torch: the card is full, or in use by one process alone
         lines = [line for line in COSTS["cards"].values() if line["name"].split()[-1] in name]
         if not lines:
             raise
         return _of_card(lines[0], name, memory, cores())
     share = COSTS["share"]["measured"]
-    return Machine(name, device, memory, cores(), tflops, decoded, "measured", share)
+    return Machine(
+        name, device, memory, cores(), tflops, decoded, "measured", share, losing=losing()
+    )
 
 
 def hardware() -> tuple[str, str, float]:
@@ -157,7 +167,7 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def measured(device: str, name: str) -> tuple[dict[str, float], dict[str, float]]:
+def kept_rates(device: str, name: str) -> tuple[dict[str, float], dict[str, float]]:
     """TFLOP/s by number format and pictures a second by kind, measured once for each machine."""
     import torch
 

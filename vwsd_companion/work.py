@@ -212,7 +212,7 @@ def saliency(p: dict) -> Iterator[Pass]:
     yield gradients(dual, scenes, batch=1)
 
 
-def polclip(p: dict) -> Iterator[Pass]:
+def polclip_work(p: dict) -> Iterator[Pass]:
     """06: the zero-shot baselines, the definitions, and every training run with its test."""
     sizes, name = Sizes(p), p["zero_shot"]
     yield pictures(name, sizes.pictures("en"))
@@ -246,7 +246,7 @@ NOTEBOOKS: dict[str, Callable[[dict], Iterator[Pass]]] = {
     "03_clipseg": clipseg,
     "04_multilingual": multilingual,
     "05_saliency": saliency,
-    "06_polclip": polclip,
+    "06_polclip": polclip_work,
 }
 
 

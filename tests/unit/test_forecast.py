@@ -174,7 +174,7 @@ def test_what_is_missing_here_is_named_with_its_command(paper, bare):
     assert commands["checkpoint clip-vit-b32"] == "vwsd fetch models --only clip-vit-b32"
     assert any("gold" in what for what in commands)
     assert one["01_data"].state == "left out" and "are not here" in one["01_data"].reasons[0]
-    assert one["06_polclip"].reasons[-1].startswith("it would take about")
+    assert "what needs no training" in " ".join(commands)
     checkpoints = [each for each in one["02_clip_baseline"].missing if "checkpoint" in each.what]
     assert [each.fetched for each in checkpoints] == [True]
 
@@ -211,20 +211,20 @@ def test_the_probe_is_kept_for_this_machine_and_made_again_when_damaged(bare, mo
     made = []
     monkeypatch.setattr(machine, "_tflops", lambda device, number: made.append(number) or 1.5)
     monkeypatch.setattr(machine, "_decoded", lambda kind: 10.0)
-    first = machine.measured("cpu", "a processor")
-    assert first == machine.measured("cpu", "a processor") and made == ["float32", "bfloat16"]
-    machine.measured("cpu", "another processor")
+    first = machine.kept_rates("cpu", "a processor")
+    assert first == machine.kept_rates("cpu", "a processor") and made == ["float32", "bfloat16"]
+    machine.kept_rates("cpu", "another processor")
     assert len(made) == 4
     for path in (bare / "VWSD_CACHE" / "machine").glob("*.json"):
         path.write_text('{"tflops": 3}')
-    assert machine.measured("cpu", "a processor") == first and len(made) == 6
+    assert machine.kept_rates("cpu", "a processor") == first and len(made) == 6
 
 
 def test_a_card_that_cannot_compute_is_estimated_from_its_name(monkeypatch):
     def full(*_):
         raise RuntimeError("CUDA error: out of memory")
 
-    monkeypatch.setattr(machine, "measured", full)
+    monkeypatch.setattr(machine, "kept_rates", full)
     monkeypatch.setattr(machine, "hardware", lambda: ("cuda:0", "Tesla T4", 2.0))
     seen = machine.look()
     assert (seen.rates, seen.memory_gb) == ("estimated from the card's name", 2.0)
@@ -275,11 +275,14 @@ def test_the_cards_of_the_table_can_be_pretended(capsys):
     assert all(card in said for card in CARDS)
 
 
-def test_the_doctor_says_what_would_run(bare):
+def test_the_doctor_says_what_would_run(bare, monkeypatch):
+    slow = dataclasses.replace(OWN, losing={"bf16": 0.25})
+    monkeypatch.setattr(forecast, "this_machine", lambda: slow)
     rows = {row["check"]: row for row in doctor.examine("paper")}
     assert set(rows["plan"]) == {"check", "state", "what", "remedy"}
     assert "a processor" in rows["plan"]["what"]
     assert "03_clipseg left out" in rows["plan"]["what"]
+    assert "slower here than fp32: @bf16 (0.25 times as fast)" in rows["plan"]["what"]
     assert "plan" not in {row["check"] for row in doctor.examine("demo")}
 
 
