@@ -11,6 +11,9 @@ from test_pipeline import PARAMETERS, Project, outcomes, states
 from vwsd_companion import cli, doctor, forecast, machine, runner, work
 from vwsd_companion.pipeline import plan
 from vwsd_companion.report import left_out
+from vwsdlib.encoders import variants
+from vwsdlib.kept import digest
+from vwsdlib.paths import cache_dir, write_text
 
 CARDS = list(machine.COSTS["cards"])
 OWN = machine.Machine(
@@ -236,8 +239,12 @@ def test_a_card_that_cannot_compute_is_estimated_from_its_name(monkeypatch):
 
 def test_this_machine_is_measured_in_a_process_of_its_own(bare, monkeypatch):
     monkeypatch.setenv("VWSD_DEVICE", "cpu")
+    known = {"milliseconds": {"pillow": 1.0, "quick": 1.0, "fp32": 1.0, "bf16": 4.0}}
+    of_this = f"variants-{digest(variants.fingerprint())[:16]}.json"
+    write_text(cache_dir() / "machine" / of_this, json.dumps(known))
     machine.this_machine.cache_clear()
     seen = machine.this_machine()
+    assert seen.losing == {"bf16": 0.4} and "@bf16 (0.40 times as fast)" in seen.slower
     assert seen.rates == "measured" and seen.device == "cpu"
     assert min(*seen.tflops.values(), *seen.decoded.values(), seen.memory_gb) > 0
     assert seen.decoded["resized"] > seen.decoded["original"]
