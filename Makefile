@@ -21,7 +21,7 @@ help:
 	@echo 'make test       run all tests'
 	@echo 'make lint       ruff check and ruff format --check'
 	@echo 'make types      pyright on the four packages (not clean yet)'
-	@echo 'make paper      run the papers'"'"' profile (real checkpoints, official data; see README)'
+	@echo 'make paper      run what can run here of the papers'"'"' profile (real checkpoints, official data; see README)'
 	@echo 'make rehearsal  run the papers'"'"' profile on tiny random checkpoints and generated pictures (no download)'
 	@echo 'make refresh    put the last run of the demo in the place of the reference, results/demo, where it reproduces it'
 	@echo 'make bench      measure: the plain loop and this library in turns, shares of the machine'"'"'s peak, growth (see benchmarks/)'

@@ -160,7 +160,7 @@ def main() -> int:
     write_text(f"{stem}.json", json.dumps(record, indent=1) + "\n")
     write_text(f"{stem}.txt", text + "\n")
     report.plot(here, found, Path(f"{stem}.png"))
-    print(f"\nWritten: {stem}.json, .txt, .png")
+    print(f"\nWritten: {stem}.json and what goes with it")
     return 0
 
 

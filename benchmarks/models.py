@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from zlib import crc32
@@ -13,6 +14,7 @@ from zlib import crc32
 import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
 from vwsd_standins.emojiwsd.senses import senses
@@ -36,15 +38,26 @@ VISION = {
     "num_hidden_layers": 12,
     "num_attention_heads": 12,
 }
-PATCH = {"clip-vit-b32": 32, "clip-vit-b16": 16, "clipseg-rd64": 16}
-SIDE = {"clip-vit-b32": 224, "clip-vit-b16": 224, "clipseg-rd64": 352}
+# what L/14 has otherwise
+LARGE_TEXT = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
+LARGE_VISION = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+}
+LARGE = "clip-vit-l14"
+PATCH = {"clip-vit-b32": 32, "clip-vit-b16": 16, "clipseg-rd64": 16, LARGE: 14}
+SIDE = {"clip-vit-b32": 224, "clip-vit-b16": 224, "clipseg-rd64": 352, LARGE: 224}
+MEASURED = ("clip-vit-b32", "clip-vit-b16", "clipseg-rd64")  # by the scenarios
 
 
 def config(key: str) -> transformers.PretrainedConfig:
     """Configuration of a checkpoint at its true size."""
-    shape = rehearsal._clip_config(VOCABULARY, 224, PATCH[key], "quick_gelu", 512)
-    shape["text_config"] |= TEXT
-    shape["vision_config"] |= VISION
+    width = 768 if key == LARGE else 512  # of the joint space
+    shape = rehearsal._clip_config(VOCABULARY, 224, PATCH[key], "quick_gelu", width)
+    shape["text_config"] |= TEXT | (LARGE_TEXT if key == LARGE else {})
+    shape["vision_config"] |= VISION | (LARGE_VISION if key == LARGE else {})
     if key != "clipseg-rd64":
         return transformers.CLIPConfig(**shape)
     return transformers.CLIPSegConfig(
@@ -92,22 +105,34 @@ def _learn_words(folder: Path) -> None:
     write_text(folder / "merges.txt", "\n".join(["#version: 0.2", *merges]) + "\n")
 
 
-def folder(tiny: bool = False) -> Path:
-    """Folder of the true-size checkpoints (1.8 GB), or of the tiny ones, as in `$VWSD_MODELS`; made
-    where they are not.
+@torch.inference_mode()
+def gflop(key: str) -> float:
+    """GFLOP of one picture through a checkpoint's picture tower at its true size: products and
+    convolutions, counted without computing them.
+    """
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        settings = config(key)
+        cls = transformers.CLIPSegModel if key == "clipseg-rd64" else transformers.CLIPModel
+        pixels = torch.empty(1, 3, SIDE[key], SIDE[key])
+        cls(settings).eval().get_image_features(pixels)
+    return counter.get_total_flops() / 1e9
+
+
+def folder(tiny: bool = False, keys: Sequence[str] = MEASURED) -> Path:
+    """Folder of the true-size checkpoints (1.8 GB; L/14 another 1.7), or of the tiny ones, as in
+    `$VWSD_MODELS`; made where they are not.
     """
     target = cache_dir() / "benchmarks" / ("tiny" if tiny else "models")
     if tiny:
         return rehearsal.make_models(target)
-    stamp, note = (
-        f"{sha256_file(__file__)} {transformers.__version__} {torch.__version__}\n",
-        target / "stamp",
-    )
-    if not note.exists() or note.read_text() != stamp:
+    stamp = f"{sha256_file(__file__)} {transformers.__version__} {torch.__version__}\n"
+    for key in tqdm(keys, desc="checkpoints at true size", disable=quiet()):
+        note = target / CHECKPOINTS[key].repo / "stamp"
+        if note.exists() and note.read_text() == stamp:
+            continue
         with torch.random.fork_rng(devices=[]):
-            for key in tqdm(PATCH, desc="checkpoints at true size", disable=quiet()):
-                torch.manual_seed(crc32(key.encode()))
-                _save(key, target / CHECKPOINTS[key].repo)
+            torch.manual_seed(crc32(key.encode()))
+            _save(key, note.parent)
         write_text(note, stamp)
     return target
 
@@ -115,8 +140,16 @@ def folder(tiny: bool = False) -> Path:
 @cache
 def encoder(name: str, tiny: bool = False) -> Encoder:
     """An encoder of the library, of the true-size or the tiny checkpoints."""
-    os.environ["VWSD_MODELS"], os.environ["HF_HUB_OFFLINE"] = str(folder(tiny)), "1"
+    key = name.partition("@")[0]
+    use(tiny, [key])
     load_encoder.cache_clear()  # it knows encoders by name only
     loaded = load_encoder(name)
     _ = loaded.model  # weights are read when first asked for: not while the clock runs
     return loaded
+
+
+def use(tiny: bool, keys: Sequence[str] = MEASURED) -> Path:
+    """Have the library take these checkpoints, without a network; their folder."""
+    target = folder(tiny, keys)
+    os.environ["VWSD_MODELS"], os.environ["HF_HUB_OFFLINE"] = str(target), "1"
+    return target

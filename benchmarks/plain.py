@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from benchmarks import models
 from vwsdlib.data.sets import VwsdSet
+from vwsdlib.device import choose
 from vwsdlib.encoders.checkpoints import CHECKPOINTS
 from vwsdlib.encoders.pretrained import RECIPES
 from vwsdlib.paths import quiet
@@ -24,7 +25,9 @@ from vwsdlib.paths import quiet
 
 @dataclass(frozen=True)
 class Plain:
-    """A checkpoint through transformers' own classes: fp32, default threads, default attention."""
+    """A checkpoint through transformers' own classes: fp32, default threads, default attention; on
+    the device that its model is on.
+    """
 
     model: torch.nn.Module
     processor: object
@@ -39,15 +42,17 @@ class Plain:
             **self.tokenizer([text], return_tensors="pt"),
             **self.processor(images=pictures, return_tensors="pt"),
         }
-        return (self.model(**inputs).logits_per_image / self.model.logit_scale.exp())[:, 0].numpy()
+        inputs = {name: values.to(self.model.device) for name, values in inputs.items()}
+        logits = self.model(**inputs).logits_per_image / self.model.logit_scale.exp()
+        return logits[:, 0].cpu().numpy()
 
 
 @cache
 def load(name: str, tiny: bool = False) -> Plain:
-    """The plain model of an encoder's name."""
+    """The plain model of an encoder's name, on the device that the library would take."""
     recipe, folder = RECIPES[name], models.folder(tiny) / CHECKPOINTS[RECIPES[name].checkpoint].repo
     return Plain(
-        getattr(transformers, recipe.model).from_pretrained(folder).eval(),
+        getattr(transformers, recipe.model).from_pretrained(folder).eval().to(choose()),
         getattr(transformers, recipe.processor).from_pretrained(folder),
         transformers.AutoTokenizer.from_pretrained(folder),
     )

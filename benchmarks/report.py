@@ -98,7 +98,9 @@ def table(machine: dict, found: dict[str, dict]) -> str:
 
 
 def plot(machine: dict, found: dict[str, dict], path: Path) -> None:
-    """Ratios with their spread, shares of peak, growth: panels of what was measured."""
+    """Ratios with their spread, shares of peak, growth: panels of what was measured; no file where
+    it is none of them.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -114,6 +116,8 @@ def _plot(machine: dict, found: dict[str, dict], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     drawn = [panel for panel in (_ratios, _shares, _growth) if panel(None, found)]
+    if not drawn:
+        return
     fig, axes = plt.subplots(
         1, len(drawn), figsize=(5.4 * len(drawn), 4.6), layout="constrained", squeeze=False
     )
@@ -190,7 +194,7 @@ def _shares(ax, found: dict) -> list:
 
 
 def _growth(ax, found: dict) -> list:
-    its = found.get("growth")
+    its = found.get("growth") or found.get("growth-large")
     if ax and its:
         sizes = [int(side.split()[0]) for side in its["seconds"]]
         memory = [its["facts"][f"peak memory, {n} pictures (MB)"]["median"] for n in sizes]

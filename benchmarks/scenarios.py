@@ -13,16 +13,15 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
-import torch
-import transformers
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import inputs, machine, models, plain
 from vwsd_companion.facts.numbers import prediction_rows, to_jsonl
@@ -30,11 +29,11 @@ from vwsd_companion.facts.predictions import write_predictions
 from vwsdlib.analysis.metrics import gold_ranks
 from vwsdlib.analysis.saliency import draw_crops, random_crop
 from vwsdlib.analysis.scorers import cosine_scores, texts_of
-from vwsdlib.data.pictures import load_picture
+from vwsdlib.data.pictures import Square, load_picture
 from vwsdlib.data.sets import VwsdSet
 from vwsdlib.encoders.registry import Encoder
 from vwsdlib.encoders.store import VectorStore
-from vwsdlib.encoders.streams import side_by_side
+from vwsdlib.encoders.streams import side_by_side, squares
 from vwsdlib.errors import VwsdError
 from vwsdlib.paths import cache_dir
 
@@ -119,20 +118,6 @@ def cold(items: int, pictures: int) -> Turn:
     return turn
 
 
-@torch.inference_mode()
-def gflop(key: str) -> float:
-    """GFLOP of one picture through a checkpoint's picture tower at its true size: products and
-    convolutions, counted without computing them.
-    """
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        settings = models.config(key)
-        cls = transformers.CLIPSegModel if key == "clipseg-rd64" else transformers.CLIPModel
-        cls(settings).eval().get_image_features(
-            torch.empty(1, 3, models.SIDE[key], models.SIDE[key])
-        )
-    return counter.get_total_flops() / 1e9
-
-
 def _encode(encoder: Encoder, squares: np.ndarray) -> None:
     """Prepared pictures through the network as the store would send them: batches, side by side."""
     list(
@@ -152,7 +137,7 @@ def towers(pictures: dict[str, int]) -> Turn:
     """
     turn, before = Turn(), {dtype: machine.peak(dtype) for dtype in machine.DTYPES}
     for key, n in pictures.items():
-        side, work = models.SIDE[key], gflop(key)
+        side, work = models.SIDE[key], models.gflop(key)
         squares = np.random.default_rng(0).integers(0, 256, (n, side, side, 3), np.uint8)
         turn.facts[f"work, {key} (GFLOP/picture)"] = work
         for dtype in before:
@@ -434,6 +419,64 @@ def crops(n: int, tiny: bool) -> Turn:
     return turn
 
 
+class StandIn:
+    """A card that is not there: it takes batches as an encoder on CUDA does, one at a time, and as
+    long as one of `rate` pictures/s would; meanwhile other threads go on.
+    """
+
+    name, dim, batch_size, image_batch, streams = "stand-in", 512, 256, 64, 2
+    device, preparation = "cuda:0", Square(224, 224)
+
+    def __init__(self, rate: float):
+        self.rate, self._busy = rate, Lock()
+
+    def identity(self) -> dict:
+        """Nothing of it is a model."""
+        return {"model": self.name, "rate": self.rate}
+
+    def encode_prepared(self, squares) -> np.ndarray:
+        """uint8 [n, s, s, 3] -> [n, dim], all alike."""
+        with self._busy:
+            time.sleep(len(squares) / self.rate)
+        return np.full((len(squares), self.dim), self.dim**-0.5, np.float32)
+
+
+H100 = 5000  # pictures/s of ViT-B/32 in fp32, estimated
+
+
+def overlap(pictures: int) -> Turn:
+    """Decoding by workers while a stand-in for the network computes: the rate that is reached, as a
+    share of the slower side's alone. The network at half the rate of decoding, at the same, and as
+    an H100.
+    """
+    turn, (folder, names) = Turn(), inputs.small_pictures(pictures)
+    paths = [folder / name for name in names]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*pin_memory.*no accelerator")
+        first = _decoded(paths)
+        for label, rate in (("half", first / 2), ("the same", first), ("an H100", H100)):
+            with tempfile.TemporaryDirectory() as fresh, turn.timed(label):
+                VectorStore(StandIn(rate), Path(fresh)).images(paths)
+            reached, again = len(paths) / turn.seconds[label], _decoded(paths)
+            decoding = (first + again) / 2  # before and after: a shared machine wavers
+            turn.facts |= {
+                f"network alone, {label} (pictures/s)": rate,
+                f"decoding alone, {label} (pictures/s)": decoding,
+                f"reached, {label} (pictures/s)": reached,
+                f"share of the slower side, {label} (%)": 100 * reached / min(rate, decoding),
+            }
+            first = again
+    return turn
+
+
+def _decoded(paths: Sequence[Path]) -> float:
+    """Pictures/s that workers decode and shrink where nobody computes."""
+    start, card = time.perf_counter(), StandIn
+    for _ in squares(paths, card.preparation, card.image_batch, device=card.device):
+        pass
+    return len(paths) / (time.perf_counter() - start)
+
+
 @dataclass(frozen=True)
 class Scenario:
     """A function that does one turn, its sizes (for a real run, and to try it out), the side that
@@ -465,6 +508,10 @@ SCENARIOS: dict[str, Scenario] = {
     "growth": Scenario(
         growth, {"pictures": (1000, 8000, 32000)}, {"pictures": (100, 200, 400)}, minutes=2
     ),
+    "growth-large": Scenario(
+        growth, {"pictures": (30000, 100000, 300000)}, {"pictures": (100, 200, 400)}, minutes=25
+    ),
+    "overlap": Scenario(overlap, {"pictures": 6000}, {"pictures": 300}, minutes=1),
     "shards": Scenario(shards, {"pictures": 200}, {"pictures": 12}, "one process", 1),
     "crops": Scenario(partial(crops, tiny=True), {"n": 2000}, {"n": 100}, "plain", 0.5),
     "crops-true-size": Scenario(partial(crops, tiny=False), {"n": 400}, {"n": 20}, "plain", 1),

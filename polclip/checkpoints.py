@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from vwsdlib import device
 from vwsdlib.errors import VwsdError
 from vwsdlib.finite import DIVERGED, EARLIER
 from vwsdlib.paths import refuse_special, sha256_bytes, write_bytes
@@ -140,11 +141,11 @@ def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
 
 
 def load_polclip(path: str | Path) -> tuple[PolClip, dict]:
-    """(model ready to be evaluated, about) from a checkpoint; the backbone it names must be at
-    hand, with the very weights (else a VwsdError).
+    """(model ready to be evaluated, about) from a checkpoint, on the device of this process; the
+    backbone it names must be at hand, with the very weights (else a VwsdError).
     """
     config, about, tensors = read_checkpoint(path)
-    model = PolClip(config).eval()
+    model = PolClip(config).eval().to(device.choose())
     mine = model.backbone.identity()["weights_sha256"]
     theirs = about["facts"]["backbone"]["weights_sha256"]
     if mine != theirs:

@@ -99,8 +99,9 @@ class Config:
     clip: float = _within(1.0, 0.0, 1e9)
     accumulate: int = _within(1, 1, 1_000_000)  # batches a step and process
     precision: Literal["no", "bf16", "fp16"] = "no"
-    # forget the picture side's activations and compute them again: less memory, more time
-    checkpointing: bool = False
+    # forget the picture side's activations and compute them again: less memory, more time, the
+    # same numbers but for last bits; auto: on a card whose memory would not do
+    checkpointing: Literal["auto", True, False] = "auto"
     seed: int = _within(42, -(1 << 63), (1 << 63) - 1)
 
     @model_validator(mode="wrap")
@@ -114,6 +115,13 @@ class Config:
             name = str(complaint["loc"][0])
             raise _error(name, values.kwargs[name], complaint["type"]) from None
 
+    def decisive(self) -> dict[str, Any]:
+        """What decides the trained weights: two runs that differ in none of it, on the same data
+        and backbone, are one run.
+        """
+        fields = json.loads(self.to_json())
+        return {name: value for name, value in fields.items() if name != "checkpointing"}
+
     def to_json(self) -> str:
         """The configuration as JSON, fields in order."""
         return json.dumps(dataclasses.asdict(self), indent=1)
@@ -125,7 +133,7 @@ def _error(name: str, value: Any, complaint: str) -> VwsdError:
     if field is None:
         return VwsdError(f"unknown name {name!r}", WHERE, "Leave it out.")
     if complaint == "literal_error" and name != "losses":
-        choices = ", ".join(get_args(field.annotation))
+        choices = ", ".join(map(str, get_args(field.annotation)))
         return VwsdError(f"{name} cannot be {value!r}", WHERE, f"Choose one of: {choices}.")
     if complaint in ("greater_than_equal", "less_than_equal"):
         least, most = field.metadata

@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from vwsdlib.finite import finite
 from vwsdlib.paths import quiet
+from vwsdlib.progress import tqdm
 
 from .batches import Texts, candidates_of, pictures_of
 from .model import PolClip

@@ -23,9 +23,9 @@ def attention_maps(
     """(tokens of the gloss, attention [tokens, places]) of each candidate, from the fusion's last
     layer; rows sum to one over the places that are no padding.
     """
-    maps = []
+    maps, device = [], next(model.parameters()).device
     for candidate in candidates:
-        texts = model.coder.texts([candidate.gloss])
+        texts = model.coder.texts([candidate.gloss]).to(device)
         n = int((~texts.pads[0]).sum())
         weights = model.attention(texts)[0, :n].cpu().numpy()  # [n, places]
         finite(weights, "the model's weights of attention")

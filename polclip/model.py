@@ -29,6 +29,7 @@ from .backbone import Backbone, load_backbone
 from .batches import Batch, Coder, Texts
 from .blocks import Former, Fusion
 from .config import WHERE, Config
+from .cost import PART
 
 
 class SenseVectors(NamedTuple):
@@ -59,6 +60,7 @@ class PolClip(nn.Module):
         super().__init__()
         backbone = load_backbone(config) if backbone is None else backbone
         self.config, self.backbone = config, backbone
+        self.checkpointing = config.checkpointing is True  # of auto, the training decides
         self.coder = Coder(backbone, config)
         _check_size(config, backbone.width)
         with torch.random.fork_rng(devices=[]):  # a run that starts again has the same weights
@@ -109,8 +111,11 @@ class PolClip(nn.Module):
 
     def pictures(self, states: Tensor) -> PictureVectors:
         """Pictures from their frozen states [N, P, v], their implicit senses, and the two fused."""
-        if self.config.checkpointing and torch.is_grad_enabled():  # the memory's peak
-            return PictureVectors(*checkpoint(self._pictures, states, use_reentrant=False))
+        if self.checkpointing and torch.is_grad_enabled():  # the memory's peak, a part at a time
+            parts = []
+            for part in states.split(PART):
+                parts.append(checkpoint(self._pictures, part, use_reentrant=False))
+            return PictureVectors(*map(torch.cat, zip(*parts)))
         return self._pictures(states)
 
     def _pictures(self, states: Tensor) -> PictureVectors:

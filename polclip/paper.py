@@ -18,6 +18,7 @@ from vwsdlib.encoders.damage import look_for_damage
 from vwsdlib.errors import VwsdError, known
 from vwsdlib.paths import data_dir
 
+from .cost import CORPORA, TRAIN, Corpus
 from .published import read_textual_test
 from .records import Record, from_wsd, records_sha256
 from .sources import Source, Study, metadata_source
@@ -27,16 +28,19 @@ METADATA = {
     "vwsd": "vwsd_training_tokens.50.250.json",
 }
 PICTURES = {"semcor": "image_pt", "vwsd": "image_vecs"}
-SIZES = {
-    "semcor": "IE-SemCor (3.06 GB JSON, 195 GB pictures)",
-    "vwsd": "IE-VWSD-KB (0.97 GB JSON, 108 GB pictures)",
-}
-TRAIN = {"all": ("semcor", "vwsd"), "ie_semcor": ("semcor",)}
 TEST, UEF = "all_twsd_test_data.json", "ALL.data.xml"
 
 
+class TrainingDataMissing(VwsdError):
+    """PolCLIP's published files are not here; what needs none of them can be done all the same."""
+
+
 def published_study(
-    train: str = "all", missing: str = "error", limit: int = 0, damaged: str = "keep"
+    train: str = "all",
+    missing: str = "error",
+    limit: int = 0,
+    untrained: bool = False,
+    damaged: str = "keep",
 ) -> Study:
     """The paper: published batches replayed ("all", or "ie_semcor" alone), tested on the textual
     sets and on V-WSD in three languages.
@@ -44,9 +48,11 @@ def published_study(
     Epochs are chosen on SE07 and on V-WSD's trial items. The paper's test includes SE07, so it is
     tested on all the same, though it is no longer unseen. missing="drop" leaves out pictures that
     are not there, of the batches; damaged: way with those of V-WSD. VwsdError names the files that
-    are missing, their sizes and where they are to be had.
+    are missing, their sizes and where they are to be had; with `untrained` the study has it in
+    `missing`, and its tests alone as far as they are there.
     """
-    study = paper_study("published", data_dir() / "polclip", train, missing, "vwsd", limit, damaged)
+    folder = data_dir() / "polclip"
+    study = paper_study("published", folder, train, missing, "vwsd", limit, untrained, damaged)
     return dataclasses.replace(study, keep_states=False)
 
 
@@ -57,24 +63,41 @@ def paper_study(
     missing: str,
     sets: str,
     limit: int,
+    untrained: bool = False,
     damaged: str = "keep",
 ) -> Study:
     """The paper's study of published batches in `folder`, with V-WSD items of the set `sets`;
-    damaged: way with its pictures (`vwsdlib.data.damage`).
+    `untrained` and VwsdError as `published_study` has them; damaged: way with the items' pictures
+    (`vwsdlib.data.damage`).
     """
-    source, test = training(folder, train, missing), textual_test(folder)
+    lacking, trial = None, None
+    try:
+        source = training(folder, train, missing)
+        trial = look_for_damage(load_set(sets, "en", "trial"), damaged)
+    except TrainingDataMissing as e:
+        if not untrained:
+            raise
+        source, lacking = Source(lambda config: lambda epoch: (), lambda config: 0, {}), e
+    test = textual_test(folder)
     dev = [record for record in test if record.set == "SE07"]
-    trial = look_for_damage(load_set(sets, "en", "trial"), damaged)
     shown = [load_set(sets, language, "test").head(limit) for language in ("en", "it", "fa")]
     shown = [look_for_damage(data, damaged) for data in shown]
     facts = {
         "study": name,
         "train": train,
         **source.facts,
-        "dev": {"textual": records_sha256(dev), "visual": trial.sha256},
+        "dev": {"textual": records_sha256(dev), "visual": trial and trial.sha256},
     }
     return Study(
-        name, source.batches, dev, trial, test[: limit or None], shown, facts, source.per_epoch
+        name,
+        source.batches,
+        dev,
+        trial,
+        test[: limit or None],
+        shown,
+        facts,
+        source.per_epoch,
+        missing=lacking,
     )
 
 
@@ -99,14 +122,19 @@ def required(folder: Path | None = None, train: str = "all") -> Path:
     if not (folder / TEST).exists() and framework() is None:
         lost.append(f"{TEST} (or {UEF} in {data_dir() / 'wsd'})")
     if lost:
-        sizes = " and ".join(SIZES[kind] for kind in kinds)
-        raise VwsdError(
+        sizes = " and ".join(_said(CORPORA[kind]) for kind in kinds)
+        raise TrainingDataMissing(
             f"PolCLIP's data are not here, missing: {', '.join(lost)}",
             folder,
             f"The paper's repository, github.com/CharlesYang030/PolCLIP, links {sizes}; make the"
             " pictures safetensors with `vwsd convert pictures SOURCE TARGET`.",
         )
     return folder
+
+
+def _said(corpus: Corpus) -> str:
+    parts = f"{corpus.metadata_gb} GB JSON, {corpus.pictures_gb} GB pictures"
+    return f"{corpus.name} ({parts})"
 
 
 def framework() -> Path | None:

@@ -20,12 +20,12 @@ from typing import BinaryIO, TypeVar
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
-from tqdm.auto import tqdm
 
 from vwsdlib.data.items import REFETCH
 from vwsdlib.data.wsd import SETS
 from vwsdlib.errors import VwsdError, known
 from vwsdlib.paths import quiet, refuse_special, sha256_bytes, write_bytes
+from vwsdlib.progress import tqdm
 
 from .pickles import NO_PICTURE, dense, load_torch, read_whole, unpickle
 from .records import Candidate, Record, save_records, sound

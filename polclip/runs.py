@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from itertools import chain, repeat
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,14 +18,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from filelock import FileLock
-from tqdm.auto import tqdm
 
+from vwsdlib import device
 from vwsdlib.data.sets import gold_glosses
 from vwsdlib.errors import VwsdError, known
 from vwsdlib.kept import digest
 from vwsdlib.language.definitions import DEFINERS, Definitions, guard
 from vwsdlib.paths import cache_dir, quiet, sha256_bytes
 from vwsdlib.processes import end_with
+from vwsdlib.progress import tqdm
 
 from .backbone import load_backbone
 from .batches import photo_text, pictures_of
@@ -36,7 +36,7 @@ from .evaluate import look_at, textual_scores, visual_scores
 from .model import PolClip, count_parameters
 from .states import PictureStates
 from .study import Study, data_of, dev_of, load_study, paths_of
-from .train import read_log, train
+from .train import FORMAT, read_log, train, trainer
 
 # language -> definer -> a definition for each item of the test set
 Defined = Mapping[str, Mapping[str, Sequence[str]]]
@@ -84,6 +84,7 @@ class Result:
     checkpoint: Path
     weights_sha256: str
     backbone: dict
+    trained_by: list[dict]  # versions of code and torch that took its steps
 
     def about(self) -> dict:
         """The run for people and tables: name, what is changed, seed, counts, how long it was
@@ -100,6 +101,7 @@ class Result:
             "epochs": self.plan.config.epochs,
             "best_epoch": self.best["epoch"] if self.best else None,
             "config": json.loads(self.plan.config.to_json()),
+            **({} if self.trained_by == [trainer()] else {"trained_by": self.trained_by}),
         }
 
     def scores_of(self, i: int) -> dict[str, list[float]]:
@@ -142,19 +144,11 @@ def plans(config: Config, seeds: Sequence[int], ablations: Sequence[str] = ()) -
     return planned
 
 
-@cache
-def code() -> str:
-    """Hash of this package's sources: a run trained by other code is another run."""
-    folder = Path(__file__).parent
-    sources = sorted([*folder.glob("*.py"), *folder.glob("*.yml")])
-    return sha256_bytes(b"\0".join(path.read_bytes() for path in sources))
-
-
 def run_all(
     study: str, plans: Sequence[Plan], workers: int = 1, defined: Defined | None = None, **settings
 ) -> Iterator[Result]:
-    """Train and test every plan; what was trained before by the same code on the same data is only
-    tested. Results in the order of the plans.
+    """Train and test every plan; what was trained before on the same data is only tested. Results
+    in the order of the plans.
 
     study: a name of STUDIES, with its `settings`. defined: what main runs are tested with besides,
     language -> definer -> a definition an item. workers: processes side by side, each on one thread
@@ -197,7 +191,8 @@ def _warm(study: Study, config: Config) -> None:
     """States of all pictures, so that processes find them and do not compute them twice."""
     if not study.keep_states:
         return
-    states = PictureStates(load_backbone(config))
+    backbone = load_backbone(config).to(device.choose())
+    states = PictureStates(backbone, precision=config.precision)
     names = list(chain.from_iterable(map(pictures_of, study.batches(config)(0))))
     for data in (study.dev_set, *study.test_sets):
         if data is not None:
@@ -217,7 +212,8 @@ def run_one(study: str, plan: Plan, settings: dict, defined: Defined | None = No
     it.
     """
     loaded, model = load_study(study, **settings), PolClip(plan.config)
-    states = PictureStates(model.backbone, loaded.keep_states)
+    how = {"precision": plan.config.precision}
+    states = PictureStates(model.backbone, loaded.keep_states, **how)
     folder = run_folder(loaded, plan, model)
     folder.parent.mkdir(parents=True, exist_ok=True)
     # a worker whose kernel was killed ends its run; who comes after waits, and reads it
@@ -240,6 +236,7 @@ def run_one(study: str, plan: Plan, settings: dict, defined: Defined | None = No
         checkpoint,
         tensors_sha256(tensors),
         model.backbone.identity(),
+        about.get("trained_by", []),
     )
 
 
@@ -264,10 +261,10 @@ def _visual(
 
 def run_folder(study: Study, plan: Plan, model: PolClip) -> Path:
     """Where a run is kept: `<cache>/polclip/<study>-<run>-<hash of configuration, data, backbone
-    and code>`.
+    and format>`. An update of this library or of torch orphans none.
     """
-    identity = model.backbone.identity()
-    made_of = [plan.config.to_json(), study.facts, identity, code(), torch.__version__]
+    weights = model.backbone.identity()["weights_sha256"]
+    made_of = [FORMAT, plan.config.decisive(), study.facts, weights]
     return cache_dir() / "polclip" / f"{study.name}-{plan.name}-{digest(made_of)[:16]}"
 
 

@@ -12,7 +12,6 @@ from random import Random
 from typing import NamedTuple
 
 from pydantic import PositiveInt
-from tqdm.auto import tqdm
 
 from vwsdlib.data.sets import VwsdSet
 from vwsdlib.data.sources import picture_names
@@ -20,6 +19,7 @@ from vwsdlib.data.wsd import WsdItem
 from vwsdlib.errors import VwsdError
 from vwsdlib.kept import kept
 from vwsdlib.paths import cache_dir, quiet, sha256_bytes
+from vwsdlib.progress import tqdm
 from vwsdlib.schema import Stored, read_json
 
 from .config import Config
@@ -56,6 +56,7 @@ class Study:
     # how many batches an epoch, where they are streamed
     per_epoch: Callable[[Config], int] | None = None
     keep_states: bool = True  # pictures' frozen states go to disk (0.5 MB each with ViT-L/14)
+    missing: VwsdError | None = None  # why it can be tested and not trained, with the remedy
 
     def test_items(self) -> list[WsdItem]:
         """The test contexts for those who know words alone."""

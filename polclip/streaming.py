@@ -11,10 +11,9 @@ from dataclasses import asdict
 from itertools import chain, islice
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
 from vwsdlib.errors import VwsdError
 from vwsdlib.paths import atomic, quiet, refuse_special, sha256_bytes
+from vwsdlib.progress import tqdm
 
 from .records import Record, from_json, renamed, to_json
 

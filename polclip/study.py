@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
-from torch import Tensor
 
 from vwsdlib.data.sets import VwsdSet
 from vwsdlib.errors import VwsdError, known
@@ -17,7 +16,7 @@ from .batches import photo_text
 from .config import Config
 from .evaluate import textual_scores, visual_scores
 from .model import PolClip
-from .paper import published_study
+from .paper import TrainingDataMissing, published_study
 from .sources import Study
 from .states import PictureStates
 from .train import Data, Dev
@@ -42,8 +41,35 @@ def load_study(name: str, **settings) -> Study:
     return _study(name, tuple(sorted(settings.items())))
 
 
-def data_of(study: Study, config: Config, states: Callable[[Sequence[str]], Tensor]) -> Data:
+def study_at_hand(name: str, **settings) -> Study:
+    """`load_study`; where the training data alone are missing, what can be tested without them, and
+    why in `missing`.
+    """
+    try:
+        return load_study(name, **settings)
+    except TrainingDataMissing:
+        return load_study(name, **settings, untrained=True)
+
+
+def no_training(study: Study, seeds: Sequence[int]) -> VwsdError | None:
+    """Why the study is not trained, if it is not: its data are missing, or no run is asked for."""
+    if study.missing or seeds:
+        return study.missing
+    return VwsdError("no run of training is asked for", remedy="Set training_seeds to [42], say.")
+
+
+def no_test(study: Study) -> VwsdError | None:
+    """Why nothing textual is tested, where the study has no test contexts."""
+    if study.test_records:
+        return None
+    what = "there are no test contexts for the textual question"
+    return study.missing or VwsdError(what, study.name, "Give the study's textual test.")
+
+
+def data_of(study: Study, config: Config, states: PictureStates) -> Data:
     """What a run of the study is trained on; VwsdError where that is nothing."""
+    if study.missing:
+        raise study.missing
     batches = study.batches(config)
     per_epoch = study.per_epoch(config) if study.per_epoch else len(list(batches(0)))
     if not per_epoch:
@@ -52,7 +78,9 @@ def data_of(study: Study, config: Config, states: Callable[[Sequence[str]], Tens
             study.name,
             "Give more records, or budgets that a batch can fill.",
         )
-    return Data(batches, per_epoch, states, study.facts)
+    if states.keep:
+        return Data(batches, per_epoch, states, study.facts)
+    return Data(batches, per_epoch, states.look, study.facts, states.read)
 
 
 def dev_of(study: Study, states: PictureStates) -> Dev | None:

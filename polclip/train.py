@@ -12,20 +12,25 @@ from __future__ import annotations
 
 import json
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import islice
+from functools import cache
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import NonNegativeInt
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from vwsdlib import device
+from vwsdlib.encoders.streams import cores
 from vwsdlib.errors import VwsdError
-from vwsdlib.paths import quiet, refuse_special, write_text
+from vwsdlib.paths import quiet, refuse_special, sha256_bytes, write_text
+from vwsdlib.progress import tqdm
 from vwsdlib.schema import Stored, parse, read_bytes
 
 from .batches import collate, pictures_of
@@ -38,15 +43,21 @@ from .checkpoints import (
     write_checkpoint,
 )
 from .config import LOSSES, Config
+from .cost import SIZES, memory_gb
 from .model import PolClip
 from .records import Record
 
 Batches = Callable[[int], Iterable[list[Record]]]  # epoch -> its batches, packed lists of records
+_Read = tuple[list[Record], Sequence]  # a batch, with the names or contents of its pictures
 Dev = Callable[[PolClip], dict[str, float]]  # scores on dev, percent; their mean chooses the epoch
 TEXT = ("text_blocks", "ln_final", "text_projection")
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 PLACE = ("step", "epoch", "in_epoch", "best")  # where a run stands
 SHARES = ("textual", "visual")
+# raised where a change would train other weights: what was trained before is then not taken up
+FORMAT = 1
+AHEAD, AT_ONCE = 2, 16  # batches that are read while a step is taken; pictures a thread reads
+MARGIN = 1.25  # of a card's memory over what training is reckoned to take
 LOG_AGAIN = "Delete log.jsonl: the run goes on without what it tells."
 
 
@@ -54,12 +65,16 @@ LOG_AGAIN = "Delete log.jsonl: the run goes on without what it tells."
 class Data:
     """What a run is trained on: its batches, about how many an epoch, the states of pictures, and
     what identifies all this (`facts`).
+
+    read: what of the pictures' way to their states any thread can do, from names to what `states`
+    takes; it is done ahead, while the card computes. None: `states` takes names.
     """
 
     batches: Batches
     per_epoch: int
-    states: Callable[[Sequence[str]], Tensor]
+    states: Callable[[Sequence], Tensor]
     facts: dict
+    read: Callable[[Sequence[str]], list] | None = None
 
 
 def rate(config: Config, epoch: int, done: float = 0.0) -> float:
@@ -111,6 +126,63 @@ def groups_of(batches: Iterable[list[Record]], size: int) -> Iterator[list[list[
         yield group
 
 
+def read_ahead(
+    read: Callable[[Sequence[str]], list], asked: Iterable[tuple[Any, Sequence[str]]], threads: int
+) -> Iterator[tuple[Any, list]]:
+    """(thing, names) pairs as (thing, what `read` makes of its names), in order: the names of the
+    next `AHEAD` things are read meanwhile, a few at a time, in `threads` threads.
+    """
+    waiting: deque[tuple[Any, list[Future]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for thing, names in asked:
+                starts = range(0, len(names), AT_ONCE)
+                parts = [pool.submit(read, names[start : start + AT_ONCE]) for start in starts]
+                waiting.append((thing, parts))
+                if len(waiting) > AHEAD:
+                    yield _awaited(*waiting.popleft())
+            while waiting:
+                yield _awaited(*waiting.popleft())
+        finally:
+            for _, parts in waiting:
+                for part in parts:
+                    part.cancel()
+
+
+def _awaited(thing: Any, parts: list[Future]) -> tuple[Any, list]:
+    return thing, list(chain.from_iterable(part.result() for part in parts))
+
+
+def checkpoints_here(config: Config, place: torch.device) -> bool:
+    """Are the picture side's activations computed again (`checkpointing`)? auto: never on the
+    processor, on a card where its free memory does not hold the estimate, elsewhere always.
+    """
+    if config.checkpointing != "auto":
+        return config.checkpointing
+    size = SIZES.get(config.backbone)
+    if place.type == "cpu" or size is None:
+        return False
+    if place.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(place)
+    return MARGIN * memory_gb(config, size, checkpointing=False) > free / 1e9
+
+
+@cache
+def code() -> str:
+    """Hash of this package's sources."""
+    folder = Path(__file__).parent
+    sources = sorted([*folder.glob("*.py"), *folder.glob("*.yml")])
+    return sha256_bytes(b"\0".join(path.read_bytes() for path in sources))
+
+
+def trainer() -> dict[str, str]:
+    """What takes steps here: hash of this package's sources, and torch's version. It stands in a
+    checkpoint; what may be taken up, `FORMAT`, configuration and data decide.
+    """
+    return {"code": code(), "torch": torch.__version__}
+
+
 def train(
     model: PolClip,
     data: Data,
@@ -122,9 +194,11 @@ def train(
     """Train to the end of the configured epochs, going on from what the folder holds; returns the
     folder.
 
-    save_every: steps between checkpoints within an epoch (each epoch's end has one). stop_after:
-    stop after so many steps of this call, as if killed there (for tests). Raises VwsdError where
-    the folder holds another run, and where a loss is no number any more.
+    Another version of this library or of torch goes on with it too, unless `FORMAT` differs; the
+    state then says who took its steps. save_every: steps between checkpoints within an epoch (each
+    epoch's end has one). stop_after: stop after so many steps of this call, as if killed there (for
+    tests). Raises VwsdError where the folder holds another run, where a loss is no number any more,
+    and where the device's memory does not hold a step.
     """
     run = _Run(model, data, Path(folder), dev)
     run.resume()
@@ -137,18 +211,21 @@ class _Run:
     def __init__(self, model: PolClip, data: Data, folder: Path, dev: Dev | None):
         self.config, self.data, self.folder, self.dev = model.config, data, folder, dev
         self.accelerator = _accelerator(self.config)
+        model.checkpointing = checkpoints_here(self.config, self.accelerator.device)
         self.model = model.to(self.accelerator.device).train()
         self.optimizer = make_optimizer(model)
         self.wrapped, self.stepper = self.accelerator.prepare(model, self.optimizer)
         self.main = self.accelerator.is_main_process
         self.batches_a_step = self.accelerator.num_processes * self.config.accumulate
         self.step, self.epoch, self.in_epoch, self.best = 0, 0, 0, None
+        self.trained_by = [trainer()]
 
     # ---------------------------------------------------------------- where it stands
 
     def facts(self) -> dict:
-        """What identifies the run: two that differ in any of it are not the same run."""
+        """What identifies the run, and all of the backbone's identity."""
         return {
+            "format": FORMAT,
             "data": self.data.facts,
             "backbone": self.model.backbone.identity(),
             "batches_a_step": self.batches_a_step,
@@ -164,7 +241,8 @@ class _Run:
                 write_text(self.folder / "log.jsonl", "")
             return
         config, about, tensors = read_checkpoint(path)
-        if config != self.config or about["facts"] != json.loads(json.dumps(self.facts())):
+        same = config.decisive() == self.config.decisive()
+        if not same or identified(about["facts"]) != identified(self.facts()):
             raise VwsdError(
                 "this folder holds a run with another configuration, backbone or data",
                 self.folder,
@@ -174,6 +252,8 @@ class _Run:
         if not set(PLACE) <= about.keys():
             raise VwsdError("the state does not say where the run stands", path, AGAIN)
         self.step, self.epoch, self.in_epoch, self.best = (about[key] for key in PLACE)
+        before = about.get("trained_by", [])
+        self.trained_by = before + [one for one in self.trained_by if one not in before]
         if "scaler" in about and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(about["scaler"])
         for name, parameter in self.model.named_parameters():
@@ -222,7 +302,7 @@ class _Run:
         """
         self.check_weights()
         if self.main:
-            about = {"facts": self.facts()} | {key: getattr(self, key) for key in PLACE}
+            about = self.about() | {key: getattr(self, key) for key in PLACE}
             moments = {}
             if name == "state":
                 if self.accelerator.scaler is not None:
@@ -232,6 +312,10 @@ class _Run:
                     moments |= {f"{kind}/{own}": state[kind] for kind in MOMENTS if state}
             write_checkpoint(self.folder / f"{name}.safetensors", self.model, about, moments)
         self.accelerator.wait_for_everyone()
+
+    def about(self) -> dict:
+        """What a checkpoint's header says of its making."""
+        return {"facts": self.facts(), "trained_by": self.trained_by}
 
     def check_weights(self) -> None:
         """VwsdError where a weight is no number; every process has the same, so all of them
@@ -266,8 +350,7 @@ class _Run:
             silent = quiet()
         with tqdm(total=total, initial=begun, desc="PolCLIP", unit="step", disable=silent) as bar:
             while self.epoch < self.config.epochs:
-                batches = self.data.batches(self.epoch if self.config.repack else 0)
-                for group in islice(groups_of(batches, size), self.in_epoch, None):
+                for group in self.groups(size):
                     loss = self.one(group, min(1.0, self.in_epoch * size / per_epoch))
                     bar.update()
                     bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
@@ -284,15 +367,28 @@ class _Run:
                 self.end_of_epoch()
         return self.folder
 
-    def one(self, group: list[list[Record]], done: float) -> float:
+    def groups(self, size: int) -> Iterator[list[_Read]]:
+        """This process's share of each group that is left of the epoch, its pictures read."""
+        batches = self.data.batches(self.epoch if self.config.repack else 0)
+        first = self.accelerator.process_index * self.config.accumulate
+        asked: Any = (
+            (records, pictures_of(records))
+            for group in islice(groups_of(batches, size), self.in_epoch, None)
+            for records in group[first : first + self.config.accumulate]
+        )
+        if self.data.read:
+            asked = read_ahead(self.data.read, asked, cores())
+        while group := list(islice(asked, self.config.accumulate)):
+            yield group
+
+    def one(self, group: list[_Read], done: float) -> float:
         """One step of the optimiser on this process's share of a group; returns the loss, a mean
         over the group, no unit. VwsdError where it, or the gradient's norm, is no number.
         """
         speed = rate(self.config, self.epoch, done)
         for entry in self.optimizer.param_groups:
             entry["lr"] = entry["scale"] * speed
-        first = self.accelerator.process_index * self.config.accumulate
-        values = self._backward(group[first : first + self.config.accumulate])
+        values = self._fitting(group)
         largest = self.config.clip or math.inf
         norm: Any = self.accelerator.clip_grad_norm_(self.model.parameters(), largest)
         norm = float(norm)
@@ -312,13 +408,35 @@ class _Run:
         self.log(line | values)
         return values["loss"]
 
-    def _backward(self, batches: list[list[Record]]) -> dict[str, float]:
+    def _fitting(self, group: list[_Read]) -> dict[str, float]:
+        """`_backward`; where the card's memory runs out, once more with checkpointing, if that was
+        left open, and from there on. VwsdError where it still does not hold a step.
+        """
+        try:
+            return self._backward(group)
+        except RuntimeError as e:
+            if not device.out_of_memory(e):
+                raise
+        self.stepper.zero_grad()  # here the failed call's tensors are gone
+        device.give_back()
+        alone = self.accelerator.num_processes == 1
+        if alone and self.config.checkpointing == "auto" and not self.model.checkpointing:
+            self.model.checkpointing = True
+            return self._fitting(group)
+        raise VwsdError(
+            f"the memory of {self.accelerator.device} does not hold a step",
+            self.folder,
+            "Set checkpointing=true where it is off, precision=bf16, or smaller budgets (senses,"
+            " pictures) in another --out.",
+        )
+
+    def _backward(self, batches: list[_Read]) -> dict[str, float]:
         """Gradients of this process's batches; losses and shares, means over those of all
         processes. Gradients are exchanged between processes after the last batch alone.
         """
         rows, values = [], {}
-        for number, records in enumerate(batches, start=1):
-            states = self.data.states(pictures_of(records))
+        for number, (records, pictures) in enumerate(batches, start=1):
+            states = self.data.states(pictures)
             batch = collate(records, self.model.coder, states).to(self.accelerator.device)
             last = number == len(batches)
             with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
@@ -339,15 +457,29 @@ class _Run:
             self.log({"step": self.step, "epoch": self.epoch - 1, "dev": scores})
             if scores and (not self.best or sum(scores.values()) > sum(self.best["dev"].values())):
                 self.best = {"epoch": self.epoch - 1, "dev": scores}
-                about = {"facts": self.facts(), "step": self.step, "best": self.best}
+                about = self.about() | {"step": self.step, "best": self.best}
                 write_checkpoint(self.folder / "best.safetensors", self.model, about)
         self.save("last")
         self.save("state")
 
 
+def identified(facts: dict) -> dict:
+    """Of what a checkpoint's header says of its making, what tells one run from another. Of the
+    backbone it is the weights: its identity names versions too, and an update is no other run.
+    """
+    told = json.loads(json.dumps(facts))
+    own = {key: told.get(key) for key in ("data", "batches_a_step")}
+    weights = told["backbone"].get("weights_sha256")
+    return own | {"backbone": weights, "format": told.get("format", FORMAT)}
+
+
 def _accelerator(config: Config):
     """Accelerate's for this process; VwsdError for a precision that cannot be had here."""
     from accelerate import Accelerator, DistributedDataParallelKwargs
+
+    chosen = device.choose()
+    if chosen.startswith("cuda"):
+        torch.cuda.set_device(chosen)
 
     # without a loss or fusion some modules get no gradient
     whole = len(config.losses) == len(LOSSES) and config.fuse
@@ -358,7 +490,7 @@ def _accelerator(config: Config):
     )
     try:
         accelerator = Accelerator(
-            cpu=not torch.cuda.is_available(),
+            cpu=chosen == "cpu",
             mixed_precision=config.precision,
             kwargs_handlers=handlers,
         )

@@ -10,6 +10,7 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("CI", "true")  # quiet bars
+os.environ["VWSD_DEVICE"] = "cpu"  # what tests expect are the processor's numbers and steps
 ROOT = Path(__file__).resolve().parent.parent
 
 

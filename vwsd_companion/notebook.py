@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .views.tables import Table
 
 FINISH = "finish.json"
+LEFT_OUT = "left out"  # what the runner's record calls a notebook that cannot run here
 
 
 class Run:
@@ -43,6 +44,7 @@ class Run:
         self.staged = bool(staging)
         self.folder = Path(staging) if staging else run_dir(self.profile)
         self._outputs: list[str] = []
+        self._without: dict[str, str] = {}
 
     def path(self, name: str) -> Path:
         """Where to write the output `name` (such as `predictions/vit_b32.en.jsonl`); its folder
@@ -155,6 +157,17 @@ class Run:
         made = _made(FIGURES, name, self._facts(), otherwise)
         return Image(data=png(made[0]), alt=VIEWS[name].about) if isinstance(made, tuple) else made
 
+    def without(self, name: str, missing: VwsdError | None) -> str:
+        """Note what is missing, if anything is: outputs that it excuses (`without` in pipeline.yml)
+        need not be written. Returns the sentence to show in place of what is left out, or "".
+        """
+        if missing is None:
+            return ""
+        self._without[name] = missing.what
+        left_out = f"Left out: {missing.what}. {missing.remedy}"
+        print(left_out)
+        return left_out
+
     def finish(self, **checks) -> None:
         """Declare the notebook complete; every check is a named boolean, such as `chance_row=True`.
 
@@ -179,6 +192,7 @@ class Run:
                 "notebook": self.notebook,
                 "outputs": sorted(self._outputs),
                 "checks": sorted(checks),
+                **({"without": self._without} if self._without else {}),
             }
             write_text(self.folder / FINISH, json.dumps(record, indent=1) + "\n")
         print(

@@ -20,9 +20,10 @@ from .facts.code import other_code, project_sha256
 from .facts.collect import Collection
 from .facts.numbers import to_jsonl
 from .facts.reported import VERDICTS, claims, entries
+from .notebook import LEFT_OUT
 from .views.catalogue import FIGURES, TABLES
 from .views.figures import write_figure
-from .views.polclip import SCORES, trained_runs
+from .views.polclip import SCORES, trained_as, trained_runs
 from .views.tables import Table, claims_table, write_table
 
 MADE_BY = (
@@ -126,6 +127,7 @@ def refresh_report(profile: str) -> tuple[Path, bool]:
     inputs = [p for part in paths.FACTS for p in sorted((folder / part).glob("*.*"))]
     hashes = {p.name: _sha256(p) for p in inputs}
     state = {
+        "left out": left_out(folder),
         "code": project_sha256(),
         "facts": hashes,
         "deviations": deviations(),
@@ -180,7 +182,10 @@ def provenance_of(c: Collection) -> dict:
 
 def report_text(c: Collection, facts: dict, tables: dict) -> str:
     """report.md for people."""
-    parts = [f"# Report: profile {c.profile}\n", scope(c), *_polclip(c, tables), "## Tables\n"]
+    parts = [f"# Report: profile {c.profile}\n", scope(c), *_polclip(c, tables)]
+    if reasons := left_out(c.folder):
+        parts += ["## Left out\n", *(f"- {name}: {why}" for name, why in reasons.items()), ""]
+    parts.append("## Tables\n")
     for name, made in tables.items():
         parts += [made.markdown(), _origin(name, c.profile)]
     parts.append("## Figures\n")
@@ -191,6 +196,19 @@ def report_text(c: Collection, facts: dict, tables: dict) -> str:
     parts += [_origin("claims", c.profile), f"Verdicts: {verdicts}.\n", "## Provenance\n"]
     parts += [f"- {key}: {_short(value)}" for key, value in facts["provenance"].items()]
     return "\n".join(parts) + "\n"
+
+
+def left_out(folder: Path) -> dict[str, str]:
+    """Notebook -> why the last run into this folder left it out, by the runner's records."""
+    reasons = {}
+    for path in sorted((folder / ".stamps").glob("*.failed.json")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if record["error"] == LEFT_OUT:
+                reasons[path.name.removesuffix(".failed.json")] = record["message"]
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            continue  # a damaged record is no reason
+    return reasons
 
 
 def _origin(name: str, profile: str) -> str:
@@ -230,15 +248,17 @@ def _polclip(c: Collection, tables: dict[str, Table]) -> list[str]:
         f" each, epochs: {main[0]['epochs']}.",
         f"- Not as in the paper's figure: {', '.join(changed) or 'nothing'}.",
     ]
-    lines += [_gain(row, "F1", "group") for row in _tested(tables.get("textual"))[:1]]
-    lines += [_gain(row, "hit@1", "language") for row in _tested(tables.get("visual_polclip"))]
+    summed = SCORES["sum"] + trained_as(c)
+    lines += [_gain(row, "F1", "group") for row in _tested(tables.get("textual"), summed)[:1]]
+    pictures = _tested(tables.get("visual_polclip"), summed)
+    lines += [_gain(row, "hit@1", "language") for row in pictures]
     return ["## PolCLIP\n", *lines, ""]
 
 
-def _tested(table: Table | None) -> list[dict]:
-    """Rows of the model's summed score that were tested against another system."""
+def _tested(table: Table | None, system: str) -> list[dict]:
+    """Rows of a system that were tested against another one."""
     rows = table.rows if table else []
-    return [row for row in rows if row["system"] == SCORES["sum"] and "tests" in row]
+    return [row for row in rows if row["system"] == system and "tests" in row]
 
 
 def _gain(row: dict, metric: str, part: str) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 import os
 import re
 import shutil
@@ -30,7 +29,8 @@ from vwsdlib.disk import free_gb, temporary_folder, try_writing
 from vwsdlib.errors import VwsdError
 from vwsdlib.paths import PACKAGE, cache_dir, data_dir, root, run_dir, sha256_file, write_text
 
-from .notebook import FINISH
+from .forecast import Forecast, plan_of, time_factor
+from .notebook import FINISH, LEFT_OUT
 from .pipeline import (
     FailureRecord,
     FinishRecord,
@@ -44,9 +44,12 @@ from .pipeline import (
     stamp_path,
     with_fetched,
 )
+from .progress import said
 
 LOCK_SECONDS = 10
 NEEDED_GB = 0.05  # a notebook's files and its executed copy; what the vectors want, the doctor says
+PROGRESS = "progress.json"
+NOT_DONE = ("failed", "blocked", LEFT_OUT)
 
 
 # ---------------------------------------------------------------- a run, notebook by notebook
@@ -54,7 +57,7 @@ NEEDED_GB = 0.05  # a notebook's files and its executed copy; what the vectors w
 
 @dataclass
 class Outcome:
-    """What became of one notebook: done, up to date, failed or blocked."""
+    """What became of one notebook: done, up to date, failed, left out or blocked."""
 
     notebook: str
     state: str
@@ -65,6 +68,7 @@ class Outcome:
         words = {
             "done": f"done  {self.seconds:.1f} s",
             "failed": f"FAILED {self.detail}",
+            LEFT_OUT: f"{LEFT_OUT}: {self.detail}",
             "blocked": f"blocked {self.detail}",
         }
         return f"{self.notebook}  {words.get(self.state, self.state)}"
@@ -80,7 +84,7 @@ class RunReport:
     @property
     def exit_code(self) -> int:
         """0 when every notebook is done or up to date, else 1."""
-        return int(any(o.state in ("failed", "blocked") for o in self.outcomes))
+        return int(any(o.state in NOT_DONE for o in self.outcomes))
 
 
 def run(
@@ -92,21 +96,27 @@ def run(
     limit: int = 0,
     settings: dict | None = None,
     progress: bool | None = None,
+    hours: float | None = None,
 ) -> RunReport:
     """Run the notebooks of `profile` that are not up to date, printing a line for each.
 
     `only` and `start_from` choose notebooks (what they need runs first where it is not up to date);
     `force` reruns the chosen, `start_from` always does. `settings` and `limit` override parameters.
-    `progress` shows a bar over the cells (default: on a terminal outside CI). Raises VwsdError,
-    before anything runs, for whatever `plan` refuses, when another run of the profile goes on, and
-    where a folder that the run writes to cannot be written.
+    What cannot run here, or would take more than `hours`, is left out and said (forecast.py).
+    `progress`: say what goes on in one living line (default: on a terminal outside CI), else in a
+    line a minute. Raises VwsdError, before anything runs, for whatever `plan` refuses, when another
+    run of the profile goes on, and where a folder that the run writes to cannot be written.
     """
     steps = plan(profile, only, start_from, force, limit, settings)
-    _time_factor()
+    time_factor()  # refuses an odd one
     _try_folders(profile)
     sets.prepare_profile(profile)
     if progress is None:
         progress = sys.stderr.isatty() and not os.environ.get("CI")
+    forecasts = {one.notebook: one for one in plan_of(steps, hours, state=False).forecasts}
+    for one in forecasts.values():
+        if one.state == LEFT_OUT:
+            print(f"note: {one.notebook} cannot run here: {one.why}", file=sys.stderr, flush=True)
     report, folder = RunReport(profile), run_dir(profile)
     with _exclusive(profile):
         # we hold the lock: whoever left these is dead
@@ -114,7 +124,7 @@ def run(
         for litter in folder.rglob(".*.tmp"):
             litter.unlink(missing_ok=True)
         for step in steps:
-            outcome = _advance(step, report, progress)
+            outcome = _advance(step, report, progress, forecasts[step.name])
             print(outcome, flush=True)
             report.outcomes.append(outcome)
             if outcome.state == "failed" and not keep_going:
@@ -125,8 +135,8 @@ def run(
 
 
 def status(profile: str) -> list[tuple[str, str, str]]:
-    """(notebook, state, detail) each: done, stale (what changed), failed (where), blocked (by whom)
-    or never run.
+    """(notebook, state, detail) each: done, stale (what changed), failed (where), left out (why),
+    blocked (by whom) or never run.
     """
     steps = plan(profile)
     sets.prepare_profile(profile, whole=False)
@@ -145,9 +155,11 @@ def _state(step: Step, needed: dict[str, str]) -> tuple[str, str]:
         seconds = read_record(stamp_path(step.profile, step.name), Stamp)["seconds"]
         return "done", f"{seconds:.1f} s"
     failure = read_record(stamp_path(step.profile, step.name, ".failed.json"), FailureRecord)
+    if failure and failure["error"] == LEFT_OUT:
+        return LEFT_OUT, failure["message"]
     if failure:
         return "failed", str(Failure(failure["cell"], failure["error"], failure["message"]))
-    if bad := [name for name, state in needed.items() if state in ("failed", "blocked")]:
+    if bad := [name for name, state in needed.items() if state in NOT_DONE]:
         return "blocked", f"by {', '.join(bad)}"
     if reasons[0] == "never run":
         return "never run", ""
@@ -170,19 +182,23 @@ def slowest(profile: str, count: int = 3) -> list[str]:
     return ["slowest cells:", *lines] if lines else []
 
 
-def _advance(step: Step, report: RunReport, progress: bool) -> Outcome:
-    """Run one step unless it is blocked or up to date; on failure drop its stamp and keep the
-    reason.
+def _advance(step: Step, report: RunReport, progress: bool, forecast: Forecast) -> Outcome:
+    """Run one step unless it is blocked, up to date or left out; on failure drop its stamp and keep
+    the reason.
     """
-    broken = {o.notebook for o in report.outcomes if o.state in ("failed", "blocked")}
+    broken = {o.notebook for o in report.outcomes if o.state in NOT_DONE}
     if bad := [name for name in step.needs if name in broken]:
         return Outcome(step.name, "blocked", f"by {', '.join(bad)}")
     made_of = components(step)
     if not step.forced and not changed(step, made_of):
         return Outcome(step.name, "up to date")
+    if forecast.state == LEFT_OUT:
+        failure = Failure(0, LEFT_OUT, forecast.why)
+        _write(stamp_path(step.profile, step.name, ".failed.json"), vars(failure))
+        return Outcome(step.name, LEFT_OUT, failure.message)
     started = time.monotonic()
     with _staging(step) as work:
-        executed, failure = _execute(step, work, progress)
+        executed, failure = _execute(step, work, progress, forecast.minutes)
         failure = failure or _owed(step, work / "out")
         seconds = time.monotonic() - started
         if not failure:
@@ -212,21 +228,6 @@ def _try_folders(profile: str) -> None:
                 where=folder,
                 remedy=f"Free some space, or {other}",
             )
-
-
-def _time_factor() -> float:
-    """VWSD_TIME_FACTOR, above 0; VwsdError where it is no such number."""
-    text = os.environ.get("VWSD_TIME_FACTOR") or "1"
-    try:
-        factor = float(text)
-    except ValueError:
-        factor = math.nan
-    if not (math.isfinite(factor) and factor > 0):
-        raise VwsdError(
-            f"VWSD_TIME_FACTOR is {text!r}, no number above 0",
-            remedy="Set it to 4, say, for a slow machine, or unset it.",
-        )
-    return factor
 
 
 @contextmanager
@@ -292,15 +293,18 @@ class Failure:
         return (f"cell {self.cell}: " if self.cell else "") + f"{self.error}: {self.message}"
 
 
-def _execute(step: Step, work: Path, progress: bool):
+def _execute(step: Step, work: Path, progress: bool, minutes: float):
     """Execute the notebook in `work`; returns the executed copy and the Failure, or None when every
     cell ran.
     """
     import papermill
 
     executed, crash = work / "executed.ipynb", None
-    minutes = step.minutes * _time_factor()
-    with _environment(_kernel_environment(step, work)), _budget(minutes * 60) as over:
+    with (
+        _environment(_kernel_environment(step, work)),
+        _budget(minutes * 60) as over,
+        said(step.name, work / PROGRESS, progress) as cells,
+    ):
         try:
             papermill.execute_notebook(
                 copy.deepcopy(step.source),
@@ -309,7 +313,7 @@ def _execute(step: Step, work: Path, progress: bool):
                 kernel_name="python3",
                 language="python",
                 cwd=work / "out",
-                progress_bar={"desc": step.name, "leave": False} if progress else False,
+                progress_bar=cells.settings,
             )
         except (
             Exception
@@ -382,11 +386,13 @@ def _owed(step: Step, out: Path) -> Failure | None:
     """What the notebook still owes after its last cell: the finish record, declared files, no other
     files.
     """
-    if not read_record(out / FINISH, FinishRecord):
+    finish = read_record(out / FINISH, FinishRecord)
+    if not finish:
         return Failure(0, "NotFinished", "run.finish() was not called")
     files = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()}
     declared = {*step.outputs, FINISH}
-    if missing := ", ".join(sorted(declared - files)):
+    excused = step.excused(finish.get("without", ()))
+    if missing := ", ".join(sorted(declared - files - excused)):
         words = f"declared in pipeline.yml but not written: {missing}"
         return Failure(0, "OutputMissing", words)
     if extra := ", ".join(sorted(files - declared)):
@@ -419,20 +425,23 @@ def _move(step: Step, executed, work: Path, made_of: dict, seconds: float) -> No
     longer matches.
     """
     results, out = run_dir(step.profile), work / "out"
+    finish = read_record(out / FINISH, FinishRecord)
+    made = [name for name in step.outputs if (out / name).exists()]
     record = {
         "notebook": step.name,
         "profile": step.profile,
         "fingerprint": digest(made_of),
         "components": made_of,
         "parameters": step.parameters,
-        "outputs": {name: sha256_file(out / name) for name in step.outputs},
-        "checks": read_record(out / FINISH, FinishRecord)["checks"],
+        "outputs": {name: sha256_file(out / name) for name in made},
+        "checks": finish["checks"],
+        **({"without": finish["without"]} if finish.get("without") else {}),
         "seconds": round(seconds, 3),
         "cells": _times(step.name, executed),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     copied = write_text(work / "portable.ipynb", _portable(executed, step, out))
-    moves = {out / name: results / name for name in step.outputs}
+    moves = {out / name: results / name for name in made}
     moves[copied] = results / "notebooks" / f"{step.name}.ipynb"
     for target in moves.values():
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -528,6 +537,7 @@ def _kernel_environment(step: Step, work: Path) -> dict[str, str]:
         "MPLBACKEND": "Agg",
         "HOME": _home() or str(work / "home"),  # Jupyter and matplotlib look for one
         "TQDM_DISABLE": "1",
+        "VWSD_PROGRESS": str(work / PROGRESS),  # where the bars write instead
         "SOURCE_DATE_EPOCH": "0",  # no clocks in executed copies, none in PDF figures
     }
 

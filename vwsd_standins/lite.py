@@ -41,13 +41,13 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from tqdm.auto import tqdm
 
 from vwsdlib import paths
 from vwsdlib.data.pictures import Square
 from vwsdlib.encoders.streams import side_by_side
 from vwsdlib.errors import VwsdError, first_line
 from vwsdlib.kept import digest, kept
+from vwsdlib.progress import tqdm
 
 from .emojiwsd import drawings
 from .emojiwsd.drawings import REMEDY, STYLES, draw, drawable, package_folder

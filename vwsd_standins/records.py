@@ -10,11 +10,10 @@ from collections import defaultdict
 from hashlib import sha256
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
 from polclip.records import Candidate, Record, from_wsd
 from vwsdlib.data.wsd import WsdItem, read_emojiwsd
 from vwsdlib.paths import atomic, data_dir, quiet
+from vwsdlib.progress import tqdm
 
 from .emojiwsd import build
 from .emojiwsd.drawings import STYLES, draw, drawable

@@ -408,6 +408,7 @@ def variables() -> set[str]:
     return {name for t in templates() for name in re.findall(r"\bVWSD_[A-Z]+(?:_[A-Z]+)?\b", t)} - {
         "VWSD_STAGING",
         "VWSD_NOTEBOOK",
+        "VWSD_PROGRESS",
     }
 
 

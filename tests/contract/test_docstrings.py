@@ -17,7 +17,8 @@ from vwsdlib.paths import PACKAGES
 
 ARRAY = re.compile(r"(np\.ndarray|(torch\.)?Tensor)( \| None)?")
 UNIT = re.compile(
-    r"percent|points|share|0 to 1|chance that|cosine|seconds|pixels|rate|gigabytes", re.I
+    r"percent|points|share|0 to 1|chance that|cosine|seconds|hours|[GT]FLOP|pixels|rate|gigabytes",
+    re.I,
 )
 SOURCE = re.compile(r"\b(19|20)\d\d\b|section|equation|paper|as released|published", re.I)
 TOLD_ELSEWHERE = (

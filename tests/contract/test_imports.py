@@ -15,7 +15,7 @@ from vwsdlib.paths import PACKAGES
 # each imports from itself and from those before it
 ROOMS = {
     "vwsdlib": (
-        "errors finite schema disk processes paths kept registry"
+        "errors finite schema disk device processes paths progress kept registry"
         " data encoders language analysis cli"
     ),
     "polclip": "",
@@ -23,7 +23,8 @@ ROOMS = {
         "emojiwsd lite lite_twins lite_backbone records rehearsal reference studies entries"
     ),
     "vwsd_companion": (
-        "facts views notebook report site pipeline why runner compare explore doctor cli"
+        "facts views notebook report site pipeline why machine work forecast progress"
+        " runner compare explore doctor cli"
     ),
 }
 LOADER = re.compile(r"((?:{})(?:\.\w+)*):\w+".format("|".join(PACKAGES)))

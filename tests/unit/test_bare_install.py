@@ -80,6 +80,7 @@ def test_scores_and_audits(bare, files):
     "command",
     [
         ("run", "--profile", "demo"),
+        ("run", "--profile", "paper", "--plan"),
         ("rank", "bat", "x.jpg", "--encoder", "lite"),
         ("report",),
         ("fetch", "demo"),

@@ -197,11 +197,11 @@ def test_work_is_counted_as_by_hand():
         return (2 * (n - 1) * 3 * patch**2 * width + layers * layer + 2 * width * dim) / 1e9
 
     assert (
-        scenarios.gflop("clip-vit-b32")
+        models.gflop("clip-vit-b32")
         == pytest.approx(by_hand(224, 32))
         != pytest.approx(by_hand(224, 16))
     )
-    assert scenarios.gflop("clipseg-rd64") == pytest.approx(by_hand(352, 16), rel=1e-4)
+    assert models.gflop("clipseg-rd64") == pytest.approx(by_hand(352, 16), rel=1e-4)
 
 
 def test_common_words_are_one_token_and_any_text_is_read(tmp_path):
@@ -264,6 +264,13 @@ def test_flips_name_the_items_that_change_with_their_margin():
         found["changes"] == ["en.bench.1: margin 1.0e-01, hit@1 too"]
         and scenarios.flips(data, reference, reference)["changes"] == []
     )
+
+
+def test_the_stand_in_card_gives_every_picture_a_row_in_order(tiny, tmp_path):
+    folder, names = tiny
+    card = scenarios.StandIn(1e6)
+    rows = VectorStore(card, tmp_path).images([folder / name for name in names])
+    assert rows.shape == (25, card.dim) and np.allclose((rows**2).sum(1), 1)
 
 
 # ---------------------------------------------------------------- machine, statistics, turns
@@ -406,7 +413,7 @@ def test_the_slowest_part_decides_how_long_a_set_takes():
 
 def test_the_work_that_the_plan_supposes_is_what_is_counted():
     for key, name in (("clip-vit-b32", "CLIP B/32"), ("clipseg-rd64", "CLIPSeg, 352 px")):
-        assert scenarios.gflop(key) == pytest.approx(capacity.PATCH_GFLOP[name], rel=0.02)
+        assert models.gflop(key) == pytest.approx(capacity.PATCH_GFLOP[name], rel=0.02)
 
 
 def test_the_plan_in_the_docs_is_the_one_of_the_results():

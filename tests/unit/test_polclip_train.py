@@ -19,13 +19,16 @@ import torch
 from polclip_tiny import BATCHES, PARTLY, data, digest, make, one_thread  # noqa: F401
 
 from polclip import losses
+from polclip import train as training
 from polclip.checkpoints import load_polclip, own_tensors, put, read_checkpoint
 from polclip.config import LOSSES, make_config
+from polclip.model import PolClip
 from polclip.records import Candidate, Record
 from polclip.train import Data, _Run, groups_of, make_optimizer, rate, read_log, train
 from vwsdlib.errors import VwsdError
 
 ROOT = Path(__file__).resolve().parents[2]
+LOSSES_OF_FORMAT_1 = [8.1343, 8.1353, 8.0966, 7.9589, 8.0166]
 FILES = ("state.safetensors", "last.safetensors", "best.safetensors")
 
 
@@ -341,6 +344,116 @@ def test_another_run_in_the_folder_is_refused(tmp_path, change, monkeypatch):
     with pytest.raises(VwsdError, match="another configuration, backbone or data"):
         train(model, its, tmp_path)
     assert files(tmp_path) == before
+
+
+def test_an_update_of_the_library_goes_on_with_the_run_and_says_who_took_its_steps(
+    tmp_path, undisturbed, monkeypatch
+):
+    how = {"dev": lambda model: {"textual": 50.0}, "batches": PARTLY, "accumulate": 2}
+    run(tmp_path, (2,), **how)
+    old = training.trainer()
+    monkeypatch.setattr(torch, "__version__", "2.99.0")
+    monkeypatch.setattr(training, "code", lambda: "another")
+    model = run(tmp_path, **how)
+    assert digest(model) == undisturbed[1]
+    about = read_checkpoint(tmp_path / "last.safetensors")[1]
+    assert about["trained_by"] == [old, {"code": "another", "torch": "2.99.0"}]
+    assert "format" in about["facts"]
+    monkeypatch.setattr(training, "FORMAT", training.FORMAT + 1)
+    with pytest.raises(VwsdError, match="another configuration, backbone or data"):
+        run(tmp_path, **how)
+
+
+def test_memory_for_time_is_no_other_run(tmp_path, undisturbed):
+    how = {"dev": lambda model: {"textual": 50.0}, "batches": PARTLY, "accumulate": 2}
+    run(tmp_path, (2,), checkpointing=True, **how)
+    assert digest(run(tmp_path, checkpointing=False, **how)) == undisturbed[1]
+
+
+def test_training_still_does_what_it_did_when_the_format_was_set(tmp_path):
+    """Where this fails because training was changed on purpose: raise FORMAT, and note the new
+    losses, or a run that another version began is mixed of two.
+    """
+    run(tmp_path, epochs=1)
+    losses_of_steps = [line["loss"] for line in read_log(tmp_path)[0]]
+    assert training.FORMAT == 1
+    assert losses_of_steps == pytest.approx(LOSSES_OF_FORMAT_1, rel=1e-3)
+
+
+# ---------------------------------------------------------------- pictures read ahead, memory
+
+
+def test_pictures_are_read_ahead_in_order_and_no_further_than_two_batches():
+    begun, asked = [], [(n, [f"{n}.{i}" for i in range(20 * (n % 2 + 1))]) for n in range(8)]
+
+    def read(names):
+        begun.append(names[0])
+        return [name.upper() for name in names]
+
+    made = training.read_ahead(read, iter(asked), threads=3)
+    assert next(made) == (0, [name.upper() for name in asked[0][1]])
+    assert {name.partition(".")[0] for name in begun} <= {"0", "1", "2"}
+    assert [number for number, _ in made] == list(range(1, 8))
+
+    def damaged(names):
+        if "3.0" in names:
+            raise VwsdError("no picture")
+        return names
+
+    seen = []
+    with pytest.raises(VwsdError, match="no picture"):
+        for number, _ in training.read_ahead(damaged, iter(asked), threads=3):
+            seen.append(number)
+    assert seen == [0, 1, 2]
+
+
+def test_pictures_that_were_read_ahead_train_the_same_weights(tmp_path, undisturbed):
+    def ahead(batches):
+        plain = data(batches)
+        look = lambda read: polclip_tiny.states([name[::-1] for name in read])  # noqa: E731
+        read = lambda names: [name[::-1] for name in names]  # noqa: E731
+        return Data(plain.batches, plain.per_epoch, look, plain.facts, read)
+
+    for stop in (2, 0):
+        model = make(epochs=2, accumulate=2)
+        dev = lambda model: {"textual": 50.0}  # noqa: E731
+        train(model, ahead(PARTLY), tmp_path, dev, save_every=1, stop_after=stop)
+    assert digest(model) == undisturbed[1] and files(tmp_path) == undisturbed[0]
+
+
+def test_checkpointing_is_decided_by_the_free_memory_of_the_card(monkeypatch):
+    paper, card = make_config("paper", precision="bf16"), torch.device("cuda:0")
+    free = {}
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda place: (free[place], 80e9))
+    decided = []
+    for free[card] in (14e9, 40e9):
+        decided.append(training.checkpoints_here(paper, card))
+    assert decided == [True, False]
+    assert not training.checkpoints_here(paper, torch.device("cpu"))
+    assert training.checkpoints_here(paper, torch.device("mps"))
+    for asked in (True, False):
+        forced = make_config("paper", checkpointing=asked)
+        assert training.checkpoints_here(forced, card) is asked
+    with pytest.raises(VwsdError, match="auto, True, False"):
+        make_config("paper", checkpointing="maybe")
+
+
+def test_a_step_that_does_not_fit_is_taken_with_checkpointing_and_then_said(tmp_path, monkeypatch):
+    forward, tried = PolClip.forward, []
+
+    def full(self, batch, most=1):
+        tried.append(self.checkpointing)
+        if not self.checkpointing or len(tried) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, batch)
+
+    monkeypatch.setattr(PolClip, "forward", lambda self, batch: full(self, batch, most=4))
+    run(tmp_path, (3,))
+    assert tried == [False, True, True, True]
+    with pytest.raises(VwsdError, match="does not hold a step"):
+        run(tmp_path)
+    with pytest.raises(VwsdError, match="does not hold a step"):
+        run(tmp_path / "off", checkpointing=False)
 
 
 # ---------------------------------------------------------------- real kills, several processes

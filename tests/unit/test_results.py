@@ -233,6 +233,28 @@ def test_another_processors_last_bits_are_not_written_into_the_reference(demo, m
         assert written == ["demo"] * len(differences)
 
 
+def test_the_report_says_what_the_last_run_left_out(stored, tmp_path, monkeypatch):
+    shutil.copytree(stored, tmp_path / "results")
+    monkeypatch.setenv("VWSD_RESULTS", str(tmp_path / "results"))
+    folder, written = tmp_path / "results" / "demo", []
+    monkeypatch.setattr(report, "write_report", lambda profile: written.append(profile))
+    report.refresh_report("demo")
+    report.refresh_report("demo")
+    assert written == ["demo"]  # the second has nothing new to say
+    record = {"cell": 0, "error": "left out", "message": "it would take about 9 days", "log": ""}
+    stamps = folder / ".stamps"
+    paths.write_text(stamps / "06_polclip.failed.json", json.dumps(record))
+    paths.write_text(stamps / "05_saliency.failed.json", json.dumps(record | {"error": "Died"}))
+    paths.write_text(stamps / "04_multilingual.failed.json", "[")
+    report.refresh_report("demo")
+    assert written == ["demo", "demo"]
+    facts = json.loads((folder / "report.json").read_text())
+    said = report.report_text(Collection("demo", folder), facts, {})
+    assert "## Left out\n\n- 06_polclip: it would take about 9 days\n\n## Tables" in said
+    assert "05_saliency" not in said.partition("## Tables")[0]
+    assert "## Left out" not in (folder / "report.md").read_text()  # made when nothing was
+
+
 def test_report_of_nothing_says_what_to_do(own_folders):
     with pytest.raises(VwsdError, match="vwsd run --profile demo"):
         report.write_report("demo")

@@ -8,6 +8,7 @@ import torch
 from PIL import Image, ImageFilter
 
 from vwsdlib.analysis import faithfulness, saliency
+from vwsdlib.encoders.store import VectorStore
 from vwsdlib.errors import VwsdError
 
 STUDY = (472, 554)  # width, height of the study's picture
@@ -616,3 +617,73 @@ def test_summaries():
         faithfulness.summary([], "mean")
     with pytest.raises(VwsdError, match="no mean"):
         faithfulness.summary([np.nan], "pointing")
+
+
+GRADIENTS = ["occlusion", "integrated_gradients", "relevance"]
+
+
+class Known(Toy):
+    """A toy that says what decides its maps."""
+
+    def identity(self):
+        return {"model": "toy", "linear": self.linear}
+
+
+def drawn(toy, picture, folder, methods=GRADIENTS, **settings):
+    """Maps of two texts, and how often the network was run for them."""
+    before = len(toy.passes)
+    made = saliency.maps(toy, None, picture, ["a", "bcd"], methods, settings, keep=folder)
+    return made, len(toy.passes) - before
+
+
+def test_maps_by_gradients_are_taken_up_byte_for_byte(picture, tmp_path):
+    fresh, ran = drawn(Known(), picture, None)
+    first, also_ran = drawn(Known(), picture, tmp_path)
+    again, none = drawn(Known(), picture, tmp_path)
+    assert ran == also_ran > 0 == none and list(again) == GRADIENTS
+    for name in GRADIENTS:
+        assert fresh[name].tobytes() == first[name].tobytes() == again[name].tobytes()
+        assert again[name].dtype == first[name].dtype
+
+
+def test_what_decides_a_map_makes_another(picture, tmp_path):
+    drawn(Known(), picture, tmp_path)
+    other = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    assert drawn(Known(linear=False), picture, tmp_path)[1] > 0
+    assert drawn(Known(), other, tmp_path)[1] > 0
+    assert drawn(Known(), picture, tmp_path, occlusion={"stride": 1 / 4})[1] > 0
+
+
+def test_a_run_that_was_killed_goes_on_with_what_it_has(picture, tmp_path, monkeypatch):
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(saliency, "integrated_gradients", killed)
+        with pytest.raises(KeyboardInterrupt):
+            drawn(Known(), picture, tmp_path)
+    (done,) = tmp_path.glob("*.npz")
+    assert done.name.startswith("occlusion-")
+    _, whole = drawn(Known(), picture, None)
+    made, rest = drawn(Known(), picture, tmp_path)
+    assert 0 < rest < whole
+    done.write_bytes(done.read_bytes()[:-40])  # a disk that lost its end: made again
+    assert (
+        drawn(Known(), picture, tmp_path)[0]["occlusion"].tobytes() == made["occlusion"].tobytes()
+    )
+
+
+def test_crops_of_a_killed_run_are_taken_up(picture, tmp_path, monkeypatch):
+    monkeypatch.setattr(saliency, "BATCH", 16)
+    toy, texts = Known(), Known().encode_texts(["a"])
+    toy.name, toy.batch_size = "toy", 8
+    store, encode = VectorStore(toy, tmp_path), toy.encode_images
+    toy.encode_images = lambda some: 1 / 0 if len(toy.passes) > 4 else encode(some)
+    with pytest.raises(ZeroDivisionError):
+        saliency.random_crop(store.pictures, picture, texts, 64, 20)
+    looked_at = sum(toy.passes)
+    toy.encode_images, toy.passes = encode, []
+    made = saliency.random_crop(VectorStore(toy, tmp_path).pictures, picture, texts, 64, 20)
+    assert sum(toy.passes) <= 65 - looked_at
+    alone = saliency.random_crop(encode, picture, texts, 64, 20)
+    assert np.allclose(made.total, alone.total, atol=1e-5)

@@ -3,6 +3,7 @@ bit.
 """
 
 import json
+import multiprocessing
 import os
 import platform
 import signal
@@ -20,10 +21,11 @@ from PIL import Image
 from vwsd_companion.cli import main
 from vwsd_standins.rehearsal.models import make_models
 from vwsdlib.data.pictures import Square
+from vwsdlib.encoders import streams
 from vwsdlib.encoders.pretrained import load_pretrained
 from vwsdlib.encoders.shards import Rows
 from vwsdlib.encoders.store import VectorStore
-from vwsdlib.encoders.streams import OnDemand, cores, side_by_side, squares
+from vwsdlib.encoders.streams import AHEAD, OnDemand, cores, side_by_side, squares
 from vwsdlib.errors import VwsdError
 from vwsdlib.paths import PACKAGE
 
@@ -327,3 +329,58 @@ def test_odd_numbers_of_processes_are_named(
         main(["encode", str(place / "images"), "--encoder", "random"]) == 2
         and said in capsys.readouterr().err
     )
+
+
+class Counted:
+    """What a worker does with a batch, counted over all workers."""
+
+    def __init__(self):
+        self.made = multiprocessing.get_context("fork").Value("i", 0)
+
+    def __getitem__(self, places):
+        with self.made.get_lock():
+            self.made.value += 1
+        return places
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the count is inherited by a fork")
+def test_workers_read_ahead_while_the_network_computes_and_not_too_far():
+    work, workers = Counted(), cores()
+    stream = streams._by_workers(work, range(10 * AHEAD * workers), 1)
+    first = next(stream)
+    for _ in range(200):  # the network computes: workers go on, up to their bound, and wait there
+        if work.made.value > AHEAD * workers:
+            break
+        time.sleep(0.05)
+    time.sleep(0.2)
+    assert 1 < work.made.value <= AHEAD * workers + 1
+    assert [list(first), *map(list, stream)] == [[i] for i in range(10 * AHEAD * workers)]
+
+
+@pytest.mark.filterwarnings("ignore:.*pin_memory.*no accelerator")
+@pytest.mark.parametrize("room", [1 << 40, 0])
+def test_a_card_gets_the_same_pixels_as_tensors_where_shared_memory_has_room(
+    place, monkeypatch, room
+):
+    monkeypatch.setattr(streams, "_shared_memory", lambda: room)
+    paths, square = sorted((place / "images").iterdir())[:30], Square(32, 32)
+    plain, there = list(squares(paths, square, 8)), list(squares(paths, square, 8, device="cuda:0"))
+    assert [hashes for hashes, _ in plain] == [hashes for hashes, _ in there]
+    assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(plain, there, strict=True))
+    assert {type(made) for _, made in there} == {torch.Tensor if room else np.ndarray}
+    assert {made.is_pinned() for _, made in there if room} <= {torch.cuda.is_available()}
+
+
+def test_only_for_cuda_memory_is_pinned(place, monkeypatch):
+    asked = []
+    monkeypatch.setattr(streams, "_by_workers", lambda *_, **how: asked.append(how) or [])
+    for device in ("cpu", "mps", "cuda:1"):
+        list(squares([], Square(32, 32), 8, device=device))
+    assert [how["pin_memory"] for how in asked] == [False, False, True]
+
+
+def test_a_tensor_is_encoded_as_the_array_is(place, environment):
+    encoder = load_pretrained("clip-vit-b32")
+    array = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), np.uint8)
+    tensor = torch.from_numpy(array)
+    assert np.array_equal(encoder.encode_prepared(array), encoder.encode_prepared(tensor))

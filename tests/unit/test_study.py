@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from polclip import paper, runs, sources, study
+from polclip import train as training
+from polclip.backbone import ClipBackbone
 from polclip.checkpoints import read_checkpoint, tensors_sha256
 from polclip.config import PRESETS, Config, make_config
 from polclip.model import PolClip
@@ -214,6 +216,7 @@ def test_a_picture_that_is_missing_stops_the_count_or_is_left_out(home):
 def test_every_ablation_makes_a_valid_configuration_of_every_preset():
     idle = {
         "paper": {"temperature-1", "span"},
+        "paper-day": {"temperature-1", "span"},
         "code": {"temperature-1", "borrow-2", "roles", "no-ema", "span"},
         "demo": set(),
     }  # would change nothing
@@ -267,9 +270,32 @@ def test_a_run_of_the_rehearsal_from_end_to_end_is_trained_once(home, monkeypatc
         read_checkpoint(result.checkpoint)[2]
     )
     before = result.checkpoint.stat().st_mtime_ns
+    assert "trained_by" not in result.about()
+    another_version(monkeypatch)
     again = runs.run_one("rehearsal", plan, {"limit": 2})
+    assert again.about()["trained_by"] == result.trained_by != [training.trainer()]
     assert again.checkpoint == result.checkpoint and again.checkpoint.stat().st_mtime_ns == before
     assert all(np.array_equal(a, b) for a, b in zip(again.textual["sum"], result.textual["sum"]))
+
+
+def another_version(monkeypatch):
+    """As after an update of torch, of transformers and of this package."""
+    identity = ClipBackbone.identity
+    monkeypatch.setattr(torch, "__version__", "2.99.0")
+    monkeypatch.setattr(training, "code", lambda: "another")
+    monkeypatch.setattr(
+        ClipBackbone, "identity", lambda self: identity(self) | {"processor": "transformers 99"}
+    )
+
+
+def test_an_update_orphans_no_run_and_another_format_does(home, monkeypatch):
+    its, model = study.load_study("rehearsal", limit=2), PolClip(make_config("paper", **TINY))
+    (plan,) = runs.plans(model.config, [3])
+    folder = runs.run_folder(its, plan, model)
+    another_version(monkeypatch)
+    assert runs.run_folder(its, plan, model) == folder
+    monkeypatch.setattr(runs, "FORMAT", 99)
+    assert runs.run_folder(its, plan, model) != folder
 
 
 def test_a_run_whose_data_changed_is_another_run(home):

@@ -142,16 +142,24 @@ def run_notebooks(o: argparse.Namespace) -> int:
     """Run a profile's notebooks through papermill, skipping those whose inputs and outputs are
     unchanged, then write the report and say what was reproduced of the reference.
 
-    Files go to runs/PROFILE, or below the folder that VWSD_RESULTS names. Exit code 0: all done or
-    up to date; 1: a notebook failed or is blocked; 2: nothing was run (a bad option).
+    Files go to runs/PROFILE, or below the folder that VWSD_RESULTS names. What cannot run on this
+    machine (data, checkpoints or memory are missing, or it would take more than --hours) is left
+    out, with the reason. Exit code 0: all done or up to date (--plan: nothing would be left out);
+    1: a notebook failed, is left out or blocked; 2: nothing was run (a bad option).
 
     Example:
       vwsd run --profile demo --only 02_clip_baseline --set seed=1
+      vwsd run --profile paper --plan
       vwsd run --profile paper --only 03_clipseg --parameters
     """
     from .. import runner
     from ..pipeline import parse_settings, plan
 
+    if (o.pretend or o.json) and not o.plan or o.plan and o.parameters:
+        raise VwsdError(
+            "--pretend and --json go with --plan, and --parameters does not",
+            remedy="See vwsd run --help.",
+        )
     chosen = {
         "only": o.only,
         "start_from": o.start_from,
@@ -165,9 +173,26 @@ def run_notebooks(o: argparse.Namespace) -> int:
             steps = [step for step in steps if step.name in o.only or step.forced]
         print("\n\n".join(map(_parameters_cell, steps)))
         return 0
-    done = runner.run(o.profile, keep_going=o.keep_going, **chosen)
+    if o.plan:
+        return _print_plan(plan(o.profile, **chosen), o)
+    done = runner.run(o.profile, keep_going=o.keep_going, hours=o.hours, **chosen)
     _report_after(o.profile)
     return done.exit_code
+
+
+def _print_plan(steps: list[Step], o: argparse.Namespace) -> int:
+    from vwsdlib.data.sets import prepare_profile
+
+    from ..forecast import plan_of
+    from ..machine import pretended
+
+    prepare_profile(o.profile, whole=False)
+    planned = plan_of(steps, o.hours, pretended(o.pretend) if o.pretend else None)
+    if o.json:
+        print_json(planned.as_dict())
+    else:
+        print(planned)
+    return int(any(one.state in ("left out", "blocked") for one in planned.forecasts))
 
 
 def _parameters_cell(step: Step) -> str:

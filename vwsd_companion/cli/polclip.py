@@ -64,7 +64,7 @@ def train_polclip(o: argparse.Namespace) -> int:
     process, _ = rank()
     config, study = make_config(o.preset, **parse_settings(o.settings)), _study(o)
     model = PolClip(config)
-    states = PictureStates(model.backbone, study.keep_states)
+    states = PictureStates(model.backbone, study.keep_states, precision=config.precision)
     train(model, data_of(study, config, states), o.out, dev_of(study, states), o.save_every)
     if process == 0:  # of several processes one speaks
         _print_run(o.out)
@@ -201,7 +201,8 @@ def _visual(o: argparse.Namespace) -> int:
     definitions = _definitions(o, data) if o.definitions else [""] * len(data.items)
     model = load_polclip(o.checkpoint)[0]
     texts = [photo_text(item.phrase, text) for item, text in zip(data.items, definitions)]
-    scores = visual_scores(model, texts, paths_of(data), PictureStates(model.backbone))
+    states = PictureStates(model.backbone, precision=model.config.precision)
+    scores = visual_scores(model, texts, paths_of(data), states)
     if o.out:
         write_scores(o.out, data.items, scores["sum"])
     compared = compare(list(scores.items()), data.items)
@@ -329,16 +330,19 @@ def corpus(o: argparse.Namespace) -> int:
 
 @command()
 def convert(o: argparse.Namespace) -> int:
-    """Turn PolCLIP's published files into the project's own; nothing but tensors is unpickled, and
-    a second run goes on.
+    """Turn PolCLIP's published files into the project's own, and large pictures into small ones;
+    nothing but tensors is unpickled, and a second run goes on.
 
     Example:
       vwsd convert records semcor.json semcor.jsonl --kind raw --pictures semcor=image_pt
     """
     from polclip.published import convert_json, convert_tensors
     from polclip.records import load_records
+    from polclip.shrink import SIDE, shrink
     from polclip.streaming import to_shards
 
+    if o.what != "small":
+        _no_stray(o, ("side", "workers"), o.what)
     if o.what != "records":
         _no_stray(o, ("kind", "pictures", "missing"), o.what)
     elif not o.kind:
@@ -347,6 +351,9 @@ def convert(o: argparse.Namespace) -> int:
             remedy="raw for ..._training_data.json, metadata for ..._training_tokens.50.250.json.",
         )
     with notes():
+        if o.what == "small":
+            print(f"{o.target}: {shrink(o.source, o.target, o.side or SIDE, o.workers or 0)}")
+            return 0
         if o.what == "pictures":
             count = convert_tensors(o.source, o.target)
         elif o.what == "shards":

@@ -59,11 +59,10 @@ def wsd(o: argparse.Namespace) -> int:
 
 def _wsd_items(o: argparse.Namespace, wordnet) -> list:
     """Items of --data; VwsdError where there are none."""
-    from tqdm.auto import tqdm
-
     from vwsdlib.data.languages import language_code
     from vwsdlib.data.wsd import read_uef, read_xlwsd
     from vwsdlib.paths import quiet
+    from vwsdlib.progress import tqdm
 
     language = language_code(o.language) if o.language else None
     if o.inventory:

@@ -13,11 +13,11 @@ from bs4 import BeautifulSoup
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 from nbconvert import HTMLExporter
-from tqdm.auto import tqdm
 from traitlets.config import Config
 
 from vwsdlib import paths, schema
 from vwsdlib.errors import VwsdError
+from vwsdlib.progress import tqdm
 
 from .pages import Site
 from .safe_html import inlined, safe

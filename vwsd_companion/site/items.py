@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
 from vwsdlib import paths
 from vwsdlib.data.items import Item, image_names
 from vwsdlib.data.pictures import load_picture
 from vwsdlib.data.sets import VwsdSet, key
 from vwsdlib.errors import VwsdError
+from vwsdlib.progress import tqdm
 
 from ..facts.collect import LANGUAGE_NAMES, Collection, language_place
 from ..facts.predictions import Predictions

@@ -45,6 +45,24 @@ def trained_runs(c: Collection, group: str = "main") -> list[dict]:
     return [run for run in records_of(c, "polclip_runs") if run["group"] == group]
 
 
+def trained_as(c: Collection) -> str:
+    """What a row of a model that was trained on the published data says of its training, where it
+    is less than the paper's; "" elsewhere.
+    """
+    if not trained_runs(c):
+        return ""
+    meta = c.measured["polclip_runs"].meta
+    trained = meta.get("study", {})
+    if trained.get("study") != "published":
+        return ""
+    from polclip.config import Config
+
+    epochs, corpus = meta["config"]["epochs"], trained["train"]
+    if corpus == "all" and epochs >= Config().epochs:
+        return ""
+    return f" (not the paper's training: {epochs} of {Config().epochs} epochs, on {corpus})"
+
+
 # ---------------------------------------------------------------- the model
 
 
@@ -351,7 +369,9 @@ def textual_table(c: Collection) -> Rows:
     for group in shown_groups(c) if c.answered else ():
         lines = {name: textual_cells(c, [(key, "")], [], group) for key, name in SYSTEMS.items()}
         for score, name in SCORES.items():
-            lines[name] = textual_cells(c, [(run, score) for run in main], others, group)
+            lines[name + trained_as(c)] = textual_cells(
+                c, [(run, score) for run in main], others, group
+            )
         title = "all items" if group == "items" else group
         for name, cells in lines.items():
             if cells:
@@ -401,11 +421,12 @@ def _defined(c: Collection, main: Sequence[str]) -> list[str]:
 def visual_polclip_table(c: Collection) -> Rows:
     """PolCLIP's three scores by language, against the encoder untrained on the same text."""
     rows, main = [], [run["run"] for run in trained_runs(c)]
-    for language, name in LANGUAGE_NAMES.items() if main else ():
+    for language, name in LANGUAGE_NAMES.items():
         plain = zero_shot(c, language)
         trained = {v: visual_runs(c, main, v, language) for v in (*SCORES, *_defined(c, main))}
         trained = {variant: runs for variant, runs in trained.items() if all(runs)}
-        for variant, p in plain.items() if trained else ():
+        asked = any(variant.startswith("photo") for variant in plain)  # by notebook 06
+        for variant, p in plain.items() if trained or (asked and not main) else ():
             system = f"{p.encoder}, zero-shot: {_text(variant)}"
             rows.append({"language": name, "system": system, **visual_cells(c, [p], [])})
         for variant, mine in trained.items():
@@ -413,7 +434,7 @@ def visual_polclip_table(c: Collection) -> Rows:
             other = next(same, plain.get("phrase"))
             cells = visual_cells(c, mine, [other] * len(mine))
             against = other and _text(other.variant)
-            named = {"language": name, "system": _text(variant)}
+            named = {"language": name, "system": _text(variant) + trained_as(c)}
             rows.append({**named, **cells, "against": against})
     return rows
 

@@ -23,12 +23,12 @@ from itertools import product
 from pathlib import Path
 
 from PIL import Image
-from tqdm.auto import tqdm
 
 from vwsdlib.data.items import Item, write_items
 from vwsdlib.errors import VwsdError
 from vwsdlib.kept import made_once
 from vwsdlib.paths import data_dir, quiet, sha256_bytes, write_text
+from vwsdlib.progress import tqdm
 
 from .arrange import Picture, arrange, kinds, questions
 from .drawings import STYLES, draw, drawable

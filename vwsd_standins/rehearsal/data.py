@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import PIL
 from PIL import Image, ImageDraw
-from tqdm.auto import tqdm
 
 from vwsdlib.data.damage import MISSING, TRUNCATED, UNDECODED
 from vwsdlib.data.items import Item, image_names, read_items, write_items
@@ -26,6 +25,7 @@ from vwsdlib.data.sources import picture_names
 from vwsdlib.errors import VwsdError
 from vwsdlib.kept import made_once
 from vwsdlib.paths import data_dir, quiet, sha256_bytes, sha256_file, write_bytes, write_text
+from vwsdlib.progress import tqdm
 
 # items and distinct targets, as published
 SPLITS = {

@@ -19,11 +19,11 @@ import transformers
 import yaml
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from tqdm.auto import tqdm
 
 from vwsdlib.encoders.checkpoints import CHECKPOINTS
 from vwsdlib.kept import made_once
 from vwsdlib.paths import quiet, sha256_file, write_text
+from vwsdlib.progress import tqdm
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()

@@ -8,19 +8,25 @@ measures.
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from importlib.metadata import version
+from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from captum.attr import IntegratedGradients, Occlusion
 from PIL import Image
-from tqdm.auto import tqdm
 
-from ..encoders.streams import OnDemand
+from ..device import Room
+from ..encoders.crops import Crops
 from ..errors import VwsdError
-from ..paths import quiet, sha256_bytes
+from ..kept import digest, kept
+from ..paths import quiet, sha256_bytes, sha256_file
+from ..progress import tqdm
 
 # crops a picture and their smallest side in pixels, as the CLIPSeg study has them
 CROPS, SMALLEST = 2000, 50
@@ -29,8 +35,14 @@ BATCH = 1024  # crops encoded in one call; each is cut when the encoder takes it
 EVALS = 16
 CENTRE_WIDTH = 1 / 4  # the centre control's standard deviation, in sides of the picture
 RANDOM_WIDTH = 1 / 16  # the random control's smoothing, in sides of the picture
+TOOLS = ("captum", "torch", "numpy", "pillow")  # whose versions decide a map
+# how a file of maps says that it is not there, or not whole
+DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 Size = tuple[int, int]  # width, height in pixels
 VectorsOf = Callable[[Sequence[Image.Image]], np.ndarray]
+
+
+_rooms: WeakKeyDictionary = WeakKeyDictionary()  # encoder -> how many at once
 
 
 def _mean_colour(pixels: torch.Tensor) -> torch.Tensor:
@@ -125,9 +137,9 @@ def random_crop(
     whole = _unit(vectors_of([picture])) @ texts.T  # [1, t]
     cosines, starts = [], range(0, n, BATCH)
     for start in tqdm(starts, desc="random crops", unit="batch", leave=False, disable=quiet()):
-        boxes = [(x, y, x + side, y + side) for x, y, side in crops[start : start + BATCH].tolist()]
-        cut = OnDemand(lambda i, boxes=boxes: picture.crop(boxes[i]), len(boxes))
-        cosines.append(_unit(vectors_of(cut)) @ texts.T)
+        places, sides = np.split(crops[start : start + BATCH], [2], axis=1)
+        boxes = np.hstack([places, places + sides])  # [k, 4]
+        cosines.append(_unit(vectors_of(Crops(picture, boxes))) @ texts.T)
     visits = np.rint(spread(crops, np.ones((n, 1)), picture.size)[0]).astype(np.int64)
     total = spread(crops, np.concatenate(cosines) - whole, picture.size)
     # running sums leave 1e-17 where nothing was added
@@ -209,9 +221,14 @@ def _cosines(
     return lambda some: encoder.embed(some) @ texts.T  # [k, 3, h, w] -> [k, t]
 
 
-def _evals(encoder) -> int:
-    """What fits its caches: the lite network's gradients take half as long again at 16."""
-    return getattr(encoder, "image_batch", EVALS)
+def _room(encoder, pixels: torch.Tensor) -> Room:
+    """How many altered pictures go through an encoder's network at once: what fits its caches (the
+    lite network's gradients take half as long again at 16), and fewer where memory ran out.
+    """
+    if encoder not in _rooms:
+        most = getattr(encoder, "image_batch", EVALS)
+        _rooms[encoder] = Room(most, "altered pictures", str(pixels.device))
+    return _rooms[encoder]
 
 
 def occlusion(
@@ -228,15 +245,19 @@ def occlusion(
     window, stride: in sides of what the network sees. captum takes a forward of many outputs: the
     network runs once a window.
     """
+    from captum.attr import Occlusion  # here: crops and masks do without captum
+
     pixels = encoder.pixels([picture])  # [1, 3, a, b]
     a, b = pixels.shape[2:]
-    attribution = Occlusion(_cosines(encoder, text_vectors, pixels)).attribute(
+    method = partial(
+        Occlusion(_cosines(encoder, text_vectors, pixels)).attribute,
         pixels,
         (3, max(1, round(window * a)), max(1, round(window * b))),
         (3, max(1, round(stride * a)), max(1, round(stride * b))),
         baselines=BASELINES[baseline](pixels),
-        perturbations_per_eval=_evals(encoder),
-    )  # [t, 3, a, b], alike over channels
+    )
+    # [t, 3, a, b], alike over channels
+    attribution = _room(encoder, pixels).use(lambda n: method(perturbations_per_eval=n))
     return in_picture(attribution[:, 0].cpu().numpy(), encoder.window(picture.size), picture.size)
 
 
@@ -249,15 +270,18 @@ def path_attribution(
     The sum of the map is the cosine's rise from the baseline to the picture but for the gap, which
     more steps make smaller.
     """
+    from captum.attr import IntegratedGradients
+
     forward = _cosines(encoder, np.asarray(text_vector)[None], pixels)
-    attribution, gap = IntegratedGradients(forward).attribute(
+    method = partial(
+        IntegratedGradients(forward).attribute,
         pixels,
         BASELINES[baseline](pixels),
         target=0,
         n_steps=steps,
-        internal_batch_size=_evals(encoder),
         return_convergence_delta=True,
     )
+    attribution, gap = _room(encoder, pixels).use(lambda n: method(internal_batch_size=n))
     return attribution.detach().sum(1)[0].cpu().numpy(), float(gap)
 
 
@@ -396,6 +420,32 @@ def available(encoder, segmenter) -> list[str]:
     return [name for name, method in METHODS.items() if served[method.needs]]
 
 
+def _taken_up(method: Method, subject: Subject, settings: dict, folder: Path) -> np.ndarray:
+    """The maps [t, h, w] of one method, made once and kept in `folder` under all that they depend
+    on.
+    """
+    made_of = {
+        "code": sha256_file(__file__),
+        "tools": {package: version(package) for package in TOOLS},
+        "encoder": subject.encoder.identity(),
+        "family": method.family,
+        "settings": settings,
+        "picture": [subject.picture.size, sha256_bytes(subject.picture.tobytes())],
+        "texts": subject.texts,
+    }
+
+    def read(path: Path) -> np.ndarray:
+        with np.load(path) as file:
+            return file["maps"]
+
+    def write(drawn: np.ndarray, path: Path) -> None:
+        with open(path, "wb") as file:
+            np.savez_compressed(file, maps=drawn)
+
+    path = folder / f"{method.family}-{digest(made_of)[:32]}.npz"
+    return kept(path, read, lambda: method.run(subject, **settings), write, DAMAGED)
+
+
 def maps(
     encoder,
     segmenter,
@@ -404,13 +454,15 @@ def maps(
     methods: Sequence[str],
     settings: Mapping[str, dict] | None = None,
     vectors_of: VectorsOf | None = None,
+    keep: Path | None = None,
 ) -> dict[str, np.ndarray]:
     """Maps of one picture by several methods, name -> [t, h, w] float32; methods of one family
     share its one pass.
 
     settings: family -> keyword arguments, as {"crops": {"n": 500}, "occlusion": {"stride": 1 /
-    16}}. Raises VwsdError for a method that is unknown or not to be had, and for a map that is not
-    all numbers.
+    16}}. keep: a folder for the maps that gradients and occlusion made, so that a killed run takes
+    them up (vectors of crops are kept by a store, as `vectors_of`). Raises VwsdError for a method
+    that is unknown or not to be had, and for a map that is not all numbers.
     """
     at_hand, settings = available(encoder, segmenter), settings or {}
     families = {method.family for method in METHODS.values()}
@@ -425,7 +477,11 @@ def maps(
     for name in methods:
         method = METHODS[name]
         if method.family not in made:
-            made[method.family] = method.run(subject, **settings.get(method.family, {}))
+            of_family = settings.get(method.family, {})
+            if keep and method.needs == "gradients":
+                made[method.family] = _taken_up(method, subject, of_family, keep)
+            else:
+                made[method.family] = method.run(subject, **of_family)
         of_family = made[method.family]
         drawn[name] = getattr(of_family, method.attribute) if method.attribute else of_family
     for name, values in drawn.items():

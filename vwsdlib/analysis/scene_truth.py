@@ -15,12 +15,12 @@ from threading import Lock
 
 import numpy as np
 from PIL import Image
-from tqdm.auto import tqdm
 
 from ..encoders.store import VectorStore
 from ..encoders.streams import side_by_side
 from ..errors import VwsdError
-from ..paths import quiet
+from ..paths import cache_dir, quiet
+from ..progress import tqdm
 from . import faithfulness
 from .saliency import maps
 
@@ -73,8 +73,9 @@ def scene_maps(
     methods: Sequence[str],
     settings: Mapping[str, dict] | None = None,
 ) -> Iterator[tuple[Scene, dict[str, np.ndarray]]]:
-    """Each scene with its maps, method -> [h, w]; vectors of crops come from the store. Scenes are
-    looked at side by side, one thread each.
+    """Each scene with its maps, method -> [h, w]; vectors of crops come from the store, and maps by
+    gradients are kept in the cache: a killed run takes up both. Scenes are looked at side by side,
+    one thread each.
     """
     if store:
         encoder, network, streams = store.encoder, store.encoder, "streams"
@@ -88,7 +89,8 @@ def scene_maps(
 
     def of(scene: Scene) -> tuple[Scene, dict[str, np.ndarray]]:
         vectors_of, texts = stored if store else None, [scene.phrase]
-        drawn = maps(encoder, segmenter, scene.picture, texts, methods, settings, vectors_of)
+        how = (methods, settings, vectors_of, cache_dir() / "saliency")
+        drawn = maps(encoder, segmenter, scene.picture, texts, *how)
         return scene, {method: made[0] for method, made in drawn.items()}
 
     made = side_by_side(of, scenes, getattr(network, streams, 0 if store else 1))

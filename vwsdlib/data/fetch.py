@@ -23,10 +23,9 @@ from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from shutil import copyfile
 
-from tqdm.auto import tqdm
-
 from ..errors import VwsdError
 from ..paths import atomic, data_dir, quiet, sha256_bytes, write_bytes, write_text
+from ..progress import tqdm
 from .archives import DAMAGE, zip_name
 from .items import image_names, read_items
 from .kinds import HEAD, kind_of

@@ -106,16 +106,23 @@ class Square:
         """An RGB picture -> uint8 [side, side, 3]; the same pixels as transformers' own resizing
         and centre crop (a test compares).
         """
+        size, left, top = self.fit(image.size)
+        if size[0] * size[1] > WIDE:
+            return self._cut_first(image, size, left, top)
+        return self._resized(image, size)[top : top + self.side, left : left + self.side]
+
+    def fit(self, size: tuple[int, int]) -> tuple[tuple[int, int], int, int]:
+        """Of a picture of `size` (w, h): (its size once it is resized, and left and top of what is
+        cut out of that), in pixels.
+        """
         if not self.edge:
-            return self._resized(image, (self.side, self.side))
-        w, h = image.size
+            return (self.side, self.side), 0, 0
+        w, h = size
         size = (self.edge, int(self.edge * h / w))
         if w > h:
             size = (int(self.edge * w / h), self.edge)
         left, top = ((length - self.side) // 2 for length in size)
-        if size[0] * size[1] > WIDE:
-            return self._cut_first(image, size, left, top)
-        return self._resized(image, size)[top : top + self.side, left : left + self.side]
+        return size, left, top
 
     def _cut_first(
         self, image: Image.Image, size: tuple[int, int], left: int, top: int

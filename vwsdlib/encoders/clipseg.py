@@ -8,13 +8,16 @@ normalisation. A picture is looked at once, whatever the number of texts, and a 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
+from ..device import Room
 from .checkpoints import read_part
+from .networks import Network
 from .pretrained import RECIPES, PretrainedEncoder
 from .streams import cores
 from .towers import load_part
@@ -31,25 +34,37 @@ class ClipSegSegmenter:
     def __init__(self, name: str):
         self.name = name
         self.encoder = PretrainedEncoder(name, RECIPES[name])
-        whole = load_part("CLIPSegForImageSegmentation", self.encoder.files[0].folder)
-        self.decoder, self.layers = whole.decoder.to(self.encoder.device), whole.extract_layers
-        blocks = self.encoder.model.vision_model.encoder.layers
-        del blocks[max(self.layers) + 1 :]  # a mask needs none of the last ones
+        self.layers = load_part("CLIPSegConfig", self.encoder.files[0].folder).extract_layers
+        self.encoder.depth = max(self.layers) + 1  # a mask needs none of the last ones
+        self._decoder = Network(self._load_decoder, name, self.encoder.device)
         self.workers = self.encoder.streams or cores()
         self._texts: dict[str, torch.Tensor] = {}
+        self._room = Room(DECODER_BATCH, "texts of a picture", self.encoder.device)
+
+    def _load_decoder(self) -> torch.nn.Module:
+        whole = load_part("CLIPSegForImageSegmentation", self.encoder.files[0].folder)
+        return whole.decoder.to(self.encoder.device)
+
+    def let_go(self) -> None:
+        """Forget the weights; what asks for them next loads them again."""
+        self.encoder.let_go()
+        self._decoder.let_go()
 
     @torch.inference_mode()
     def masks(self, image: Image.Image, texts: Sequence[str]) -> np.ndarray:
         """An RGB picture and t texts -> [t, 352, 352] float32 raw logits."""
+        return self._room.use(partial(self._masks, image, texts))
+
+    def _masks(self, image: Image.Image, texts: Sequence[str], size: int) -> np.ndarray:
         pixels = self.encoder.pixels([image])  # [1, 3, s, s]
         states = self.encoder.look(pixels, output_hidden_states=True).hidden_states
         # the first is the input's
-        activations = [states[i + 1].expand(DECODER_BATCH, -1, -1) for i in self.layers]
+        activations = [states[i + 1].expand(size, -1, -1) for i in self.layers]
         conditions, masks = self._conditions(texts), [np.zeros((0, *pixels.shape[-2:]), np.float32)]
-        for start in range(0, len(texts), DECODER_BATCH):
-            some = conditions[start : start + DECODER_BATCH]
-            batch = torch.cat([some, some[:1].expand(DECODER_BATCH - len(some), -1)])
-            logits = self.decoder(activations, batch).logits  # [b, s, s]
+        for start in range(0, len(texts), size):
+            some = conditions[start : start + size]
+            batch = torch.cat([some, some[:1].expand(size - len(some), -1)])
+            logits = self._decoder()(activations, batch).logits  # [b, s, s]
             masks.append(logits[: len(some)].cpu().numpy())
         return np.concatenate(masks)
 

@@ -17,11 +17,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
 from ..disk import nearest
 from ..errors import VwsdError, first_line
 from ..paths import REMEDIES, quiet, safe_name, sha256_file, unwritable, write_text
+from ..progress import tqdm
 
 FIRST_SECONDS, READ_SECONDS = 5, 30  # to wait for the hub's first answer, and for further bytes
 PAUSES = (1, 4, 15, 60)  # seconds before the next tries of a file

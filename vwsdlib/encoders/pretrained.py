@@ -12,15 +12,14 @@ read when the first vector is asked for.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from math import isqrt, log2
 from pathlib import Path
-from threading import Lock
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -28,12 +27,16 @@ import torch.nn.functional as F
 import yaml
 from PIL import Image
 
+from .. import device
 from ..data.pictures import Square
 from ..errors import VwsdError, first_line
 from ..paths import sha256_bytes
 from .checkpoints import CHECKPOINTS, FETCH_AGAIN, OnDisk, files_sha256, find
+from .crops import ON_DEVICE, on_device, prepared
+from .networks import Network
 from .streams import side_by_side
 from .towers import TOWERS, fold_quick_gelu, load_part
+from .variants import automatic
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 TEXT_BATCH, GPU_BATCH = 32, 64
@@ -73,13 +76,13 @@ class PretrainedEncoder:
     """
 
     batch_size = 256
+    depth: int | None = None  # layers of the picture's tower that are used; None: all
 
     def __init__(self, name: str, recipe: Recipe, variant: str = ""):
         self.name, self.recipe = name, recipe
         words = [word for word in variant.split("-") if word in DTYPES]
         self.dtype = DTYPES[words[0]] if words else torch.float32
-        gpu = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-        self.device = gpu if torch.cuda.is_available() else "cpu"
+        self.device = device.choose()
         self.keys = [key for key in (recipe.checkpoint, recipe.tower) if key]
         self.files: list[OnDisk] = [find(key) for key in self.keys]
         folder = self.files[0].folder
@@ -94,7 +97,12 @@ class PretrainedEncoder:
                 where=folder,
                 remedy=FETCH_AGAIN,
             ) from e
-        self._loading = Lock()
+        self._network = Network(self._load_model, name, self.device)
+        self._tower = Network(self._load_tower, name, self.device)
+        self._opened: WeakKeyDictionary = WeakKeyDictionary()  # model -> its twin
+        self._pictures = device.Room(self.image_batch, "pictures", self.device)
+        self._texts = device.Room(TEXT_BATCH, "texts", self.device)
+        self._maps = device.Room(1, "pictures with gradients", self.device)
 
     def _take(self, config, variant: str) -> None:
         """What the checkpoint's configuration decides."""
@@ -105,7 +113,8 @@ class PretrainedEncoder:
         )
         tokens = (self.preparation.side // self.patch) ** 2 + 1
         on_cpu = 2 ** int(log2(max(1, TOKENS / tokens)))
-        self.image_batch, self.streams = (on_cpu, 0) if self.device == "cpu" else (GPU_BATCH, 1)
+        # on a card two at a time: while one computes, the next is copied and its kernels wait
+        self.image_batch, self.streams = (on_cpu, 0) if self.device == "cpu" else (GPU_BATCH, 2)
         # the picture's tower takes fewer steps, which round otherwise
         short = self.device == "cpu" and self.dtype != torch.float32
         self.attention = "two products" if short else "sdpa"
@@ -114,12 +123,12 @@ class PretrainedEncoder:
     @property
     def model(self) -> torch.nn.Module:
         """Both towers, or the picture's alone where a tower of another checkpoint reads."""
-        with self._loading, torch.inference_mode(False):  # `relevance` may go through it
-            return self._model
+        return self._network()
 
-    @cached_property
-    def _model(self) -> torch.nn.Module:
+    def _load_model(self) -> torch.nn.Module:
         model = load_part(self.recipe.model, self.files[0].folder)
+        if self.depth:
+            del model.vision_model.encoder.layers[self.depth :]
         if self.folded:
             fold_quick_gelu(model.vision_model)
         model = model.to(self.device, self.dtype)
@@ -128,30 +137,38 @@ class PretrainedEncoder:
             model.set_attn_implementation({"vision_config": self.attention})
         return model
 
-    @cached_property
+    def _load_tower(self) -> torch.nn.Module:
+        return TOWERS[self.recipe.tower](self.files[1].folder).to(self.device, self.dtype)
+
+    def let_go(self) -> None:
+        """Forget the weights; what asks for them next loads them again."""
+        self._network.let_go()
+        self._tower.let_go()
+
     def _open_model(self) -> torch.nn.Module:
         """The same weights, not a second time in memory, under attention that shows itself."""
-        tensors = [*self.model.parameters(), *self.model.buffers()]
-        model = deepcopy(self.model, {id(tensor): tensor for tensor in tensors})
-        model.set_attn_implementation("eager")
-        return model
-
-    @cached_property
-    def _tower(self) -> torch.nn.Module:
-        return TOWERS[self.recipe.tower](self.files[1].folder).to(self.device, self.dtype)
+        model = self.model
+        if model not in self._opened:
+            tensors = [*model.parameters(), *model.buffers()]
+            twin = deepcopy(model, {id(tensor): tensor for tensor in tensors})
+            twin.set_attn_implementation("eager")
+            self._opened[model] = twin
+        return self._opened[model]
 
     def pixels(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """RGB pictures of any size -> [n, 3, s, s] float32, as the network takes them: the
         processor's numbers up to rounding (1e-6).
         """
-        return self._numbers(np.stack([self.preparation(image) for image in images]))
+        squares = np.stack([self.preparation(image) for image in images])
+        return self._numbers(torch.from_numpy(squares))
 
-    def _numbers(self, squares: np.ndarray) -> torch.Tensor:
+    def _numbers(self, squares: torch.Tensor) -> torch.Tensor:
         """uint8 [n, s, s, 3] -> [n, 3, s, s] float32, channels last: rescaled and normalised in one
         step, on the device, where bytes travel faster.
         """
         shift, scale = self._scale
-        rows = torch.from_numpy(squares).to(self.device).float().flatten(2)  # [n, s, 3 s]
+        there = squares.to(self.device, non_blocking=True)
+        rows = there.float().flatten(2)  # [n, s, 3 s]
         torch.addcmul(shift, rows, scale, out=rows)  # in place: fresh memory takes as long
         return rows.view(squares.shape).permute(0, 3, 1, 2)
 
@@ -178,22 +195,30 @@ class PretrainedEncoder:
         return (model or self.model).get_image_features(pixels.to(self.dtype), **options)
 
     @torch.inference_mode()
-    def encode_prepared(self, squares: np.ndarray) -> np.ndarray:
+    def encode_prepared(self, squares: np.ndarray | torch.Tensor) -> np.ndarray:
         """uint8 [n, s, s, 3] from `preparation`, n at most `image_batch` -> [n, dim] float32, unit
         rows.
         """
-        n, rest = len(squares), self.image_batch - len(squares)
-        if rest:
-            squares = np.concatenate([squares, np.zeros((rest, *squares.shape[1:]), np.uint8)])
-        return self.embed(self._numbers(squares))[:n].cpu().numpy()
+        return self._pictures.use(partial(self._image_rows, torch.as_tensor(squares)))
+
+    def _image_rows(self, squares: torch.Tensor, size: int) -> np.ndarray:
+        """[n, dim], `size` squares in one pass, filled up."""
+        rows = [np.zeros((0, self.dim), np.float32)]
+        for start in range(0, len(squares), size):
+            some = squares[start : start + size]
+            n, rest = len(some), size - len(some)
+            if rest:
+                some = torch.cat([some, some.new_zeros(rest, *some.shape[1:])])
+            rows.append(self.embed(self._numbers(some))[:n].cpu().numpy())
+        return np.concatenate(rows)
 
     def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
         """RGB pictures of any size -> [n, dim] float32, unit rows."""
         size = self.image_batch
 
         def encode(start: int) -> np.ndarray:
-            some = [self.preparation(image) for image in images[start : start + size]]
-            return self.encode_prepared(np.stack(some))
+            some = prepared(images[start : start + size], self.preparation, self.device)
+            return self.encode_prepared(some)
 
         rows = side_by_side(encode, range(0, len(images), size), self.streams)
         return np.concatenate([np.zeros((0, self.dim), np.float32), *rows])
@@ -242,7 +267,14 @@ class PretrainedEncoder:
 
     @torch.inference_mode()
     def _text_rows(self, tokens: dict[str, torch.Tensor]) -> np.ndarray:
-        return F.normalize(self._read(tokens).float(), dim=-1).cpu().numpy()
+        def rows(size: int) -> np.ndarray:
+            parts = []
+            for start in range(0, TEXT_BATCH, size):
+                some = {name: ids[start : start + size] for name, ids in tokens.items()}
+                parts.append(F.normalize(self._read(some).float(), dim=-1).cpu().numpy())
+            return np.concatenate(parts)
+
+        return self._texts.use(rows)
 
     def read(self, texts: list[str], length: int) -> torch.Tensor:
         """Texts -> [n, dim] before normalisation, padded on the right to `length` tokens."""
@@ -262,7 +294,7 @@ class PretrainedEncoder:
 
     def _read(self, tokens: dict[str, torch.Tensor]) -> torch.Tensor:
         if self.recipe.tower:
-            return self._tower(**tokens)
+            return self._tower()(**tokens)
         return self.model.get_text_features(**tokens).pooler_output
 
     def window(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
@@ -279,9 +311,12 @@ class PretrainedEncoder:
         """[1, 3, h, w] and [t, dim] -> [t, g, g] float32, at least 0: which patches raise each
         text's cosine (`roll_out`, `grad_cam`).
         """
+        return self._maps.use(lambda _: self._relevance(pixels, text_vectors))
+
+    def _relevance(self, pixels: torch.Tensor, text_vectors: np.ndarray) -> np.ndarray:
         with torch.inference_mode(False), torch.enable_grad():
             seen = self.look(
-                pixels.clone().requires_grad_(), self._open_model, output_attentions=True
+                pixels.clone().requires_grad_(), self._open_model(), output_attentions=True
             )
             texts = torch.tensor(np.asarray(text_vectors), dtype=torch.float32, device=self.device)
             cosines = (F.normalize(seen.pooler_output.float(), dim=-1) @ texts.T)[0]  # [t]
@@ -304,6 +339,7 @@ class PretrainedEncoder:
             "image_variant": "as stored",
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": self.device.partition(":")[0],
+            **device.rounding(self.device),
         }
 
     def _rules(self) -> list[str]:
@@ -318,6 +354,7 @@ class PretrainedEncoder:
             f"{self.attention}{', quick GELU folded' * self.folded}",
             ", ".join(f"{package} {version(package)}" for package in TOOLS),
             f"files {files}",
+            *([ON_DEVICE] if on_device(self.device) else []),
         ]
 
 
@@ -381,8 +418,10 @@ def load_pretrained(name: str, variant: str = "") -> PretrainedEncoder:
 
     variant: words joined by "-", each faster and off by a drift that notebook 03 measures: "bf16",
     "fp16", "draft" (of JPEGs), "quick" (resizing). All variants resize quickly (`Square`), "quick"
-    alone is fp32 otherwise.
+    alone is fp32 otherwise. "auto": the fastest of them here (`variants`), under its own name.
     """
+    if variant == "auto":
+        variant = automatic(name)
     return PretrainedEncoder(f"{name}@{variant}" if variant else name, RECIPES[name], variant)
 
 

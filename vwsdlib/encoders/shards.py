@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock
-from tqdm.auto import tqdm
 
 from ..errors import VwsdError
 from ..paths import cache_dir, quiet, sha256_bytes, write_text
+from ..progress import tqdm
 from .streams import rank
 
 Batch = tuple[Sequence[bytes], np.ndarray]  # keys, rows

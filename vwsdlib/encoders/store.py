@@ -20,6 +20,7 @@ from ..data.pictures import load_picture
 from ..data.sources import Place
 from ..paths import sha256_bytes
 from . import readable
+from .crops import Crops
 from .digests import PictureRows
 from .registry import Encoder
 from .shards import Batch, KeptRows, row_key
@@ -81,6 +82,8 @@ class VectorStore:
         numbers = {key: i for i, key in enumerate(keys)}
 
         def encode(which: list[int]) -> np.ndarray:
+            if isinstance(pictures, Crops):
+                return self.encoder.encode_images(pictures[which])
             some = OnDemand(lambda i: pictures[which[i]], len(which))
             return self.encoder.encode_images(some)
 
@@ -106,7 +109,8 @@ class VectorStore:
         """Pictures as the encoder takes them: prepared squares, or whole."""
         encoder = self.encoder
         if hasattr(encoder, "preparation"):
-            yield from squares(places, encoder.preparation, encoder.image_batch, self.truncated)
+            how = (encoder.preparation, encoder.image_batch, self.truncated)
+            yield from squares(places, *how, getattr(encoder, "device", "cpu"))
             return
         for start in range(0, len(places), encoder.batch_size):
             some = places[start : start + encoder.batch_size]

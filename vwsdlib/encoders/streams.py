@@ -11,12 +11,14 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -30,6 +32,8 @@ from ..processes import end_with
 MALLOC = {-3: 1 << 25, -1: 1 << 29}  # glibc's M_MMAP_THRESHOLD and M_TRIM_THRESHOLD, in bytes
 # of 16 MB, that Pillow keeps in a worker for the next picture instead of asking the system again
 KEPT_BLOCKS = 4
+AHEAD = 4  # batches that each worker may be ahead of the network
+SHARED = Path("/dev/shm")  # what Linux processes share goes by here; a container may have 64 MB
 
 
 def rank() -> tuple[int, int]:
@@ -128,13 +132,15 @@ class OnDemand(Sequence):
 @dataclass(frozen=True)
 class _Pictures:
     """What worker processes do with a batch of places: (hashes of the files, squares [n, side,
-    side, 3]), or the VwsdError of one that is no picture.
+    side, 3]), or the VwsdError of one that is no picture. shared: squares as a tensor, which torch
+    hands over through shared memory; an array goes through a pipe.
     """
 
     square: Square
     truncated: str
+    shared: bool = False
 
-    def __getitem__(self, places: Sequence[Place]) -> tuple[list[str], np.ndarray] | VwsdError:
+    def __getitem__(self, places: Sequence[Place]) -> tuple[list[str], Sequence] | VwsdError:
         side, hashes = self.square.side, []
         squares = np.empty((len(places), side, side, 3), np.uint8)
         try:
@@ -142,9 +148,13 @@ class _Pictures:
                 made = from_bytes(read_bytes(place), place, self.truncated, self.square.enough)
                 hashes.append(made.sha256)
                 at[:] = self.square(made.image)
-            return hashes, squares
         except VwsdError as e:
             return e
+        if not self.shared:
+            return hashes, squares
+        import torch
+
+        return hashes, torch.from_numpy(squares)
 
 
 @dataclass(frozen=True)
@@ -207,30 +217,44 @@ def _worker_starts(parent: int, number: int) -> None:
 
 
 def squares(
-    places: Sequence[Place], square: Square, size: int, truncated: str = "error"
-) -> Iterator[tuple[list[str], np.ndarray]]:
+    places: Sequence[Place],
+    square: Square,
+    size: int,
+    truncated: str = "error",
+    device: str = "cpu",
+) -> Iterator[tuple[list[str], Sequence]]:
     """Batches of `size` pictures, in order: (SHA-256 of each file, uint8 [n, side, side, 3]).
 
     Each file is read and decoded once, in worker processes where there are more than a few; they
-    end with this one, even if it is killed. Raises VwsdError for a picture that cannot be read,
-    after all batches before it.
+    end with this one, even if it is killed. They are at most AHEAD batches each ahead of who takes
+    them. For a network on CUDA the squares are tensors in pinned memory, from where a copy to the
+    card keeps nobody waiting. Raises VwsdError for a picture that cannot be read, after all batches
+    before it.
     """
-    yield from _by_workers(_Pictures(square, truncated), places, size)
+    pinned = device.startswith("cuda")
+    waiting = size * square.side**2 * 3 * AHEAD * cores()  # bytes
+    work = _Pictures(square, truncated, shared=pinned and _shared_memory() > 2 * waiting)
+    yield from _by_workers(work, places, size, pin_memory=pinned)
 
 
-def _by_workers(work, places: Sequence[Place], size: int) -> Iterator:
+def _shared_memory() -> int:
+    """Bytes that processes may share here; a worker that wants more is killed."""
+    return shutil.disk_usage(SHARED).free if SHARED.is_dir() else 0
+
+
+def _by_workers(work, places: Sequence[Place], size: int, **options) -> Iterator:
     """`work[places]` of batches of `size` places, in order, in worker processes where there are
-    more than a few; a VwsdError that it gives is raised.
+    more than a few; a VwsdError that it gives is raised. options: of torch's DataLoader.
     """
     from torch.utils.data import DataLoader
 
     # sent to the workers one by one: they hold no list
     batches = [places[start : start + size] for start in range(0, len(places), size)]
     workers = min(cores(), len(batches)) if len(batches) > 2 else 0
-    options = {"batch_size": None, "sampler": batches, "collate_fn": _as_they_are}
+    options |= {"batch_size": None, "sampler": batches, "collate_fn": _as_they_are}
     if workers:
         begin = partial(_worker_starts, os.getpid())
-        options |= {"num_workers": workers, "prefetch_factor": 4, "worker_init_fn": begin}
+        options |= {"num_workers": workers, "prefetch_factor": AHEAD, "worker_init_fn": begin}
     stream = iter(DataLoader(work, **options))
     while True:
         try:

@@ -12,12 +12,11 @@ import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
 from ..data.items import read_lines
 from ..data.wsd import WsdItem
 from ..errors import VwsdError
 from ..paths import atomic, quiet
+from ..progress import tqdm
 from .definitions import messages, question
 
 

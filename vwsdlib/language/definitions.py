@@ -13,9 +13,9 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
+from .. import device
 from ..data.items import Item
 from ..data.wsd import WsdItem, joined
 from ..encoders import checkpoints
@@ -40,6 +40,9 @@ PROMPT = (
     " alone.\n\n{context}"
 )
 WRITING = {"system": SYSTEM, "prompt": PROMPT, "kept": "first sentence"}
+# of a definitions file's meta, what decided a text
+IDENTITY = ("definer", "kind", "model", "revision", "weights_sha256", "files_sha256", "settings")
+IDENTITY += ("versions", "dtype", "device", "tf32", "shapes")
 SENTENCE_END = re.compile(r"(?<=[.!?\u061f])\s+(?![a-z])|(?<=[\u3002\uff01\uff1f])")
 DEFINERS = Registry(Answerer, "vwsdlib.definers", Path(__file__).with_name("definers.yml"))
 
@@ -111,14 +114,14 @@ def local_definer(entry: Answerer) -> tuple[dict, Callable[[], Answering]]:
     packages = ("transformers", "tokenizers", "torch")
     shapes = "a text a batch, no padding"
     facts = local_facts(entry.model, checkpoint, {**told, **WRITING}, packages, shapes)
-    return facts, lambda: load_instruct(checkpoint.folder, told, facts["device"])
+    return facts, lambda: load_instruct(checkpoint.folder, told, device.choose())
 
 
-def load_instruct(folder: Path, settings: Mapping, device: str = "cpu") -> Answering:
+def load_instruct(folder: Path, settings: Mapping, place: str = "cpu") -> Answering:
     """An instruct checkpoint as questions -> Pairs, told exactly `settings`; VwsdError where it
     cannot be read or has no chat template.
     """
-    tokenizer, model = load_generator(folder, "AutoModelForCausalLM", device)
+    tokenizer, model = load_generator(folder, "AutoModelForCausalLM", place)
     if not tokenizer.chat_template:
         raise VwsdError(
             "the tokenizer has no chat template",
@@ -126,7 +129,8 @@ def load_instruct(folder: Path, settings: Mapping, device: str = "cpu") -> Answe
             remedy="Take an instruct model, and fetch all of its files.",
         )
     tell(model, settings)
-    return one_by_one(partial(_write, tokenizer, model))
+    room = device.Room(1, "texts", place)
+    return one_by_one(lambda text: room.use(lambda _: _write(tokenizer, model, text)))
 
 
 def _write(tokenizer, model, text: str) -> str:
@@ -180,6 +184,25 @@ def define(name: str, items: Sequence[WsdItem], store: str | Path | None = None)
     texts = tuple(known[text] for text in asked)
     definitions = Definitions(ids, texts, facts, entry.kind, options, replayed)
     return _guarded(definitions, items)
+
+
+def define_or_replay(name: str, items: Sequence[WsdItem], path: str | Path) -> Definitions:
+    """What a definitions file holds, where a definer that writes made it for these very items and
+    was asked as here; else `define`. VwsdError as there, and for a damaged file.
+
+    So definitions that were written once, on this machine or another, need no model any more.
+    """
+    if entry_of("definer", name, DEFINERS).kind == "chosen" or not Path(path).exists():
+        return define(name, items)
+    records, meta = read_definitions(path)
+    texts = {record["id"]: record["definition"] for record in records}
+    asked_so = WRITING.items() <= (meta.get("settings") or {}).items()
+    if meta.get("definer") != name or not asked_so or list(texts) != [i.id for i in items]:
+        return define(name, items)
+    facts = {key: meta[key] for key in IDENTITY if key in meta}
+    made = Definitions(tuple(texts), tuple(texts.values()), facts, "generated", (), len(texts))
+    made = replace(made, refused=meta.get("refused", 0))
+    return _guarded(made, items, f" of {Path(path).name}")
 
 
 def _guarded(definitions: Definitions, items: Sequence[WsdItem], where: str = "") -> Definitions:

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from .. import device
 from ..encoders import checkpoints
 from ..errors import VwsdError, first_line
 from ..paths import sha256_bytes, sha256_file
@@ -62,8 +63,7 @@ def local_facts(
     package that is missing.
     """
     try:
-        import torch
-
+        here = device.choose()
         versions = {name: version(name) for name in packages}
     except ImportError as e:
         raise VwsdError(f"generating text needs the package {e.name}", remedy=INSTALL) from e
@@ -77,16 +77,24 @@ def local_facts(
         "settings": dict(settings),
         "versions": versions,
         "dtype": "float32",
-        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "device": here.partition(":")[0],
+        **device.rounding(here),
         "shapes": shapes,
     }
 
 
-def load_generator(folder: Path, kind: str, device: str, **told) -> tuple:
-    """(tokenizer, model) of a checkpoint: `kind` is a class of transformers, `told` what the
-    tokenizer is told. VwsdError where one of them cannot be read.
+def load_generator(folder: Path, kind: str, place: str, **told) -> tuple:
+    """(tokenizer, model on the device `place`) of a checkpoint: `kind` is a class of transformers,
+    `told` what the tokenizer is told. VwsdError where one of them cannot be read, or the device's
+    memory does not hold it.
     """
     import transformers
+
+    from ..encoders.networks import Network
+
+    def load():
+        model = getattr(transformers, kind).from_pretrained(**here, dtype="float32")
+        return model.to(place).eval()
 
     transformers.utils.logging.disable_progress_bar()
     here = {"pretrained_model_name_or_path": folder, "local_files_only": True}
@@ -94,15 +102,17 @@ def load_generator(folder: Path, kind: str, device: str, **told) -> tuple:
         with warnings.catch_warnings():  # Marian's tokenizer does not call it
             warnings.filterwarnings("ignore", "Recommended: pip install sacremoses")
             tokenizer = transformers.AutoTokenizer.from_pretrained(**here, **told)
-        model = getattr(transformers, kind).from_pretrained(**here, dtype="float32")
+        model = Network(load, folder.name, place)()
     except (ImportError, OSError, ValueError) as e:  # mT5's tokenizer asks, wrongly, for tiktoken
         raise VwsdError(
             f"the checkpoint cannot be loaded: {first_line(e)}", where=folder, remedy=INSTALL
         ) from e
+    except VwsdError:
+        raise
     except Exception as e:  # whatever damaged weights lead to, or pickled ones that are no tensors
         what = f"the checkpoint cannot be loaded: {first_line(e)}"
         raise VwsdError(what, where=folder, remedy=checkpoints.FETCH_AGAIN) from e
-    return tokenizer, model.to(device).eval()
+    return tokenizer, model
 
 
 def tell(model, settings: Mapping) -> None:

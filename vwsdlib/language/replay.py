@@ -15,11 +15,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
 from ..errors import VwsdError
 from ..kept import digest
 from ..paths import quiet, refuse_special, sha256_bytes, write_text
+from ..progress import tqdm
 from ..registry import Line
 
 AGAIN = "Make them again: the notebook with --force, or the command that wrote them."

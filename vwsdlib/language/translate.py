@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from .. import device
 from ..data.items import Item, read_lines
 from ..encoders import checkpoints
 from ..errors import VwsdError, entry_of
@@ -59,17 +60,17 @@ def local_translator(
     packages = ("transformers", "tokenizers", "sentencepiece", "torch")
     shapes = f"batch {BATCH}, tokens padded to {LENGTHS}"
     facts = local_facts(entry.model, checkpoint, settings, packages, shapes)
-    return facts, lambda: load_seq2seq(checkpoint.folder, settings, facts["device"])
+    return facts, lambda: load_seq2seq(checkpoint.folder, settings, device.choose())
 
 
-def load_seq2seq(folder: Path, settings: Mapping, device: str = "cpu") -> Answering:
+def load_seq2seq(folder: Path, settings: Mapping, place: str = "cpu") -> Answering:
     """A checkpoint as texts -> Pairs, told exactly `settings`; VwsdError where tokenizer or weights
     cannot be read.
     """
     asked = dict(settings)
     source, target = asked.pop("codes", (None, None))
     told = {"src_lang": source} if source else {}
-    tokenizer, model = load_generator(folder, "AutoModelForSeq2SeqLM", device, **told)
+    tokenizer, model = load_generator(folder, "AutoModelForSeq2SeqLM", place, **told)
     if target:
         first, last = map(tokenizer.convert_tokens_to_ids, (source, target))
         if {first, last} & {None, tokenizer.unk_token_id}:
@@ -80,10 +81,10 @@ def load_seq2seq(folder: Path, settings: Mapping, device: str = "cpu") -> Answer
             )
         asked["forced_bos_token_id"] = last
     tell(model, asked)
-    return partial(_generate, tokenizer, model)
+    return partial(_generate, tokenizer, model, device.Room(BATCH, "texts", place))
 
 
-def _generate(tokenizer, model, texts: list[str]) -> Pairs:
+def _generate(tokenizer, model, room: device.Room, texts: list[str]) -> Pairs:
     """Batches of constant shape, so that a translation does not depend on its neighbours."""
     counts = [len(ids) for ids in tokenizer(texts)["input_ids"]]
     if too_long := [i for i, count in enumerate(counts) if count > LENGTHS[-1]]:
@@ -98,21 +99,33 @@ def _generate(tokenizer, model, texts: list[str]) -> Pairs:
         some = [text for text, own in zip(texts, padded) if own == length]
         for start in range(0, len(some), BATCH):
             batch = some[start : start + BATCH]
-            yield list(zip(batch, _translated(tokenizer, model, batch, length)))
+            translated = room.use(partial(_translated, tokenizer, model, batch, length))
+            yield list(zip(batch, translated))
 
 
-def _translated(tokenizer, model, batch: list[str], length: int) -> list[str]:
-    """Translations of at most BATCH texts; as many rows are filled up with the last one."""
+def _translated(tokenizer, model, batch: list[str], length: int, size: int) -> list[str]:
+    """Translations of some texts, `size` at once."""
+    translations = []
+    for start in range(0, len(batch), size):
+        translations += _rows(tokenizer, model, batch[start : start + size], length, size)
+    return translations
+
+
+def _rows(tokenizer, model, batch: list[str], length: int, size: int) -> list[str]:
+    """Translations of at most `size` texts, and of the last one for each that is missing."""
     import torch
 
-    rows = batch + batch[-1:] * (BATCH - len(batch))
+    rows = batch + batch[-1:] * (size - len(batch))
     tokens = tokenizer(rows, padding="max_length", max_length=length, return_tensors="pt")
-    tokens = tokens.to(model.device)  # [16, length]
+    tokens = tokens.to(model.device)  # [size, length]
     with torch.inference_mode():
         out = model.generate(
             input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
-        )  # [16, at most max_new_tokens + 1]
-    return tokenizer.batch_decode(out, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        )  # [size, at most max_new_tokens + 1]
+    written = out[: len(batch)]
+    return tokenizer.batch_decode(
+        written, skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
 
 
 def chat_translator(

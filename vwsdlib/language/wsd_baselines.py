@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from ..data.wordnet import WordNet
 from ..data.wsd import WsdItem
@@ -21,6 +20,7 @@ from ..encoders.store import VectorStore
 from ..errors import VwsdError
 from ..finite import best, finite
 from ..paths import quiet
+from ..progress import tqdm
 
 NO_BEST = "none of them is the best"
 Scores = list[np.ndarray]  # an array [candidates] an item
