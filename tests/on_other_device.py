@@ -41,6 +41,7 @@ from vwsdlib import device
 from vwsdlib.analysis import saliency
 from vwsdlib.analysis.masks import MaskStore
 from vwsdlib.data.wsd import WsdItem
+from vwsdlib.encoders import crops as crops_module
 from vwsdlib.encoders.clipseg import ClipSegSegmenter
 from vwsdlib.encoders.networks import Network
 from vwsdlib.encoders.pretrained import load_pretrained
@@ -341,6 +342,7 @@ def main() -> int:
         translators.MAKERS = {key: translators.MAKERS[key] for key in kept}
         translators.make_translators(folder)
         register()
+        crops_module.PILLOWS = ()  # torch resizes on both; Pillow's values are another's by one
         driven, faults = drive(folder), with_faults(folder)
     wrong = sum(came != "ok" for came in driven.values())
     unseen = sum(came == "ok" for came in faults.values())

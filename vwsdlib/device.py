@@ -226,7 +226,8 @@ class Room:
     """
 
     def __init__(self, most: int, things: str, device: str):
-        self.size, self.things, self.device = most, things, device
+        self.most = self.size = most
+        self.things, self.device = things, device
         self._lock = Lock()
 
     def use(self, function: Callable[[int], Made]) -> Made:

@@ -300,6 +300,27 @@ def test_occlusion_of_a_linear_network(texts):
     ]  # as many as the encoder likes
 
 
+def test_altered_pictures_go_in_smaller_batches_where_memory_runs_out(picture, texts, capsys):
+    toy = Toy()
+    embed = toy.embed
+
+    def small(pixels):
+        if len(pixels) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return embed(pixels)
+
+    def maps():
+        first = saliency.integrated_gradients(toy, picture, texts[0])
+        return first, *saliency.occlusion(toy, picture, texts)
+
+    whole = maps()
+    toy.embed = small
+    for many, few in zip(whole, maps(), strict=True):
+        assert np.allclose(few, many, atol=1e-5)
+    notes = capsys.readouterr().err.splitlines()
+    assert len(notes) == 2 and notes[1].endswith("8 altered pictures at once: 4 from here on")
+
+
 def test_integrated_gradients_of_a_linear_network(texts):
     picture = Image.fromarray(np.random.default_rng(1).integers(0, 256, (SIDE, SIDE, 3), np.uint8))
     toy = Toy()

@@ -225,10 +225,10 @@ def _room(encoder, pixels: torch.Tensor) -> Room:
     """How many altered pictures go through an encoder's network at once: what fits its caches (the
     lite network's gradients take half as long again at 16), and fewer where memory ran out.
     """
-    if encoder not in _rooms:
-        most = getattr(encoder, "image_batch", EVALS)
-        _rooms[encoder] = Room(most, "altered pictures", str(pixels.device))
-    return _rooms[encoder]
+    most, room = getattr(encoder, "image_batch", EVALS), _rooms.get(encoder)
+    if room is None or room.most != most:
+        room = _rooms[encoder] = Room(most, "altered pictures", str(pixels.device))
+    return room
 
 
 def occlusion(
