@@ -163,9 +163,10 @@ class Run:
         """
         if missing is None:
             return ""
-        self._without[name] = missing.what
         left_out = f"Left out: {missing.what}. {missing.remedy}"
-        print(left_out)
+        if missing.what not in self._without.values():
+            print(left_out)
+        self._without[name] = missing.what
         return left_out
 
     def finish(self, **checks) -> None:

@@ -23,6 +23,7 @@ from vwsdlib.language.definitions import (
     Definitions,
     as_wsd_items,
     define,
+    define_or_replay,
     guard,
     question,
     read_definitions,
@@ -198,6 +199,31 @@ def test_a_model_that_knows_the_glosses_by_heart_is_refused(chat, monkeypatch, t
     assert define("chat", [told]).texts == (GLOSSES[1],)
     path = write_definitions(tmp_path, found, "en", "toy")
     assert read_definitions(path)[1]["refused"] == 1
+
+
+def test_what_a_model_wrote_once_is_replayed_from_its_file(chat, monkeypatch, tmp_path):
+    calls = []
+
+    def ask(messages, temperature):
+        calls.append(messages)
+        return "A stick for a game."
+
+    monkeypatch.setattr(endpoint, "ask", ask)
+    path = tmp_path / "definitions" / "chat.en.toy.jsonl"
+    first = define_or_replay("chat", [ASKED], path)  # nothing is there yet
+    assert write_definitions(tmp_path, first, "en", "toy") == path and len(calls) == 1
+    monkeypatch.delenv("VWSD_CHAT_URL")  # nobody answers any more
+    again = define_or_replay("chat", [ASKED], path)
+    assert (again.texts, again.facts, again.replayed) == (first.texts, first.facts, 1)
+    before = path.with_suffix(".meta.json").read_text()
+    write_definitions(tmp_path, again, "en", "toy")
+    assert path.with_suffix(".meta.json").read_text() == before
+    for items in ([], [replace(ASKED, id="other")]):
+        with pytest.raises(VwsdError, match="VWSD_CHAT_URL"):
+            define_or_replay("chat", items, path)
+    monkeypatch.setitem(definitions.WRITING, "prompt", "Another question.")
+    with pytest.raises(VwsdError, match="VWSD_CHAT_URL"):
+        define_or_replay("chat", [ASKED], path)
 
 
 def test_a_study_refuses_definitions_of_other_items_and_leaked_ones(emojiwsd, monkeypatch):

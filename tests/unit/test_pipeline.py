@@ -985,3 +985,46 @@ def test_no_kernel_outlives_a_killed_runner(project):
     assert outcomes(runner.run("demo")) == {"01_data": "done"} and not list(
         (project.results / ".staging").iterdir()
     )
+
+
+# ---------------------------------------------------------------- what may be missing
+
+
+WITHOUT = """from vwsdlib.errors import VwsdError
+missing = VwsdError("the data are not here", remedy="Get them.") if scale < 1 else None
+said = run.without("training", missing)
+if not missing:
+    run.path("rows/trained.txt").write_text("trained")"""
+EXCUSED = {"training": ["rows/trained.txt"]}
+BOTH = ["rows/01_part.txt", "rows/trained.txt"]
+
+
+def test_what_is_missing_excuses_its_outputs_and_no_others(project):
+    project.add("01_part", START, WRITE, WITHOUT, FINISH, produces=BOTH, without=EXCUSED)
+    assert outcomes(runner.run("demo", settings={"scale": 0.5})) == {"01_part": "done"}
+    assert set(project.tree()) >= {"rows/01_part.txt"} and "rows/trained.txt" not in project.tree()
+    again = runner.run("demo", settings={"scale": 0.5})
+    assert outcomes(again) == {"01_part": "up to date"}
+    stamp = json.loads(pipeline.stamp_path("demo", "01_part").read_text())
+    assert stamp["without"] == {"training": "the data are not here"}
+    assert outcomes(runner.run("demo", settings={"scale": 1.5})) == {"01_part": "done"}
+    assert "rows/trained.txt" in project.tree()
+    project.add("01_part", START, WITHOUT, FINISH, produces=BOTH, without=EXCUSED)
+    (failed,) = runner.run("demo", settings={"scale": 0.5}).outcomes
+    assert failed.state == "failed" and "rows/01_part.txt" in failed.detail
+
+
+def test_without_a_reason_nothing_is_excused(project):
+    project.add("01_part", START, WRITE, FINISH, produces=BOTH, without=EXCUSED)
+    (failed,) = runner.run("demo").outcomes
+    assert failed.state == "failed" and "not written: rows/trained.txt" in failed.detail
+
+
+def test_training_data_that_come_make_the_notebook_stale(monkeypatch):
+    from polclip import paper
+
+    published = {"study": "published", "settings": {"train": "ie_semcor"}}
+    assert pipeline.training_data({"study": "emojiwsd", "settings": {}}) == {}
+    assert "missing" in pipeline.training_data(published)[pipeline.TRAINING_DATA]
+    monkeypatch.setattr(paper, "required", lambda train: None)
+    assert pipeline.training_data(published) == {pipeline.TRAINING_DATA: ""}

@@ -127,6 +127,25 @@ def test_the_published_study_stands_on_the_official_sets(home):
     assert len(list(alone.batches(Config())(0))) == 3
 
 
+def test_without_training_data_the_tests_remain_and_say_why(home):
+    for split in SMALL:
+        data._make_split(home / "vwsd" / split, split, {}, 0)
+    its = study.study_at_hand("published", train="ie_semcor", limit=3)
+    assert isinstance(its.missing, paper.TrainingDataMissing) and "195 GB" in str(its.missing)
+    assert [len(d.items) for d in its.test_sets] == [3, 3, 3] and not its.test_records
+    assert study.no_training(its, [42]) is its.missing is study.no_test(its)
+    with pytest.raises(paper.TrainingDataMissing):
+        study.data_of(its, Config(), None)
+    folder = make_polclip(home / "polclip")
+    study._study.cache_clear()
+    (folder / FILES[0]).unlink()  # the textual test is there
+    its = study.study_at_hand("published", train="ie_semcor")
+    assert its.missing and its.test_records and study.no_test(its) is None
+    whole = study.study_at_hand("rehearsal")
+    assert whole.missing is None is study.no_training(whole, [42])
+    assert "training_seeds" in study.no_training(whole, []).remedy
+
+
 XML = """<corpus lang="en" source="all"><text id="d"><sentence id="s"><wf>a</wf>
 <instance id="semeval2007.d000.s000.t000" lemma="bat" pos="NOUN">bat</instance>
 <instance id="senseval2.d000.s000.t000" lemma="bat" pos="NOUN">bat</instance>

@@ -556,6 +556,37 @@ def test_visual_runs_are_tested_against_the_same_text(emojiwsd, tmp_path):
     )
 
 
+def test_without_a_trained_model_the_zero_shot_rows_stand_alone(emojiwsd, tmp_path):
+    write_visual(tmp_path)
+    rows = made(tmp_path, "visual_polclip").rows
+    texts = ("phrase", "“A photo of …”", "“A photo of …”, definition by sentence encoder")
+    expected = [f"lite, zero-shot: {text}" for text in texts]
+    assert [r["system"] for r in rows if r["language"] == "English"] == expected
+    assert all("against" not in row for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("study", "epochs", "said"),
+    [
+        ({"study": "published", "train": "ie_semcor"}, 1, "1 of 20 epochs, on ie_semcor"),
+        ({"study": "published", "train": "ie_semcor"}, 20, "20 of 20 epochs, on ie_semcor"),
+        ({"study": "published", "train": "all"}, 20, ""),
+        ({"study": "emojiwsd"}, 1, ""),
+    ],
+)
+def test_rows_say_what_is_not_the_paper_s_training(emojiwsd, tmp_path, study, epochs, said):
+    write_visual(tmp_path)
+    records = write_runs(tmp_path)
+    config = dataclasses.asdict(make_config("paper", epochs=epochs))
+    identity = RandomEncoder().identity()
+    measure(tmp_path, "polclip_runs", records, config=config, backbone=identity, study=study)
+    rows = made(tmp_path, "visual_polclip").rows
+    trained = [row["system"] for row in rows if row["system"].startswith("PolCLIP")]
+    told = f" (not the paper's training: {said})" if said else ""
+    assert SCORES["sum"] + told in trained
+    assert all(system.endswith(told) for system in trained)
+
+
 def test_the_zero_shot_encoder_is_the_one_that_was_given_the_same_text(emojiwsd, tmp_path):
     write_visual(tmp_path), write_runs(tmp_path)
     data = some()

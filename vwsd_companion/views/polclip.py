@@ -424,7 +424,7 @@ def visual_polclip_table(c: Collection) -> Rows:
     for language, name in LANGUAGE_NAMES.items():
         plain = zero_shot(c, language)
         trained = {v: visual_runs(c, main, v, language) for v in (*SCORES, *_defined(c, main))}
-        trained = {variant: runs for variant, runs in trained.items() if all(runs)}
+        trained = {variant: runs for variant, runs in trained.items() if runs and all(runs)}
         asked = any(variant.startswith("photo") for variant in plain)  # by notebook 06
         for variant, p in plain.items() if trained or (asked and not main) else ():
             system = f"{p.encoder}, zero-shot: {_text(variant)}"
