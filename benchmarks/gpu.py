@@ -574,8 +574,12 @@ def torchrun(s: Sizes, out: Findings) -> None:
 
     paths, encoder = pictures(10 * s.items, s.megapixels), models.encoder("clip-vit-b32", s.tiny)
     start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1"]
-    told = ["encode", *map(str, paths), "--encoder", "clip-vit-b32"]
     with tempfile.TemporaryDirectory() as cache, tempfile.TemporaryDirectory() as fresh:
+        shown = Path(fresh) / "pictures"
+        shown.mkdir()
+        for path in paths:
+            (shown / path.name).symlink_to(path)
+        told = ["encode", str(shown), "--encoder", "clip-vit-b32"]
         done = subprocess.run(
             [sys.executable, *start, "-m", "vwsd_companion.cli", *told],
             capture_output=True,
