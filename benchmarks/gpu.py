@@ -32,6 +32,7 @@ FP32_DRIFT = 1e-4  # largest difference of two cosines, CPU and card
 # of masks' probabilities, of saliency's mean changes in cosine (resized elsewhere), of relevance as
 # a share of its largest value
 MASK_DRIFT, CROP_DRIFT, MAP_DRIFT = 1e-3, 2e-2, 1e-2
+PATIENT = 4  # times a check's limit, with --quick: processors are slow
 STAYS = 64.0  # MB that may stay on the card when networks were let go
 ON_PROCESSOR = {"VWSD_DEVICE": "cpu", "CUDA_VISIBLE_DEVICES": ""}
 NEEDED = ("torch", "transformers", "tokenizers", "safetensors", "PIL", "yaml", "tqdm", "filelock")
@@ -84,6 +85,17 @@ QUICK = Sizes(
     senses=6,
     shown=6,
 )
+
+
+# PolCLIP where it only has to run
+SMALL = {
+    "former_layers": 1,
+    "fusion_layers": 1,
+    "borrowed": 1,
+    "heads": 4,
+    "hidden": 32,
+    "open_text": 1,
+}
 
 
 @dataclass
@@ -455,7 +467,8 @@ def step(s: Sizes, out: Findings) -> None:
 
     models.use(s.tiny, ["clip-vit-l14"])
     for precision, again in (("no", False), ("bf16", False), ("bf16", True)):
-        config = make_config("paper", backbone="clip-vit-l14", checkpointing=again)
+        changes = {"precision": precision, "checkpointing": again} | (SMALL if s.tiny else {})
+        config = make_config("paper", backbone="clip-vit-l14", **changes)
         label = f"{precision}{', checkpointing' * again}"
         device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
@@ -533,8 +546,7 @@ def resume(s: Sizes, out: Findings) -> None:
     from polclip.train import Data, train
 
     models.use(True, ["clip-vit-l14"])
-    small = {"former_layers": 1, "fusion_layers": 1, "borrowed": 1, "heads": 4, "hidden": 32}
-    config = make_config("paper", backbone="clip-vit-l14", epochs=1, open_text=1, **small)
+    config = make_config("paper", backbone="clip-vit-l14", epochs=1, **SMALL)
     batches = [records(QUICK)[k : k + 1] for k in range(3)]
     model = PolClip(config)
     shape = (model.backbone.places, model.backbone.vision_width)
@@ -545,7 +557,7 @@ def resume(s: Sizes, out: Findings) -> None:
 
     data, weights = Data(lambda epoch: batches, len(batches), states, {"set": "gpu"}), []
     with tempfile.TemporaryDirectory() as folder:
-        for name, stop in (("whole", 0), ("stopped", 1)):
+        for name, stop in (("whole", 0), ("stopped", 2)):  # the second step of each call is lost
             for _ in range(1 if not stop else len(batches) + 1):
                 model = PolClip(config)
                 train(model, data, Path(folder) / name, save_every=1, stop_after=stop)
@@ -562,8 +574,12 @@ def torchrun(s: Sizes, out: Findings) -> None:
 
     paths, encoder = pictures(10 * s.items, s.megapixels), models.encoder("clip-vit-b32", s.tiny)
     start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1"]
-    told = ["encode", *map(str, paths), "--encoder", "clip-vit-b32"]
     with tempfile.TemporaryDirectory() as cache, tempfile.TemporaryDirectory() as fresh:
+        shown = Path(fresh) / "pictures"
+        shown.mkdir()
+        for path in paths:
+            (shown / path.name).symlink_to(path)
+        told = ["encode", str(shown), "--encoder", "clip-vit-b32"]
         done = subprocess.run(
             [sys.executable, *start, "-m", "vwsd_companion.cli", *told],
             capture_output=True,
@@ -698,7 +714,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lines, end = [], time.perf_counter() + 60 * options.minutes
     for name in options.only or CHECKS:
         left = end - time.perf_counter()
-        lines.append(apart(name, options.quick, max(1.0, min(CHECKS[name].limit, left))))
+        limit = CHECKS[name].limit * (PATIENT if options.quick else 1)
+        lines.append(apart(name, options.quick, max(1.0, min(limit, left))))
         print(json.dumps(lines[-1]), flush=True)
     if options.out:
         keep(lines, options.out)

@@ -91,7 +91,7 @@ def cold(items: int, pictures: int) -> Turn:
     precision.
     """
     turn, (folder, names) = Turn(), inputs.pictures(pictures)
-    variants = ["fp32", "bf16", "bf16-draft"]
+    variants = ["fp32", "bf16", "bf16-draft", "auto"]
     data, _ = inputs.deal("en", items, names, folder)
     texts, loop, scores = texts_of(data.items, "phrase"), plain.load("clip-vit-b32"), {}
     encoders = {v: models.encoder("clip-vit-b32" + f"@{v}" * (v != "fp32")) for v in variants}
@@ -115,6 +115,7 @@ def cold(items: int, pictures: int) -> Turn:
             f"{key}, {variant}": value
             for key, value in flips(data, scores["fp32"], scores[variant]).items()
         }
+    turn.facts["auto is"] = [encoders["auto"].name]
     return turn
 
 

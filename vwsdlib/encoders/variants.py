@@ -27,6 +27,7 @@ from .streams import cores, side_by_side
 
 # from the most exact on; what each adds to the one before may cost exactness, so it must pay
 VARIANTS = ("fp32", "quick", "bf16")
+NETWORKS = {"fp32": "float32", "bf16": "bfloat16"}  # torch's names
 PAYS = 1.1  # times as fast as a more exact one, at least
 LAYERS, OF_LAYERS = 2, 12  # of the tower that is measured, and of ViT-B
 BATCH, SIDE, ROUNDS = 16, 224, 3
@@ -118,7 +119,7 @@ def _measured() -> dict[str, float]:
     square = Square(SIDE, SIDE)
     resized = {"pillow": square, "quick": replace(square, quick=True)}
     times = {name: 1000 * _resizing(picture, way) for name, way in resized.items()}
-    return times | {name: 1000 * _network(name) for name in ("fp32", "bf16")}
+    return times | {name: 1000 * _network(name) for name in NETWORKS}
 
 
 def _least(function: Callable[[], object]) -> float:
@@ -162,7 +163,6 @@ def _tower(place: str, dtype: str):
     import torch
     import transformers
 
-    from .pretrained import DTYPES
     from .towers import fold_quick_gelu
 
     config = transformers.CLIPVisionConfig(num_hidden_layers=LAYERS)  # else B/32's
@@ -171,4 +171,4 @@ def _tower(place: str, dtype: str):
     if place == "cpu" and dtype != "fp32":
         fold_quick_gelu(getattr(model, "vision_model", model))
         model.set_attn_implementation("two products")
-    return model.to(place, DTYPES[dtype])
+    return model.to(place, getattr(torch, NETWORKS[dtype]))
