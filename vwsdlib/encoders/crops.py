@@ -57,7 +57,8 @@ def prepared(images: Sequence[Image.Image], square: Square, device: str) -> Sequ
 
 def prepared_there(images: Sequence[Image.Image], square: Square, device: str) -> torch.Tensor:
     """RGB pictures -> uint8 [n, side, side, 3] on the device: resized by torch in fp32, smoothed as
-    Pillow does it, which rounds twice; a value is now and then another by one of 255.
+    Pillow does it. Pillow rounds and clips after each of its two passes, so a value may be another:
+    by one of 255 in a photograph now and then, by up to 18 where small pictures have hard edges.
     """
     import torch
 
