@@ -14,6 +14,7 @@ from pathlib import Path
 
 from vwsdlib.data.sets import load_set
 from vwsdlib.data.wsd import read_uef
+from vwsdlib.encoders.damage import look_for_damage
 from vwsdlib.errors import VwsdError, known
 from vwsdlib.paths import data_dir
 
@@ -35,19 +36,23 @@ class TrainingDataMissing(VwsdError):
 
 
 def published_study(
-    train: str = "all", missing: str = "error", limit: int = 0, untrained: bool = False
+    train: str = "all",
+    missing: str = "error",
+    limit: int = 0,
+    damaged: str = "keep",
+    untrained: bool = False,
 ) -> Study:
     """The paper: published batches replayed ("all", or "ie_semcor" alone), tested on the textual
     sets and on V-WSD in three languages.
 
     Epochs are chosen on SE07 and on V-WSD's trial items. The paper's test includes SE07, so it is
     tested on all the same, though it is no longer unseen. missing="drop" leaves out pictures that
-    are not there. VwsdError names the files that are missing, their sizes and where they are to be
-    had; with `untrained` the study has it in `missing`, and its tests alone as far as they are
-    there.
+    are not there, of the batches; damaged: way with those of V-WSD. VwsdError names the files that
+    are missing, their sizes and where they are to be had; with `untrained` the study has it in
+    `missing`, and its tests alone as far as they are there.
     """
     folder = data_dir() / "polclip"
-    study = paper_study("published", folder, train, missing, "vwsd", limit, untrained)
+    study = paper_study("published", folder, train, missing, "vwsd", limit, damaged, untrained)
     return dataclasses.replace(study, keep_states=False)
 
 
@@ -58,15 +63,17 @@ def paper_study(
     missing: str,
     sets: str,
     limit: int,
+    damaged: str = "keep",
     untrained: bool = False,
 ) -> Study:
     """The paper's study of published batches in `folder`, with V-WSD items of the set `sets`;
-    `untrained` and VwsdError as `published_study` has them.
+    damaged: way with its pictures (`vwsdlib.data.damage`). `untrained` and VwsdError as
+    `published_study` has them.
     """
     lacking, trial = None, None
     try:
         source = training(folder, train, missing)
-        trial = load_set(sets, "en", "trial")
+        trial = look_for_damage(load_set(sets, "en", "trial"), damaged)
     except TrainingDataMissing as e:
         if not untrained:
             raise
@@ -74,6 +81,7 @@ def paper_study(
     test = textual_test(folder)
     dev = [record for record in test if record.set == "SE07"]
     shown = [load_set(sets, language, "test").head(limit) for language in ("en", "it", "fa")]
+    shown = [look_for_damage(data, damaged) for data in shown]
     facts = {
         "study": name,
         "train": train,

@@ -16,6 +16,7 @@ from pathlib import Path
 COMMIT = "c" * 40  # what `main` is at first
 LARGE = (".safetensors", ".bin", ".model", ".spm", "tokenizer.json")  # named by their SHA-256
 WEIGHTS = (".safetensors", ".bin")
+CUT_ONCE = ("drop once", "reset once", "no ranges", "stall once")
 REFUSED = {  # of every question for a file, or for the listing too: status and headers
     "rate": (429, {"Retry-After": "3600"}),
     "gated": (403, {"X-Error-Code": "GatedRepo"}),
@@ -27,9 +28,12 @@ REFUSED = {  # of every question for a file, or for the listing too: status and 
 
 @dataclass
 class Request:
-    """One question: path, the byte that it starts from, and how many bytes were sent."""
+    """One question: path, whether it came with a token, the byte that it starts from, and how many
+    bytes were sent.
+    """
 
     path: str
+    token: bool = False
     start: int = 0
     sent: int = 0
 
@@ -38,14 +42,17 @@ class FakeHub:
     """Serves `root/<org>/<name>` at `url`, as a context manager.
 
     fault: a key of REFUSED; or, of weights, `drop` (half of what is asked for, always), `drop
-    once`, `reset once` (the connection is torn), `no ranges` (`drop once`, and then all of it),
-    `damage once` (other bytes); `rate once` (a pause of one second); `xet` (files are announced as
-    stored in Xet, which has no server here).
+    once`, `reset once` (the connection is torn), `stall once` (half, and nothing more), `no
+    ranges` (`drop once`, and then all of it), `damage once` (other bytes), `busy once` (503);
+    `rate once` (a pause of one second); `xet` (files are announced as stored in Xet, which has no
+    server here).
     """
 
     def __init__(self, root: Path, fault: str = ""):
         self.root, self.fault, self.commit = Path(root), fault, COMMIT
         self.requests: list[Request] = []
+        self.stalled, self.ended = threading.Event(), threading.Event()
+        self.elsewhere = ""  # of another server, to which questions for files are sent on
         self._spent: set[str] = set()
 
     def __enter__(self):
@@ -56,6 +63,7 @@ class FakeHub:
         return self
 
     def __exit__(self, *_):
+        self.ended.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -81,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.split("?")[0]
         listed = re.fullmatch(r"/api/models/(.+?)/revision/(.+)", path)
         file = re.fullmatch(r"/(.+?/.+?)/resolve/([^/]+)/(.+)", path)
-        self.noted, fault = Request(path), self.hub.fault
+        self.noted, fault = Request(path, "Authorization" in self.headers), self.hub.fault
         if not (listed or file):  # what the client asks of its own accord
             return self._answer(b"{}", 404)
         self.hub.requests.append(self.noted)
@@ -91,6 +99,10 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(b"{}", 429, {"Retry-After": "1"})
         if listed:
             return self._answer(json.dumps(self._listing(*listed.groups())).encode())
+        if fault == "busy once" and path.endswith(WEIGHTS) and self.hub.first_time(path):
+            return self._answer(b"{}", 503)
+        if self.hub.elsewhere:
+            return self._answer(b"", 302, {"Location": self.hub.elsewhere + path})
         return self._file(path, self.hub.root / file[1] / file[3])
 
     def _listing(self, repo: str, revision: str) -> dict:
@@ -129,7 +141,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Bytes that are sent before the connection ends."""
         fault = self.hub.fault
         if path.endswith(WEIGHTS):
-            once = fault in ("drop once", "reset once", "no ranges") and self.hub.first_time(path)
+            once = fault in CUT_ONCE and self.hub.first_time(path)
             if fault == "drop" or once:
                 return size // 2
         return size
@@ -139,10 +151,13 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
             self.send_header(name, value)
         self.end_headers()
+        self.noted.sent = len(body[:cut])
         self.wfile.write(body[:cut])
         self.wfile.flush()
-        self.noted.sent = len(body[:cut])
         if cut is not None and cut < len(body):
+            if self.hub.fault == "stall once":
+                self.hub.stalled.set()
+                self.hub.ended.wait(60)
             if self.hub.fault == "reset once":  # a torn connection, not one that was closed
                 linger = struct.pack("ii", 1, 0)
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)

@@ -80,7 +80,7 @@ def main() -> int:
     if options.what == "make":
         return make(options.upgrade, options.torch_index)
     if options.dev:
-        return 0 if installed(entries(DEV_LOCK.read_text())) else 1
+        return 0 if installed(lock_entries(DEV_LOCK.read_text())) else 1
     return install(options.torch, options.torch_index)
 
 
@@ -89,13 +89,13 @@ def make(upgrade: bool, torch_index: str | None) -> int:
     before = []
     for path in (LOCK, DEV_LOCK):
         if path.exists():
-            before += entries(path.read_text())
+            before += lock_entries(path.read_text())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         venv.create(folder / "uv", with_pip=True)
         subprocess.run([folder / "uv" / "bin" / "python", *PIP[1:], "install", "uv"], check=True)
-        everything = resolve(folder, ["demo", "dev"], before, upgrade)
-        demo = everything and resolve(folder, ["demo"], everything, upgrade=False)
+        everything = resolve_lock(folder, ["demo", "dev"], before, upgrade)
+        demo = everything and resolve_lock(folder, ["demo"], everything, upgrade=False)
         if not demo:
             return 1
         demo = [with_other_builds(entry, before, folder, torch_index) for entry in demo]
@@ -113,7 +113,7 @@ def make(upgrade: bool, torch_index: str | None) -> int:
 
 def install(build: str, torch_index: str | None) -> int:
     """Install requirements.lock into the environment of this Python."""
-    rest, cuda = parts(entries(LOCK.read_text()))
+    rest, cuda = parts(lock_entries(LOCK.read_text()))
     if build == "auto":
         build = "cuda" if has_nvidia_card() else "cpu"
     if sys.platform == "linux":
@@ -177,7 +177,7 @@ def as_text(packages: Entries) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def resolve(folder: Path, extras: list[str], before: Entries, upgrade: bool) -> Entries | None:
+def resolve_lock(folder: Path, extras: list[str], before: Entries, upgrade: bool) -> Entries | None:
     """What uv, installed below `folder`, makes of some extras in pyproject.toml, without what none
     of our machines installs; None where it fails. Versions in `before` stay.
     """
@@ -193,10 +193,10 @@ def resolve(folder: Path, extras: list[str], before: Entries, upgrade: bool) -> 
         command.append("--upgrade")
     if subprocess.run(command, stdout=subprocess.DEVNULL, cwd=ROOT).returncode:
         return None
-    return [entry for entry in entries(output.read_text()) if applies(entry)]
+    return [entry for entry in lock_entries(output.read_text()) if applies(entry)]
 
 
-def entries(text: str) -> Entries:
+def lock_entries(text: str) -> Entries:
     """(requirement, hashes) of each package in a requirements file; any line that is neither is
     left out.
     """

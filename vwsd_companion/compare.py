@@ -187,7 +187,7 @@ def read_movement(folders: Iterable[Path]) -> dict[str, float]:
     return {}
 
 
-def compare(
+def paired_rows(
     a: Results, b: Results, movement: dict[str, float] | None = None, check: bool = True
 ) -> list[Pair]:
     """What became of each row of `a` in `b`, and rows that `b` alone has, in order of ids.
@@ -262,7 +262,7 @@ def reproduced(pairs: Sequence[Pair]) -> bool:
     return not (counted["outside"] or counted["missing"] or counted["extra"])
 
 
-def summary(pairs: Sequence[Pair]) -> str:
+def in_words(pairs: Sequence[Pair]) -> str:
     """One line: how many rows are identical, within what trained rows move, outside, missing."""
     counted = counts(pairs)
     line = (
@@ -281,8 +281,8 @@ def after_run(profile: str) -> list[str]:
     reference, run = reference_dir(profile), run_dir(profile)
     if not (reference / "rows.jsonl").is_file() or reference.resolve() == run.resolve():
         return []
-    pairs = compare(read_results(reference), read_results(run), check=False)
-    lines = [f"of {shown(reference)}: {summary(pairs)}"]
+    pairs = paired_rows(read_results(reference), read_results(run), check=False)
+    lines = [f"of {shown(reference)}: {in_words(pairs)}"]
     if not reproduced(pairs):
         lines.append(f"row by row: vwsd compare --profile {profile} --rows")
     return lines
@@ -416,5 +416,5 @@ def _objection(profile: str, new: Results, reference: Path) -> str:
         return differences[0]
     if not (reference / "rows.jsonl").is_file():
         return ""
-    pairs = compare(read_results(reference), new)
-    return "" if reproduced(pairs) else summary(pairs)
+    pairs = paired_rows(read_results(reference), new)
+    return "" if reproduced(pairs) else in_words(pairs)

@@ -34,7 +34,7 @@ def examine(profile: str = "demo") -> list[dict]:
     Raises VwsdError for a profile that pipeline.yml does not have.
     """
     checkpoints = [_checkpoint(key, profile) for key in needed(profile)]
-    rows = [_examine(function) for function in CHECKS] + checkpoints
+    rows = [_examine(function) for function in CHECKS] + checkpoints + _hub_room(profile)
     for look in NEEDED_DATA.get(profile, ()):
         rows += look()
     return rows + _data_state(profile) + _planned(profile)
@@ -59,7 +59,7 @@ def needed(profile: str) -> list[str]:
 
 def _checkpoint(key: str, profile: str) -> dict:
     from vwsdlib.data.sets import SETS, set_of
-    from vwsdlib.encoders.checkpoints import CHECKPOINTS, present, weight_files
+    from vwsdlib.encoders.checkpoints import CHECKPOINTS, MAIN, commit_of, present, weight_files
 
     repo, remedy = CHECKPOINTS[key].repo, f"vwsd fetch models --only {key}"
     there, size = present(key)
@@ -69,8 +69,30 @@ def _checkpoint(key: str, profile: str) -> dict:
         remedy = f"vwsd fetch {name}"
         there, size = bool(files), sum(file.stat().st_size for file in files)
     what = f"{key} {repo} {size / 1e6:,.{0 if size > 1e7 else 1}f} MB"
+    if CHECKPOINTS[key].revision == MAIN and not (name and SETS[name].models):
+        commit = commit_of(key)
+        what += f", main is held at {commit}" if commit else ", main is held once it is fetched"
     check = f"checkpoint {key}"
     return _row(check, "OK", what) if there else _row(check, "MISSING", what, remedy)
+
+
+def _hub_room(profile: str) -> list[dict]:
+    """Does what is missing of a profile's checkpoints fit where it goes? Nothing where none is."""
+    from vwsdlib.data.sets import SETS, set_of
+    from vwsdlib.encoders.checkpoints import bytes_missing
+    from vwsdlib.encoders.hub import check_room, hub_folder
+
+    name = set_of(profile)
+    missing = 0 if name and SETS[name].models else sum(map(bytes_missing, needed(profile)))
+    if not missing:
+        return []
+
+    def hub_room() -> str:
+        check_room(missing, "what is missing of the checkpoints")
+        free = f"{free_gb(hub_folder()):.0f} GB free: {hub_folder()}"
+        return f"room for {missing / 1e9:.1f} GB of checkpoints that are missing, {free}"
+
+    return [_examine(hub_room)]
 
 
 def _official_data() -> list[dict]:

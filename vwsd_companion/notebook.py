@@ -72,8 +72,10 @@ class Run:
         identity: dict,
     ) -> Predictions:
         """Write the run `<name>.<variant>.<language>.<split>`: scores [n, 10] of each item's text
-        over its ten pictures.
+        over its ten pictures, of which those that are missed go last.
         """
+        from vwsdlib.analysis.scorers import missed_last
+
         from .facts.predictions import write_predictions
 
         return write_predictions(
@@ -81,10 +83,10 @@ class Run:
             f"{name}.{variant}.{data.language}.{data.split}",
             data,
             texts,
-            scores,
+            missed_last(data, scores),
             profile=self.profile,
             variant=variant,
-            identity={**identity, "image_variant": data.image_variant},
+            identity={**identity, "image_variant": data.image_variant, **data.damage.facts()},
             limit=self.parameters.get("limit", 0),
             seed=self.parameters.get("seed", 0),
         )
@@ -109,6 +111,7 @@ class Run:
             "seed": self.parameters.get("seed", 0),
             "data_sha256": data.sha256,
             "image_variant": data.image_variant,
+            **data.damage.facts(),
         }
         return write_measurement(self.folder, name, records, maps, **facts, **meta)
 

@@ -49,6 +49,7 @@ SHORTHAND = {
 }
 DEFAULT_MINUTES = 60
 TRAINING_DATA = "training data"
+MISSING = "missing"  # in place of the hash of a checkpoint that is not on this machine
 MOST_VALUES = 10_000  # of pipeline.yml or a setting, every alias counted each time
 AS_IN_GIT = "Restore it with git, or correct it."
 
@@ -496,15 +497,26 @@ def checkpoints_of(parameters: dict) -> list[str]:
 
 
 def _model_hashes(parameters: dict) -> dict[str, str]:
-    """Hash of the weights of every checkpoint that a parameter names through a registry; "missing"
+    """Hash of the weights of every checkpoint that a parameter names through a registry; MISSING
     where it is not on this machine.
     """
+    return {key: _model_hash(key) for key in checkpoints_of(parameters)}
+
+
+def _model_hash(key: str) -> str:
     from vwsdlib.encoders import checkpoints
 
-    return {
-        key: checkpoints.find(key).weights_sha256 if checkpoints.present(key)[0] else "missing"
-        for key in checkpoints_of(parameters)
-    }
+    return checkpoints.find(key).weights_sha256 if checkpoints.present(key)[0] else MISSING
+
+
+def with_fetched(made_of: dict) -> dict:
+    """Components with the checkpoints that were missing before and are there now, because the
+    notebook fetched them.
+    """
+    models = {}
+    for key, before in made_of["models"].items():
+        models[key] = _model_hash(key) if before == MISSING else before
+    return made_of | {"models": models}
 
 
 def components(step: Step) -> dict:

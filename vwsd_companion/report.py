@@ -159,14 +159,14 @@ def report_facts(c: Collection, stated: list[dict], tables: list[str], figures: 
         "rows": len(c.rows),
         "claims": stated,
         "verdicts": VERDICTS,
-        "provenance": provenance(c),
+        "provenance": provenance_of(c),
         "runs": list(c.predictions),
         "tables": tables,
         "figures": figures,
     }
 
 
-def provenance(c: Collection) -> dict:
+def provenance_of(c: Collection) -> dict:
     """Distinct values of what made the stored facts: code, data, versions, models."""
     metas = list(c.metas.values())
     distinct = {

@@ -43,6 +43,7 @@ from .pipeline import (
     plan,
     read_record,
     stamp_path,
+    with_fetched,
 )
 from .progress import said
 
@@ -202,7 +203,7 @@ def _advance(
         failure = failure or _owed(step, work / "out")
         seconds = time.monotonic() - started
         if not failure:
-            failure = _install(step, executed, work, made_of, seconds)
+            failure = _install(step, executed, work, with_fetched(made_of), seconds)
         if not failure:
             return Outcome(step.name, "done", seconds=seconds)
         log = cache_dir() / "logs" / step.profile / f"{step.name}.ipynb"

@@ -382,8 +382,11 @@ def _staging(target: Path) -> tuple[Path, int]:
         path = _beside(target, number, "staging")
         try:
             path.mkdir(mode=0o700)
+        except FileExistsError:
+            continue
+        try:
             handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        except (FileExistsError, FileNotFoundError):
+        except FileNotFoundError:  # taken for a leftover before it was locked
             continue
         if _locked(handle, path):
             return path, handle

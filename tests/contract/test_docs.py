@@ -193,8 +193,9 @@ def unknown_names(o) -> list[str]:
             pipeline.plan(
                 o.profile, o.only, o.start_from, settings=pipeline.parse_settings(o.settings)
             )
-        elif getattr(o, "profile", "demo") not in pipeline.read_pipeline()["profiles"] | {
-            "mine": {}
+        elif getattr(o, "profile", None) not in pipeline.read_pipeline()["profiles"] | {
+            "mine": {},
+            None: {},  # of `vwsd fetch` without --profile
         }:
             return [o.profile]
         if o.command == "train":

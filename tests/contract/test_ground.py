@@ -83,7 +83,7 @@ def test_the_lock_covers_each_python_and_system(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
     import lock
 
-    packages = [entry for file in LOCKS for entry in lock.entries((ROOT / file).read_text())]
+    packages = [entry for file in LOCKS for entry in lock.lock_entries((ROOT / file).read_text())]
     assert all(lock.applies(entry) for entry in packages)
     from packaging.requirements import Requirement
 

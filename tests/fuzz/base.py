@@ -4,7 +4,6 @@ library itself.
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import os
@@ -14,6 +13,8 @@ import sys
 import tarfile
 import zipfile
 from pathlib import Path
+
+from tests import toy_wordnet
 
 ROOT = Path(__file__).resolve().parents[2]
 XML = """<corpus lang="en" source="senseval2"><text id="d0"><sentence id="d0.s0">
@@ -134,12 +135,7 @@ def _official_set(folder: Path) -> None:
 
 
 def _textual(folder: Path) -> None:
-    spec = importlib.util.spec_from_file_location(
-        "toy_wordnet", ROOT / "tests" / "unit" / "conftest.py"
-    )
-    toy = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(toy)
-    toy.write_dict(folder / "dict")
+    toy_wordnet.write_dict(folder / "dict")
     (folder / "x.data.xml").write_text(XML)
     (folder / "semcor.data.xml").write_text(XML.replace("senseval2", "semcor"))
     (folder / "x.key").write_text("d0.s0.t0 bat%2:35:00::\nd0.s0.t1 bat%1:06:00::\n")

@@ -84,8 +84,8 @@ def test_the_run_ends_with_what_it_reproduced_of_the_reference(demo):
     """
     results, printed = demo
     reference, run = map(compare.read_results, (paths.reference_dir("demo"), results / "demo"))
-    pairs = compare.compare(reference, run, check=False)
-    assert f"of results/demo: {compare.summary(pairs)}" in printed
+    pairs = compare.paired_rows(reference, run, check=False)
+    assert f"of results/demo: {compare.in_words(pairs)}" in printed
     cut = reference.trained.keys() | run.trained.keys()
     whole = [p for p in pairs if p.id not in cut and not p.id.startswith("saliency.")]
     differing = [str(p) for p in whole if p.state != "identical"]

@@ -12,6 +12,7 @@ import pytest
 
 from vwsd_companion import pipeline
 from vwsdlib import paths
+from vwsdlib.data.damage import DAMAGED
 
 ITEMS = 12
 FEW = [
@@ -91,6 +92,21 @@ def test_the_papers_six_numbers_stand_beside_ours_and_no_verdict_is_exact(rehear
         "CONSISTENT",
         "SUPPORTED",
     }
+
+
+def test_damaged_pictures_cost_no_notebook_and_are_counted(rehearsal):
+    """Of the first items one is truncated, one missing and one no picture; the missing one is the
+    gold of the fourth.
+    """
+    results = rehearsal / "results" / "rehearsal"
+    meta = json.loads(
+        (results / "predictions" / "clip-vit-b32.phrase.en.test.meta.json").read_text()
+    )
+    assert {kind: len(meta["damaged"][kind]) for kind in DAMAGED} == dict.fromkeys(DAMAGED, 1)
+    for path in results.glob("predictions/*.en.test.jsonl"):
+        assert json.loads(path.read_text().splitlines()[3])["rank"] == 10, path.name
+    caption = (results / "tables" / "baseline.md").read_text()
+    assert "en test: 3 of 120 pictures damaged: 1 truncated (kept), 1 missing" in caption
 
 
 def test_every_table_of_the_paper_profile_is_there(rehearsal):

@@ -602,7 +602,65 @@ def test_fetch_models_prints_a_line_each_and_stops_before_a_typo_costs_anything(
     )
     code, _, err = run(capsys, "fetch", "models", "--only", "clip-vit-b16", "--only", "clip-vit-b3")
     assert code == 2 and "clip-vit-b32" in err and len(asked) == 2
-    assert run(capsys, "fetch", "models")[0] == 0 and asked[2:] == list(checkpoints.CHECKPOINTS)
+    assert run(capsys, "fetch", "models")[0] == 0 and asked[2:] == doctor.needed("paper")
+
+
+@pytest.mark.parametrize(
+    "profile, expected",
+    [
+        ({"encoder": "clip-vit-b16", "more_it": ["nllb-600m"]}, ["clip-vit-b16", "nllb-200-600m"]),
+        ({"definers": ["hf"], "encoder": "random"}, ["qwen2.5-1.5b-instruct"]),
+        ({"encoder": "lite"}, []),
+    ],
+    ids=["models", "definer", "none"],
+)
+def test_fetch_models_takes_what_a_profile_names_and_says_how_much(
+    profile, expected, nothing_fetched, monkeypatch, capsys
+):
+    from vwsdlib.encoders import checkpoints
+
+    asked = []
+    (nothing_fetched / "pipeline.yml").write_text(
+        json.dumps({"profiles": {"mine": profile}, "notebooks": {}})
+    )
+    monkeypatch.setenv("VWSD_NOTEBOOKS", str(nothing_fetched))
+    monkeypatch.setattr(checkpoints, "fetch", lambda key: asked.append(key) or "folder")
+    code, _, err = run(capsys, "fetch", "models", "--profile", "mine")
+    size = sum(checkpoints.CHECKPOINTS[key].megabytes for key in expected) / 1000
+    said = f"{len(expected)} of {len(expected)} checkpoints are to be fetched, {size:.1f} GB"
+    assert code == 0 and asked == expected and (said in err) == bool(expected)
+    code, _, err = run(capsys, "fetch", "models", "--profile", "mime")
+    assert code == 2 and "'mine'" in err
+
+
+def test_fetch_models_wants_no_more_than_the_disk_has(nothing_fetched, monkeypatch, capsys):
+    from types import SimpleNamespace
+
+    from vwsdlib.encoders import checkpoints, hub
+
+    monkeypatch.setattr(checkpoints, "fetch", lambda key: pytest.fail("fetched"))
+    monkeypatch.setattr(hub.shutil, "disk_usage", lambda _: SimpleNamespace(free=300_000_000))
+    code, _, err = run(capsys, "fetch", "models", "--only", "clip-vit-b32")
+    assert code == 2 and "takes 0.6 GB and 0.3 GB are free: 0.3 GB are missing" in err
+    assert "HF_HOME=FOLDER" in err
+    (row,) = [row for row in doctor.examine("paper") if row["check"] == "hub_room"]
+    assert row["state"] == "FAIL" and "GB are missing" in row["what"]
+
+
+def test_doctor_says_which_commit_main_is_held_at(nothing_fetched, monkeypatch, capsys):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(nothing_fetched / "hub"))
+    line = "[MISSING] mclip M-CLIP/XLM-Roberta-Large-Vit-B-32 2,260 MB, "
+    out = run(capsys, "doctor", "--profile", "paper")[1]
+    assert line + "main is held once it is fetched  ->" in out
+    refs = nothing_fetched / "hub" / "models--M-CLIP--XLM-Roberta-Large-Vit-B-32" / "refs"
+    refs.mkdir(parents=True)
+    (refs / "vwsd").write_text("d" * 40)
+    assert (
+        line + f"main is held at {'d' * 40}  ->" in run(capsys, "doctor", "--profile", "paper")[1]
+    )
+    rows = json.loads(run(capsys, "doctor", "--profile", "paper", "--json")[1])
+    (row,) = [row for row in rows if row["check"] == "checkpoint mclip"]
+    assert row["what"].endswith("held at " + "d" * 40)
 
 
 @pytest.mark.parametrize(

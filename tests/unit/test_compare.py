@@ -52,7 +52,7 @@ def without(folder, id):
 
 def pairs_of(folders, movement):
     results = [compare.read_results(folder) for folder in folders]
-    return {p.id: p for p in compare.compare(*results, movement, check=False)}
+    return {p.id: p for p in compare.paired_rows(*results, movement, check=False)}
 
 
 def test_trained_rows_are_those_whose_weights_the_run_trained(folders):
@@ -71,7 +71,7 @@ def test_the_same_rows_are_identical_and_the_summary_says_so(folders):
     pairs = pairs_of(folders, {})
     assert {p.state for p in pairs.values()} == {"identical"}
     assert compare.reproduced(list(pairs.values()))
-    assert compare.summary(list(pairs.values())) == (
+    assert compare.in_words(list(pairs.values())) == (
         f"{len(pairs)} rows identical, 0 trained rows within what seeds and processors move them,"
         " 0 outside"
     )
@@ -121,7 +121,7 @@ def test_rows_that_only_one_has(folders):
     without(folders[0], MEAN)
     pairs = pairs_of(folders, {})
     assert pairs[FROZEN].state == "missing" and pairs[MEAN].state == "extra"
-    assert compare.summary(list(pairs.values())).endswith("0 outside, 1 missing, 1 extra")
+    assert compare.in_words(list(pairs.values())).endswith("0 outside, 1 missing, 1 extra")
     assert not compare.reproduced(list(pairs.values()))
 
 

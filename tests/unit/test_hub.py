@@ -4,6 +4,7 @@ held, and said.
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import fake_hub
@@ -98,14 +99,31 @@ def test_only_what_is_loaded_is_fetched(world, clip):
     assert len(server.requests) == 1  # the listing
 
 
+def test_two_at_once_fetch_once(world, clip):
+    with world.serve() as server, ThreadPoolExecutor(2) as pool:
+        folders = list(pool.map(lambda _: fetch(KEY, progress=False), range(2)))
+    assert folders[0] == folders[1] and len(server.asked(WEIGHTS)) == 1
+
+
 def test_what_is_fetched_is_found_without_the_hub_by_others_too(world, clip):
     with world.serve():
         folder = fetch(KEY, progress=False)
     assert find(KEY).folder == folder  # no hub answers any more
-    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub import scan_cache_dir, try_to_load_from_cache
 
+    scanned = scan_cache_dir(hub.hub_folder())
+    assert not scanned.warnings and [repo.repo_id for repo in scanned.repos] == [
+        CHECKPOINTS[KEY].repo
+    ]
     cached = try_to_load_from_cache(CHECKPOINTS[KEY].repo, WEIGHTS, revision=folder.name)
     assert cached == str(folder / WEIGHTS)
+
+
+def test_what_lies_in_the_users_own_folder_is_not_fetched(world, clip, tiny, monkeypatch):
+    monkeypatch.setenv("VWSD_MODELS", str(tiny))
+    with world.serve() as server:
+        assert fetch(KEY) == tiny / CHECKPOINTS[KEY].repo
+    assert not server.requests
 
 
 def test_a_cut_off_file_in_the_cache_is_fetched_again(world, clip):
@@ -213,6 +231,17 @@ def test_a_damaged_index_is_one_sentence(index, tmp_path, monkeypatch):
     with pytest.raises(VwsdError) as e:
         find(KEY)
     assert "index.json" in e.value.where and "\n" not in str(e.value)
+    assert not present(KEY)[0]  # which the doctor asks
+
+
+def test_a_damaged_index_in_the_cache_is_fetched_again(world, clip):
+    fake_hub.sharded(clip)
+    with world.serve():
+        index = fetch(KEY, progress=False) / f"{WEIGHTS}.index.json"
+        index.resolve().write_text("{")
+        assert not present(KEY)[0]
+        fetch(KEY, progress=False)
+    assert present(KEY)[0] and index.read_text() == (clip / index.name).read_text()
 
 
 def test_a_repository_without_weights_is_one_sentence(world, clip):
@@ -292,6 +321,18 @@ def test_the_commit_that_main_was_first_holds(world, tiny):
         assert find(MCLIP) == first
 
 
+def test_fetching_alone_holds_what_another_tool_looked_at(world, tiny):
+    """It knew the commit, and had none of the weights."""
+    published(tiny, world.root, CHECKPOINTS[MCLIP].repo)
+    refs = hub.snapshot(CHECKPOINTS[MCLIP].repo, "").parent / "refs"
+    refs.mkdir(parents=True)
+    (refs / "main").write_text("e" * 40)
+    with world.serve():
+        assert fetch(MCLIP, progress=False).name == "e" * 40
+    (refs / "main").write_text("f" * 40)
+    assert find(MCLIP).revision == "e" * 40
+
+
 def test_a_commit_that_another_tool_fetched_holds_from_its_first_use(world, tiny):
     from huggingface_hub import constants
 
@@ -303,6 +344,16 @@ def test_a_commit_that_another_tool_fetched_holds_from_its_first_use(world, tiny
     assert find(MCLIP).revision == "e" * 40
     (store / "refs" / "main").write_text("f" * 40)
     assert find(MCLIP).revision == commit_of(MCLIP) == "e" * 40
+
+
+@pytest.mark.parametrize("damaged", ["", "main", "\udcff" * 40, "../../etc/passwd"])
+def test_a_damaged_record_of_the_commit_is_none(damaged, world):
+    refs = hub.snapshot(CHECKPOINTS[MCLIP].repo, "").parent / "refs"
+    refs.mkdir(parents=True)
+    (refs / "vwsd").write_bytes(damaged.encode("utf-8", "surrogateescape"))
+    assert commit_of(MCLIP) == "" and not present(MCLIP)[0]
+    (refs / "main").write_text("e" * 40)
+    assert commit_of(MCLIP) == "e" * 40
 
 
 def test_a_pinned_commit_is_asked_for_and_nothing_is_recorded(world, clip):
@@ -329,6 +380,30 @@ def test_a_dropped_connection_goes_on_where_it_was(fault, world, clip):
     assert world.slept == [hub.PAUSES[0]]
 
 
+@pytest.mark.parametrize("fault", ["stall once", "busy once"])
+def test_a_hub_that_is_slow_or_busy_is_asked_again(fault, world, clip, monkeypatch):
+    monkeypatch.setattr(hub, "READ_SECONDS", 2)
+    with world.serve(fault) as server:
+        folder = fetch(KEY, progress=False)
+    first, second = server.asked(WEIGHTS)
+    assert second.start == (first.sent if fault == "stall once" else 0)
+    assert (folder / WEIGHTS).read_bytes() == (clip / WEIGHTS).read_bytes()
+    assert world.slept == [hub.PAUSES[0]]
+
+
+def test_files_may_lie_on_another_server_which_gets_no_token(world, clip, monkeypatch):
+    """As the hub's do: it sends on to one that stores them."""
+    monkeypatch.setenv("HF_TOKEN", "hf_never-to-be-seen")
+    with FakeHub(world.root, "drop once") as storage, world.serve() as server:
+        server.elsewhere = storage.url
+        folder = fetch(KEY, progress=False)
+    first, second = storage.asked(WEIGHTS)
+    assert second.start == first.sent > 0
+    assert (folder / WEIGHTS).read_bytes() == (clip / WEIGHTS).read_bytes()
+    assert all(request.token for request in server.requests)
+    assert not any(request.token for request in storage.requests)
+
+
 def test_a_line_that_drops_again_and_again_is_a_sentence_and_the_next_try_goes_on(world, clip):
     server, error = refusal(world, "drop")
     asked, size = server.asked(WEIGHTS), (clip / WEIGHTS).stat().st_size
@@ -342,6 +417,18 @@ def test_a_line_that_drops_again_and_again_is_a_sentence_and_the_next_try_goes_o
     (rest,) = server.asked(WEIGHTS)
     assert rest.sent == size - sum(request.sent for request in asked)
     assert (folder / WEIGHTS).read_bytes() == (clip / WEIGHTS).read_bytes()
+
+
+def test_a_killed_download_goes_on_where_it_was(tiny, tmp_path):
+    """The command itself, in a process that is killed, and once more."""
+    from tests.hub_faults import Home, _fault_row
+
+    weights = published(tiny, tmp_path / "published", CHECKPOINTS[KEY].repo) / WEIGHTS
+    code, said, sent = _fault_row("stall once", Home(tmp_path))
+    half = weights.stat().st_size // 2
+    assert code == 0 and sent == f"{half:,} + {half:,}" and CHECKPOINTS[KEY].repo in said
+    kept = next((tmp_path / "hf").rglob(f"snapshots/*/{WEIGHTS}"))
+    assert kept.read_bytes() == weights.read_bytes()
 
 
 def test_a_server_without_ranges_begins_again(world, clip):
@@ -376,8 +463,8 @@ def test_a_short_pause_that_the_hub_asks_for_is_made(world, clip):
     "fault, said, remedy",
     [
         ("rate", "asks for a pause of 3600 seconds (429)", "Wait that long"),
-        ("gated", "to those only whom its owners let in (403)", "hf auth login"),
-        ("login", "to those only whom its owners let in (401)", "hf auth login"),
+        ("gated", "only to those whom its owners let in (403)", "hf auth login"),
+        ("login", "only to those whom its owners let in (401)", "hf auth login"),
         ("gone", "the hub does not have it (404)", "VWSD_MODELS"),
         ("down", "the hub itself fails (503)", "Wait until"),
     ],
@@ -434,15 +521,16 @@ def test_a_dead_proxy_is_named_without_its_password(world, clip, monkeypatch):
     assert "HTTP_PROXY" in e.value.remedy and "hunter2" not in str(e.value)
 
 
-def test_offline_is_said_and_what_is_here_is_enough(world, clip, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(VwsdError, match="HF_HUB_OFFLINE is set") as e:
+@pytest.mark.parametrize("variable", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
+def test_offline_is_said_and_what_is_here_is_enough(variable, world, clip, monkeypatch):
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(VwsdError, match=f"{variable} is set") as e:
         fetch(KEY, progress=False)
     assert "Unset it" in e.value.remedy
-    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.delenv(variable)
     with world.serve():
         folder = fetch(KEY, progress=False)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv(variable, "1")
     assert fetch(KEY, progress=False) == folder
 
 

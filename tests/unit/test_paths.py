@@ -371,6 +371,15 @@ def test_a_scratch_folder_goes_and_so_do_those_of_killed_runs(tmp_path, monkeypa
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="no /proc, which makes no folder")
+def test_where_no_folder_can_be_made_it_is_said_at_once():
+    with (
+        pytest.raises(VwsdError, match="cannot write the site"),
+        paths.staging_folder("/proc/none", MARK, "site"),
+    ):
+        raise AssertionError("nothing can be written there")
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of one megabyte; skips with the reason where none may be mounted."""

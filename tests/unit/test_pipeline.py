@@ -539,6 +539,35 @@ def test_a_changed_checkpoint_makes_a_notebook_stale(with_model):
     assert [state for _, state, _ in runner.status("demo")] == ["done", "done"]
 
 
+FETCH = """from pathlib import Path
+file = Path({file!r})
+file.parent.mkdir(parents=True, exist_ok=True)
+file.write_bytes(b"{content}")"""
+
+
+@pytest.mark.parametrize("before, state", [(None, "done"), (b"others!", "stale")])
+def test_a_notebook_that_fetched_its_checkpoint_holds(
+    before, state, project, monkeypatch, tmp_path
+):
+    """One whose checkpoint was there, and became another meanwhile, does not."""
+    from vwsdlib.encoders.checkpoints import CHECKPOINTS
+
+    models = tmp_path / "models"
+    file = models / CHECKPOINTS["clip-vit-b32"].repo / "model.safetensors"
+    monkeypatch.setenv("VWSD_MODELS", str(models))
+    if before:
+        file.parent.mkdir(parents=True)
+        file.write_bytes(before)
+    fetch = FETCH.format(file=str(file), content="weights")
+    parameters = PARAMETERS + '\nencoder = "clip-vit-b32"\ndual = "clip-vit-b16"'
+    project.add("01_data", START, fetch, WRITE, FINISH, parameters=parameters)
+    assert runner.run("demo").exit_code == 0
+    assert states(runner.status("demo"))["01_data"][0] == state
+    assert outcomes(runner.run("demo")) == {"01_data": "up to date" if before is None else "done"}
+    file.write_bytes(b"changed")  # afterwards
+    assert states(runner.status("demo"))["01_data"] == ("stale", "models")
+
+
 # ---------------------------------------------------------------- when it goes wrong
 
 WRECKS = {  # cells, then where the failure must be seen and what it must be called

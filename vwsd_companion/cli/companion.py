@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vwsdlib.disk import free_gb
 from vwsdlib.errors import VwsdError
 from vwsdlib.paths import results_dir, run_dir, shown
 
@@ -46,14 +47,34 @@ def _fetch_vwsd(o: argparse.Namespace) -> int:
 
 def _fetch_models(o: argparse.Namespace) -> int:
     """published checkpoints, into the Hugging Face cache"""
-    from vwsdlib.encoders.checkpoints import CHECKPOINTS, checkpoint, fetch, present
+    from vwsdlib.encoders.checkpoints import checkpoint, fetch, present
 
+    from ..doctor import needed
+
+    keys = o.only or needed(o.profile or "paper")
     # a typo stops before anything is fetched
-    repos = {key: checkpoint(key).repo for key in o.only or CHECKPOINTS}
+    repos = {key: checkpoint(key).repo for key in keys}
+    _announce(repos)
     for key, repo in repos.items():
         folder = fetch(key)
         print(f"{key}  {repo}  {present(key)[1] / 1e6:,.0f} MB  {folder}", flush=True)
     return 0
+
+
+def _announce(repos: dict[str, str]) -> None:
+    """What is to be fetched of these checkpoints, into which folder; VwsdError where its disk is
+    too small.
+    """
+    from vwsdlib.encoders.checkpoints import bytes_missing
+    from vwsdlib.encoders.hub import check_room, hub_folder
+
+    absent = {key: size for key in repos if (size := bytes_missing(key))}
+    missing = sum(absent.values())
+    check_room(missing, "what is missing of the checkpoints")
+    if absent:
+        wanted = f"{len(absent)} of {len(repos)} checkpoints are to be fetched"
+        free = f"{free_gb(hub_folder()):.0f} GB free: {hub_folder()}"
+        print(f"{wanted}, {missing / 1e9:.1f} GB ({free})", file=sys.stderr, flush=True)
 
 
 def _fetch_rehearsal(o: argparse.Namespace) -> int:
@@ -63,7 +84,7 @@ def _fetch_rehearsal(o: argparse.Namespace) -> int:
     from vwsd_standins.rehearsal.models import make_models
     from vwsd_standins.rehearsal.translators import make_translators
 
-    print(f"{rehearsal.make_sets(o.source)}: {rehearsal.state()}")
+    print(f"{rehearsal.make_sets(o.source and Path(o.source))}: {rehearsal.state()}")
     make_models(models_folder())
     make_translators(models_folder())
     print(
@@ -76,7 +97,7 @@ def _fetch_rehearsal(o: argparse.Namespace) -> int:
 FETCHED = {
     "demo": (_fetch_demo, {"force"}),
     "vwsd": (_fetch_vwsd, {"source", "images", "split"}),
-    "models": (_fetch_models, {"only"}),
+    "models": (_fetch_models, {"only", "profile"}),
     "rehearsal": (_fetch_rehearsal, {"source"}),
 }
 
@@ -84,7 +105,7 @@ FETCHED = {
 @command("fetch")
 def fetch_files(o: argparse.Namespace) -> int:
     """Put data and models where the notebooks look for them. `demo` downloads nothing: pictures and
-    weights come with installed packages.
+    weights come with installed packages. `models` fetches what the profile's parameters name.
 
     `vwsd` checks what there is, fetches what is missing (or takes it from --from DIR) and prints
     what is missing still, with exit code 1. A broken download goes on where it stopped. Original
@@ -94,7 +115,7 @@ def fetch_files(o: argparse.Namespace) -> int:
       vwsd fetch vwsd --split trial
     """
     function, options = FETCHED[o.what]
-    for name in ("source", "images", "split", "only", "force"):
+    for name in ("source", "images", "split", "only", "profile", "force"):
         if getattr(o, name) and name not in options:
             raise VwsdError(
                 f"`vwsd fetch {o.what}` takes no --{name.replace('source', 'from')}",
@@ -309,14 +330,14 @@ def compare_results(o: argparse.Namespace) -> int:
     if o.measure:
         print(of.write_movement(o.out, results))
         return 0
-    pairs = of.compare(*results)
+    pairs = of.paired_rows(*results)
     some = [pair for pair in pairs if o.rows or pair.state not in ("identical", "within")]
     first, second = (shown(result.folder) for result in results)
     if o.json:
         listed = [vars(pair) for pair in some]
         print_json({"first": first, "second": second, **of.counts(pairs), "rows": listed})
     else:
-        print("\n".join([*map(str, some), f"{second} against {first}: {of.summary(pairs)}"]))
+        print("\n".join([*map(str, some), f"{second} against {first}: {of.in_words(pairs)}"]))
     return 0 if of.reproduced(pairs) else 1
 
 

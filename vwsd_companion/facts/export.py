@@ -92,7 +92,7 @@ def scores(runs: Sequence[Predictions], folder: Path) -> list[Path]:
     return written
 
 
-def to_dataset(runs: Sequence[Predictions]) -> Dataset:
+def runs_dataset(runs: Sequence[Predictions]) -> Dataset:
     """All items of all runs, a row each: run, item, text, ten scores, rank of the gold, and of the
     run's meta the keys FROM_META.
     """
@@ -130,22 +130,22 @@ def to_dataset(runs: Sequence[Predictions]) -> Dataset:
 
 
 def parquet(runs: Sequence[Predictions], folder: Path) -> list[Path]:
-    """`predictions.parquet`, the rows of `to_dataset`: `pandas.read_parquet` and everybody else
+    """`predictions.parquet`, the rows of `runs_dataset`: `pandas.read_parquet` and everybody else
     read it.
     """
     with atomic(folder / "predictions.parquet") as temporary:
-        to_dataset(runs).to_parquet(temporary)
+        runs_dataset(runs).to_parquet(temporary)
     return [folder / "predictions.parquet"]
 
 
 def dataset(runs: Sequence[Predictions], folder: Path) -> list[Path]:
-    """The rows of `to_dataset` as a folder `predictions` for `datasets.load_from_disk`, in place of
-    an earlier export.
+    """The rows of `runs_dataset` as a folder `predictions` for `datasets.load_from_disk`, in place
+    of an earlier export.
 
     An earlier one stays until the new one is whole. VwsdError where the folder holds something else
     or cannot be written.
     """
-    made = to_dataset(runs)
+    made = runs_dataset(runs)
     with staging_folder(folder / "predictions", MARK, "export") as staging:
         made.save_to_disk(staging)
     return [folder / "predictions"]

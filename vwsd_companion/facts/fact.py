@@ -30,7 +30,7 @@ VERSIONED = ("torch", "transformers", "numpy", "pillow")  # packages that can mo
 
 
 @dataclass(frozen=True)
-class Kind:
+class FactKind:
     """How the messages of one kind of fact speak of it, and where its meta counts the lines."""
 
     what: str
@@ -150,7 +150,7 @@ def meta_path(path: str | Path) -> Path:
 
 def read_fact(
     path: str | Path,
-    kind: Kind,
+    kind: FactKind,
     shapes: tuple[Any, Any],
     make: Callable[[list, Any, dict, bytes], Fact],
 ) -> Fact:

@@ -18,10 +18,10 @@ import numpy as np
 from vwsdlib import paths, schema
 from vwsdlib.errors import VwsdError
 
-from .fact import Kind, provenance, read_fact, write_fact
+from .fact import FactKind, provenance, read_fact, write_fact
 
 AGAIN = "Run the notebook that makes it again with --force."
-MEASUREMENT = Kind(
+MEASUREMENT = FactKind(
     what="measurement",
     meta="meta of {}",
     again=AGAIN,

@@ -22,11 +22,11 @@ from vwsdlib.data.items import Item, items_sha256
 from vwsdlib.data.sets import VwsdSet
 from vwsdlib.errors import VwsdError
 
-from .fact import Kind, provenance, read_fact, write_fact
+from .fact import FactKind, provenance, read_fact, write_fact
 
 AGAIN = "Run the notebook that makes them again with --force."
 DISAGREE = "the predictions do not agree with themselves"
-PREDICTIONS = Kind(
+PREDICTIONS = FactKind(
     what="predictions",
     meta="predictions' meta",
     again=AGAIN,

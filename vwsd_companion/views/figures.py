@@ -182,8 +182,13 @@ def name_rows(
 
 
 def small_picture(path: Path, side: int) -> Image.Image:
-    """A picture at most `side` pixels wide and high, in its shape."""
-    picture = load_picture(path, truncated="keep").image
+    """A picture at most `side` pixels wide and high, in its shape; plain grey where it is damaged
+    beyond looking at it.
+    """
+    try:
+        picture = load_picture(path, truncated="keep").image
+    except VwsdError:
+        return Image.new("RGB", (side, side), "#DDDDDD")
     picture.thumbnail((side, side))
     return picture
 

@@ -185,9 +185,11 @@ def crop_seeds_figure(c: Collection, m: Measurement) -> Drawing:
 
 
 @figure(of="mask_panels", pictures=True)
-def masks_figure(c: Collection, m: Measurement) -> Drawing:
+def masks_figure(c: Collection, m: Measurement) -> Drawing | None:
     """Masks of a picture under its own phrase and under another sense's, all at the scale 0 to 1,
-    with mean and area."""
+    with mean and area; none where all these pictures are damaged."""
+    if not m.records:
+        return None
     # records come in fours: a pair's two pictures, each under its own and under the other phrase
     high = -(-len(m.records) // 4)
     fig, axes = panels(high, 6, 13.6, 2.35 * high + 0.9)

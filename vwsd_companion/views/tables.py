@@ -20,6 +20,7 @@ from pathlib import Path
 import yaml
 
 from vwsdlib import paths
+from vwsdlib.data.damage import damage_told
 from vwsdlib.data.sets import SETS
 from vwsdlib.errors import VwsdError
 
@@ -196,7 +197,16 @@ def set_title(c: Collection) -> str:
         return c.profile
     name = facts[0]["dataset"]
     name = SETS[name].about if name in SETS else name
-    return f"{name}{_part(facts)}; profile {c.profile}"
+    return f"{name}{_part(facts)}; profile {c.profile}{_damaged(facts)}"
+
+
+def _damaged(facts: list[dict]) -> str:
+    """How a caption counts damaged pictures, where a language's split has some."""
+    parts = {}
+    for fact in facts:
+        if damaged := fact.get("damaged"):
+            parts[f"{fact['language']} {fact['split']}"] = damage_told(damaged)
+    return "".join(f"; {part}: {text}" for part, text in sorted(parts.items()))
 
 
 def _part(facts: list[dict]) -> str:

@@ -1,5 +1,5 @@
 """The rehearsal's data: the official text where it is at hand, else a stand-in of the same size,
-and a generated picture for every image name.
+and a generated picture for every image name; five of them damaged.
 
 <folder>/rehearsal.json             what it was made from, and whose text it is
 <folder>/vwsd/<split>/...           files, names and formats as in the official layout; pictures are
@@ -18,6 +18,7 @@ import numpy as np
 import PIL
 from PIL import Image, ImageDraw
 
+from vwsdlib.data.damage import MISSING, TRUNCATED, UNDECODED
 from vwsdlib.data.items import Item, image_names, read_items, write_items
 from vwsdlib.data.official import OFFICIAL_CREDIT, OFFICIAL_FILES, VARIANT_RECORD, is_official
 from vwsdlib.data.sources import picture_names
@@ -44,6 +45,11 @@ CREDIT = {
     "generated": "generated pictures and made-up text (this project)",
 }
 SIDES, LARGE, EXIF_ORIENTATION = (60, 321), 1200, 0x0112  # pixels
+# as in a real set a few pictures are damaged: kind -> golds of these English test items (1 and 3
+# for runs of the first items, 81 and 434 are shown in notebook 05), and a distractor of item 5
+DAMAGED_GOLDS = {TRUNCATED: (1, 81), MISSING: (3, 434)}
+NO_PICTURE_OF = 5
+PAGE = b"<html><body>Not Found</body></html>\n"
 
 
 def make_data(folder: str | Path, texts: Path | None = None, seed: int = 0) -> Path:
@@ -134,10 +140,24 @@ def _make_split(folder: Path, split: str, texts: dict[str, Path], seed: int) -> 
     needed = set()
     for language in SPLITS[split]:
         needed |= set(image_names(read_items(folder / OFFICIAL_FILES[language, split][0])))
-    _draw(images, needed, split, seed)
+    damaged = _damaged(folder) if split == "test" else {}
+    lost = {name for name, kind in damaged.items() if kind == MISSING}
+    _draw(images, needed - lost, split, seed, damaged)
 
 
-def _draw(images: Path, needed: set[str], split: str, seed: int) -> None:
+def _damaged(folder: Path) -> dict[str, str]:
+    """Image name -> what is damaged of it (`vwsdlib.data.damage`), by the text of English test."""
+    items = read_items(*(folder / name for name in OFFICIAL_FILES["en", "test"][:2]))
+    kinds = {}
+    for kind, places in DAMAGED_GOLDS.items():
+        kinds |= {items[place % len(items)].gold: kind for place in places}
+    item = items[NO_PICTURE_OF % len(items)]
+    others = [name for name in item.candidates if name != item.gold and name not in kinds]
+    kinds[others[0]] = UNDECODED
+    return kinds
+
+
+def _draw(images: Path, needed: set[str], split: str, seed: int, damaged: dict[str, str]) -> None:
     """Those of the pictures that are not there; others, of another text, go."""
     there = picture_names(images)
     images.mkdir(parents=True, exist_ok=True)
@@ -148,7 +168,10 @@ def _draw(images: Path, needed: set[str], split: str, seed: int) -> None:
         # without paths.atomic, whose flush to disk would double the time: a lost picture is drawn
         # again
         temporary = images / f".{name}"
-        temporary.write_bytes(picture(name, f"{split}:{seed}"))
+        file = picture(name, f"{split}:{seed}")
+        if damaged.get(name) == TRUNCATED:
+            file = file[: 2 * len(file) // 3]
+        temporary.write_bytes(PAGE if damaged.get(name) == UNDECODED else file)
         temporary.replace(images / name)
 
 

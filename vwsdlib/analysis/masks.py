@@ -16,6 +16,7 @@ import numpy as np
 
 from ..data.items import Item, normalise
 from ..data.pictures import load_picture
+from ..data.places import CutShort
 from ..data.sets import VwsdSet, key
 from ..encoders.digests import FileDigests
 from ..encoders.registry import Segmenter
@@ -83,10 +84,10 @@ class MaskStore:
         network once a call.
         """
         digests = self.digests.of([path for path, _ in pairs])
-        keys = [
-            row_key("mask", f"{digest}:{sha256_bytes(text.encode())}")
-            for digest, (_, text) in zip(digests, pairs)
-        ]
+        keys = []
+        for digest, (path, text) in zip(digests, pairs):
+            kind = "mask, truncated kept" if isinstance(path, CutShort) else "mask"
+            keys.append(row_key(kind, f"{digest}:{sha256_bytes(text.encode())}"))
         return self.rows.of(keys, dict(zip(keys, pairs)), self._measured, "masks")
 
     def _measured(self, missing: dict[bytes, tuple[Path, str]]) -> Iterator[Batch]:
@@ -148,13 +149,15 @@ def shared_target_pairs(data: VwsdSet) -> list[tuple[Item, Item]]:
     """All ordered pairs (item, other) of one target whose phrases mean different things.
 
     Phrases mean different things when their golds do: another sense where an answer key says
-    (EmojiWSD), else another image and another phrase.
+    (EmojiWSD), else another image and another phrase. Items whose gold's picture is missed are left
+    out.
     """
     shown = key(data.images)
     meaning = {item.id: shown.get(item.gold, {}).get("sense", item.gold) for item in data.items}
     by_target = defaultdict(list)
     for item in data.items:
-        by_target[normalise(item.target)].append(item)
+        if item.gold not in data.damage.missed:
+            by_target[normalise(item.target)].append(item)
     pairs = []
     for group in by_target.values():
         for a, b in itertools.product(group, group):

@@ -96,7 +96,7 @@ def _zipped(archive: str, raw: BinaryIO) -> Iterator[Listed]:
     with zipfile.ZipFile(raw) as packed:
         seen: dict[str, tuple[int, int]] = {}
         for info in packed.infolist():
-            path = _zip_name(info)
+            path = zip_name(info)
             content = (info.CRC, info.file_size)
             # by its name only one of them can be read
             if seen.setdefault(info.filename, content) != content:
@@ -104,21 +104,24 @@ def _zipped(archive: str, raw: BinaryIO) -> Iterator[Listed]:
                 raise VwsdError(what, archive, AGAIN)
             if stat.S_ISLNK(info.external_attr >> 16):
                 yield path, "links"
-            elif not info.is_dir():
+            elif not path.endswith("/"):
                 member = Member.of("zip", archive, info.filename, 0, info.file_size)
                 yield path, FileEntry(path, member)
 
 
-def _zip_name(info: zipfile.ZipInfo) -> str:
-    """A member's name; macOS writes UTF-8 without saying so, which reads like text of an old IBM
-    computer.
+def zip_name(info: zipfile.ZipInfo) -> str:
+    """A member's name, a folder's with a slash at its end.
+
+    macOS writes UTF-8 without saying so, which reads like text of an old IBM computer; Windows
+    writes backslashes, which the format forbids.
     """
+    name = info.filename
     if not info.flag_bits & 0x800:
         try:
-            return info.filename.encode("cp437").decode("utf-8")
+            name = name.encode("cp437").decode("utf-8")
         except UnicodeError:
             pass
-    return info.filename
+    return name.replace("\\", "/")
 
 
 class _Bounded:

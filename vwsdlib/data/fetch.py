@@ -1,14 +1,17 @@
 """Obtains the official files of SemEval-2023 Task 1 and says what is missing.
 
-Text is taken by file name and SHA-256; pictures by the names that the items need, out of folders
-called as published, as `image.N` is another picture in train, trial and test. Sources are loose
-files and archives: the organisers' release, or what a user has.
+Text is taken by its SHA-256, whatever its file is called, with the line ends of any system;
+pictures by the names that the items need (all of them, where the text is still to come), out of
+folders called as published, as `image.N` is another picture in train, trial and test. Sources are
+loose files and archives: the organisers' release, or what a user has, here or at a URL. A set may
+come in pieces, over several calls and in any order.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import ssl
 import tarfile
 import time
@@ -23,12 +26,25 @@ from shutil import copyfile
 from ..errors import VwsdError
 from ..paths import atomic, data_dir, quiet, sha256_bytes, write_bytes, write_text
 from ..progress import tqdm
-from .archives import DAMAGE
+from .archives import DAMAGE, zip_name
 from .items import image_names, read_items
-from .official import OFFICIAL, OFFICIAL_FILES, VARIANT_RECORD, image_variant, is_official
-from .sources import picture_names, whole_names
+from .kinds import HEAD, kind_of
+from .official import (
+    GOLD_APART,
+    GOLD_PACKAGE,
+    OFFICIAL,
+    OFFICIAL_FILES,
+    PAGE,
+    RENAMED,
+    RENAMED_PICTURES,
+    VARIANT_RECORD,
+    image_variant,
+    is_official,
+    published_bytes,
+)
+from .places import remote
+from .sources import MACOS_FOLDER, picture_names, whole_names
 
-PAGE = "https://raganato.github.io/vwsd/"
 RELEASE = "https://github.com/asahi417/visual-wsd-baseline/releases/download"
 TRIAL = f"{RELEASE}/dataset-v2/semeval-2023-task-1-V-WSD-trial-v1.tar.gz"
 # (split, text or variant) -> archive; the rest is linked from the page, to drives that want a
@@ -39,18 +55,27 @@ RELEASED = {
     ("trial", "text"): TRIAL,
     ("trial", "original"): TRIAL,
 }
+# (split, what) -> what the page calls the download; "": whatever of the split
 BY_HAND = {
-    "test": "the test images (10.4 GB)",
-    "train": "the train+trial data (17 GB, text and pictures)",
-    "trial": "the trial data",
+    ("test", "gold"): GOLD_PACKAGE,
+    ("test", "text"): "the test data",
+    ("test", "resized"): "the resized test images (572 MB)",
+    ("test", ""): "the test images (10.4 GB)",
+    ("train", ""): "the train+trial data (17 GB, text and pictures)",
+    ("trial", ""): "the trial data",
 }
 # name of a folder of pictures as published -> variant; the default first
 FOLDERS = {
     "test": {"test_images_resized": "resized", "test_images": "original"},
-    "trial": {"all_images": "original"},
+    "trial": {"all_images": "original", "trial_images_v1": "original"},
     "train": {"train_images_v1": "original"},
 }
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+A_PICTURE = re.compile(r"image\.\d+\.\w+")  # as all pictures of the task are called
+# what browsers and file managers put behind the name of a second copy: "images (1)", "images 2"
+COPY = re.compile(r"( \(\d+\)| \d+)$")
+# names under which the release lies in a user's folder; what lies beside is not opened
+RELEASE_LIKE = re.compile(r"gold|v-?wsd|test\.data|semeval|(train|trial)[._]", re.IGNORECASE)
 # bytes of one text or picture in an archive; the largest that was published has 24 MB
 MOST_OF_A_FILE = 200 << 20
 MOST_OF_A_DOWNLOAD = 20 << 30  # bytes; the largest archive that was published has 17 GB
@@ -61,52 +86,94 @@ Wanted = Callable[[PurePosixPath], bool]
 
 
 def fetch_vwsd(
-    split: str = "test", source: Path | None = None, images: str | None = None
+    split: str = "test", source: str | Path | None = None, images: str | None = None
 ) -> list[dict]:
     """Bring a split's text and pictures to `data/vwsd/<split>/`, from the release or from `source`
-    (a folder or an archive).
+    (a folder, an archive, or the URL of an archive).
 
     `images`: original or resized; by default as recorded, else what `source` has, else resized.
-    Returns what `check_official` says afterwards. Raises VwsdError when a host refuses, an archive
-    is damaged or two variants would be mixed.
+    Text that `source` lacks is looked for beside it. Returns what `check_official` says afterwards.
+    Raises VwsdError when a host refuses, an archive is damaged or two variants would be mixed.
     """
     variants = list(FOLDERS[split].values())
-    if source is not None and not Path(source).exists():
-        remedy = "Give the folder that holds the official files, unpacked or not."
-        raise VwsdError("no such folder or archive", source, remedy)
+    given = _given(source)
     if images and images not in variants:
         raise VwsdError(
             f"the {split} pictures were never published as {images}",
             remedy=f"Leave --images away: {variants[0]} is all there is.",
         )
-    different = _take_texts(split, lambda: Path(source) if source else _released(split, "text"))
-    variant = _agree(split, images) or (None if source else variants[0])
-    _take_pictures(split, variant, lambda: Path(source) if source else _released(split, variant))
-    states = check_official(split, different, variant)
+    different = _take_texts(split, lambda: given or _released(split, "text"))
+    for beside in _beside(given):
+        _take_texts(split, lambda beside=beside: beside, lenient=True)
+    variant = _agree(split, images) or (None if given else variants[0])
+    _take_pictures(split, variant, lambda: given or _released(split, variant), different)
+    if remote(source):
+        given.unlink()
+        given.parent.rmdir()
+    states = check_official(split, different, variant, "here" if given else "release")
     if all(row["state"] == "OK" for row in states):
         for kind in ("text", variant):
             _download_path(split, kind).unlink(missing_ok=True)
     return states
 
 
+def _given(source: str | Path | None) -> Path | None:
+    """Where the files lie that were given; an archive at a URL is downloaded first."""
+    if source is None:
+        return None
+    if remote(source):
+        name = str(source).partition("?")[0].rstrip("/").rpartition("/")[2]
+        path = _downloads() / sha256_bytes(str(source).encode())[:12] / name
+        return path if path.exists() else download(str(source), path)
+    if not Path(source).exists():
+        remedy = "Give the folder that holds the official files, unpacked or not."
+        raise VwsdError("no such folder or archive", source, remedy)
+    return Path(source)
+
+
+def _beside(given: Path | None) -> list[Path]:
+    """What lies beside the given folder or archive under a name of the release; no large archive,
+    as text is small.
+    """
+    if given is None:
+        return []
+    given = given.resolve()
+    try:
+        there = sorted(given.parent.iterdir())
+    except OSError:  # a folder that may be entered, and not listed
+        return []
+    alike = [path for path in there if path != given and RELEASE_LIKE.search(path.name)]
+    return [path for path in alike if path.is_dir() or path.stat().st_size < MOST_OF_A_FILE]
+
+
 # ---------------------------------------------------------------------------- what is there
 
 
 def check_official(
-    split: str, different: set[str] = frozenset(), variant: str | None = None
+    split: str,
+    different: set[str] = frozenset(),
+    variant: str | None = None,
+    tried: str = "",
 ) -> list[dict]:
     """One dict (`check`, `state`: OK, DIFFERENT or MISSING, `what`, `remedy`) a text file and a
     language's pictures; no network.
 
     `different`: names of text files that were met with other bytes than published, and left where
-    they are.
+    they are. `tried`: where the files were just looked for, the "release" or "here" in files that
+    were given, so that no remedy is to try that again.
     """
     folder = _folder(split)
     variant = image_variant(folder) or variant or next(iter(FOLDERS[split].values()))
-    remedy = _remedy(split, "text", variant)
-    rows = [_text_state(folder / name, name in different, remedy) for name in _texts(split)]
-    remedy = _remedy(split, variant, variant)
-    return rows + [_pictures_state(folder, part, remedy) for part in _parts(split)]
+    rows = []
+    for name in _texts(split):
+        apart = name in GOLD_APART
+        remedy = _remedy(split, "gold" if apart else "text", variant, tried)
+        rows.append(_text_state(folder / name, name in different, remedy))
+    for part in _parts(split):
+        known = (folder / OFFICIAL_FILES[part][0]).exists()
+        remedy = _remedy(split, variant if known else "text", variant, tried)
+        rows.append(_pictures_state(folder, part, remedy))
+    return rows
 
 
 def _parts(split: str) -> list[tuple[str, str]]:
@@ -141,13 +208,19 @@ def _pictures_state(folder: Path, part: tuple[str, str], remedy: str) -> dict:
     return row | {"what": f"{what}, without {first}"}
 
 
-def _remedy(split: str, what: str, variant: str) -> str:
+def _remedy(split: str, what: str, variant: str, tried: str) -> str:
+    """Where a missing text, gold or variant of the pictures is to be had; never where it was just
+    looked for.
+    """
     command = f"vwsd fetch vwsd --split {split}"
-    if len(FOLDERS[split]) > 1:
+    if len(set(FOLDERS[split].values())) > 1:
         command += f" --images {variant}"
-    if (split, what) in RELEASED:
-        return f"{command} (with --from DIR if you have it)"
-    return f"download {BY_HAND[split]} from {PAGE}, then {command} --from DIR"
+    if (split, what) in RELEASED and tried != "release":
+        return (
+            f"{command}{', which downloads it' if tried else ' (with --from DIR if you have it)'}"
+        )
+    package = BY_HAND.get((split, what)) or BY_HAND[split, ""]
+    return f"download {package} from {PAGE}, then {command} --from DIR"
 
 
 def _folder(split: str) -> Path:
@@ -165,36 +238,46 @@ def _texts(split: str) -> list[str]:
     return names
 
 
-def _missing(split: str) -> set[str]:
-    """Names of the pictures that are not there, of all items whose text is."""
+def _missing(split: str) -> set[str] | None:
+    """Names of the pictures that are not there, of all items; None where a text is not there, and
+    nobody can tell.
+    """
     needed: set[str] = set()
     for part in _parts(split):
         path = _folder(split) / OFFICIAL_FILES[part][0]
-        if path.exists():
-            needed.update(image_names(read_items(path)))
+        if not path.exists():
+            return None
+        needed.update(image_names(read_items(path)))
     return needed - whole_names(_images(split))
 
 
 # ---------------------------------------------------------------------------- taking files
 
 
-def _take_texts(split: str, source: Callable[[], Path | None]) -> set[str]:
-    """Put official text files in place; returns the names of those met with other bytes only."""
-    folder, wanted, met = _folder(split), set(), set()
+def _take_texts(split: str, source: Callable[[], Path | None], lenient: bool = False) -> set[str]:
+    """Put official text files in place; returns the names of those met with other bytes only.
+    lenient: an archive that cannot be read is passed over.
+    """
+    folder, met = _folder(split), set()
+    wanted = {}
     for name in _texts(split):
         if not (folder / name).exists() or not is_official(folder / name):
-            wanted.add(name)
+            wanted[OFFICIAL[name]] = name
     if not wanted:
         return met
-    for path, content in _files(source(), lambda path: path.name in wanted):
+    for path, content in _files(source(), _is_text, lenient):
         data = content.read_bytes() if isinstance(content, Path) else content
-        met.add(path.name)
-        if sha256_bytes(data) == OFFICIAL[path.name]:
-            write_bytes(folder / path.name, data)
-            wanted.discard(path.name)
+        met.add(RENAMED.get(path.name, path.name))
+        published = published_bytes(data, wanted)
+        if published is not None:
+            write_bytes(folder / wanted.pop(sha256_bytes(published)), published)
         if not wanted:
             break
-    return met & wanted
+    return met & set(wanted.values())
+
+
+def _is_text(path: PurePosixPath) -> bool:
+    return path.suffix.lower() == ".txt"
 
 
 def _agree(split: str, asked: str | None) -> str | None:
@@ -210,13 +293,13 @@ def _agree(split: str, asked: str | None) -> str | None:
             _images(split),
             f"Remove that folder first, or go on with --images {recorded}.",
         )
-    if not (recorded or asked) and _missing(split):
+    if not (recorded or asked) and _missing(split) != set():
         raise VwsdError(
             "the folder holds pictures, but no record says of which size",
             _images(split),
             (
-                f"Say it with --images {' or '.join(FOLDERS[split].values())}, or remove that"
-                " folder."
+                f"Say it with --images {' or '.join(dict.fromkeys(FOLDERS[split].values()))}, or"
+                " remove that folder."
             ),
         )
     if asked and not recorded:
@@ -228,29 +311,40 @@ def _record(split: str, variant: str) -> None:
     write_text(_folder(split) / VARIANT_RECORD, json.dumps({"variant": variant}) + "\n")
 
 
-def _take_pictures(split: str, variant: str | None, source: Callable[[], Path | None]) -> None:
-    """Put the pictures that items need in place; the variant (where None: of the first one met) is
-    recorded before the first of them.
+def _take_pictures(
+    split: str, variant: str | None, source: Callable[[], Path | None], different: set[str]
+) -> None:
+    """Put the pictures that items need in place, all where that is not known yet; the variant
+    (where None: of the first one met) is recorded before the first of them.
+
+    `different`: text that was met with other bytes; pictures of a package whose text is another one
+    are left alone, as its `image.N` may be another picture.
     """
     missing = _missing(split)
-    if not missing:
+    if missing == set():
         return
+    there = whole_names(_images(split)) if missing is None else set()
+    others = {RENAMED_PICTURES} if set(RENAMED.values()) & different else set()
 
     def wanted(path: PurePosixPath) -> bool:
-        if path.name not in missing:
+        name, home = path.name, path.parent.name
+        if home in others or name in there or not A_PICTURE.fullmatch(name):
+            return False
+        if missing is not None and name not in missing:
             return False
         return _variant_of(path, split) in ([variant] if variant else FOLDERS[split].values())
 
-    bar = tqdm(total=len(missing), desc=f"{split} pictures", unit=" pictures", disable=quiet())
+    total = None if missing is None else len(missing)
+    bar = tqdm(total=total, desc=f"{split} pictures", unit=" pictures", disable=quiet())
     with bar:
         for path, content in _files(source(), wanted):
             variant = _variant_of(path, split)
             if image_variant(_folder(split)) != variant:
                 _record(split, variant)
             _place(content, _images(split) / path.name)
-            missing.discard(path.name)
+            there.add(path.name)
             bar.update()
-            if not missing:
+            if missing is not None and missing <= there:
                 break
 
 
@@ -259,10 +353,9 @@ def _variant_of(path: PurePosixPath, split: str) -> str | None:
     beside it; None: not of this split.
     """
     home = path.parent
-    if home.name not in FOLDERS[split]:
-        return None
-    recorded = image_variant(home.parent) if isinstance(home, Path) else None
-    return recorded or FOLDERS[split][home.name]
+    variant = FOLDERS[split].get(COPY.sub("", home.name))
+    recorded = image_variant(home.parent) if variant and isinstance(home, Path) else None
+    return recorded or variant
 
 
 def _place(content: Path | bytes, target: Path) -> None:
@@ -278,24 +371,45 @@ def _place(content: Path | bytes, target: Path) -> None:
             copyfile(content, temporary)
 
 
-def _files(source: Path | None, wanted: Wanted) -> Iterator[tuple[PurePosixPath, Path | bytes]]:
+def _files(
+    source: Path | None, wanted: Wanted, lenient: bool = False
+) -> Iterator[tuple[PurePosixPath, Path | bytes]]:
     """Every wanted file below a folder or in an archive: loose ones as paths, then bytes out of
-    archives. Nothing is unpacked by its own path.
+    archives. Nothing is unpacked by its own path, nor what macOS keeps beside files.
+
+    An archive that cannot be read is a VwsdError; with `lenient` it is passed over.
     """
     if source is None:
         return
     source = source.resolve()
-    paths = [source]
+    paths, archives = [source], []
     if not source.is_file():
         paths = sorted(p for p in source.rglob("*") if p.is_file())
-    yield from ((p, p) for p in paths if not p.name.endswith(ARCHIVES) and wanted(p))
     for path in paths:
-        if path.name.endswith(ARCHIVES):
-            try:
-                yield from _members(path, wanted)
-            except DAMAGE as e:
+        if path.name.lower().endswith(ARCHIVES) or path == source and _packed(path):
+            archives.append(path)
+        elif not _macos(path) and wanted(path):
+            yield path, path
+    for path in archives:
+        try:
+            yield from _members(path, lambda inner: not _macos(inner) and wanted(inner))
+        except DAMAGE as e:
+            if not lenient:
                 what = f"the archive is damaged or locked: {e}"
                 raise VwsdError(what, path, AGAIN) from e
+        except VwsdError:
+            if not lenient:
+                raise
+
+
+def _packed(path: Path) -> bool:
+    """Is a file an archive by its first bytes?"""
+    with open(path, "rb") as f:
+        return bool(kind_of(f.read(HEAD)).packing)
+
+
+def _macos(path: PurePosixPath) -> bool:
+    return path.name.startswith("._") or MACOS_FOLDER in path.parts
 
 
 def _members(path: Path, wanted: Wanted) -> Iterator[tuple[PurePosixPath, bytes]]:
@@ -319,8 +433,9 @@ def _members(path: Path, wanted: Wanted) -> Iterator[tuple[PurePosixPath, bytes]
 def _zipped(path: Path, wanted: Wanted) -> Iterator[tuple[PurePosixPath, bytes]]:
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
-            inner = _inside(path, member.filename)
-            if not member.is_dir() and wanted(inner):
+            name = zip_name(member)
+            inner = _inside(path, name)
+            if not name.endswith("/") and wanted(inner):
                 _bounded(path, member.filename, member.file_size)
                 yield inner, archive.read(member)  # no more than it announces; checks the CRC
 
@@ -350,9 +465,12 @@ def _inside(archive: Path, member: str) -> PurePosixPath:
 # ---------------------------------------------------------------------------- downloading
 
 
+def _downloads() -> Path:
+    return data_dir() / "vwsd" / ".downloads"
+
+
 def _download_path(split: str, kind: str | None) -> Path:
-    name = RELEASED.get((split, kind), "none").rpartition("/")[2]
-    return data_dir() / "vwsd" / ".downloads" / name
+    return _downloads() / RELEASED.get((split, kind), "none").rpartition("/")[2]
 
 
 def _released(split: str, kind: str) -> Path | None:

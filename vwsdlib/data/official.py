@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Container
 from pathlib import Path
 
 from ..errors import VwsdError
@@ -31,6 +32,13 @@ OFFICIAL_FILES = {
     ("en", "trial"): ("trial.data.txt", "trial.gold.txt", "all_images"),
     ("en", "train"): ("train.data.v1.txt", "train.gold.v1.txt", "train_images_v1"),
 }
+PAGE = "https://raganato.github.io/vwsd/"
+# the test set's gold is no part of the released archives: a package of its own, with the text
+GOLD_APART = {gold for (_, split), (_, gold, _) in OFFICIAL_FILES.items() if split == "test"}
+GOLD_PACKAGE = "the test data with gold keys (a package of its own)"
+# names in the package of train and trial -> those of the older package of trial alone
+RENAMED = {"trial.data.v1.txt": "trial.data.txt", "trial.gold.v1.txt": "trial.gold.txt"}
+RENAMED_PICTURES = "trial_images_v1"
 OFFICIAL_CREDIT = (
     "SemEval-2023 Task 1 (Raganato et al. 2023), CC BY-NC 4.0; the pictures keep their own"
     " licences."
@@ -43,6 +51,17 @@ def is_official(path: str | Path) -> bool | None:
     """Is the file the published one of its name? None where no such name was published."""
     expected = OFFICIAL.get(Path(path).name)
     return None if expected is None else sha256_file(path) == expected
+
+
+def published_bytes(data: bytes, hashes: Container[str]) -> bytes | None:
+    """`data` as it was published under one of the SHA-256 sums, with these line ends or those of
+    another system; None where it is none of them.
+    """
+    unix = data.replace(b"\r\n", b"\n")
+    for written in (data, unix, unix.replace(b"\n", b"\r\n")):
+        if sha256_bytes(written) in hashes:
+            return written
+    return None
 
 
 def image_variant(folder: str | Path) -> str | None:

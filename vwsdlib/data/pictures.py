@@ -27,6 +27,7 @@ from PIL.Image import Transpose
 from ..errors import VwsdError
 from ..paths import packaged, sha256_bytes
 from .kinds import HEAD, kind_of
+from .places import CutShort
 from .sources import picture_bytes
 
 DECISIONS: dict[str, str] = packaged("data/decisions.yml")  # name -> what was done, a sentence
@@ -161,9 +162,12 @@ def load_picture(path: str | Path, truncated: str = "error", enough: int = 0) ->
 
 
 def from_bytes(data: bytes, where: object, truncated: str = "error", enough: int = 0) -> Picture:
-    """`load_picture` of bytes that are at hand, with its VwsdErrors; `where` names them."""
+    """`load_picture` of bytes that are at hand, with its VwsdErrors; `where` names them, and lets
+    them be truncated where it is a `places.CutShort`.
+    """
     image, decisions = decode(data, where, enough)
-    if "truncated" in decisions and truncated == "error":
+    strict = truncated == "error" and not isinstance(where, CutShort)
+    if "truncated" in decisions and strict:
         what = "the picture is truncated: its file is cut short or damaged"
         raise VwsdError(what, where, "Fetch it again, or take what decodes with --truncated keep.")
     return Picture(image, sha256_bytes(data), decisions)

@@ -45,6 +45,12 @@ class Member(str):
         return made
 
 
+class CutShort(str):
+    """The place of a picture that is known to be cut short, and is to be taken as far as it
+    decodes.
+    """
+
+
 class FileEntry(NamedTuple):
     """A file of a folder or an archive: its path from there, how to open it, and its kind where
     that is known already.

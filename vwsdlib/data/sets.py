@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import VwsdError, entry_of
 from ..paths import data_dir
 from ..registry import Line, Registry, resolve
+from .damage import Damage, blank
 from .items import Item, items_sha256, read_items
 from .official import (
+    GOLD_APART,
+    GOLD_PACKAGE,
     OFFICIAL_CREDIT,
     OFFICIAL_FILES,
+    PAGE,
     image_variant,
     is_official,
     layout_fingerprint,
 )
+from .places import CutShort
 from .sources import Pictures, Place, pictures_at
 
 
@@ -26,7 +31,8 @@ class VwsdSet:
 
     `official` says whether the text is the published one: True (hash known and equal), False (hash
     known and different), None (no published hash: EmojiWSD, a user's own file). `image_variant` is
-    original, resized or generated, "as stored" where nobody recorded it.
+    original, resized or generated, "as stored" where nobody recorded it. `damage`: what
+    `encoders.damage.look_for_damage` saw of the pictures.
     """
 
     name: str
@@ -37,6 +43,7 @@ class VwsdSet:
     credit: str
     official: bool | None = None
     image_variant: str = "as stored"
+    damage: Damage = field(default_factory=Damage)
 
     @property
     def sha256(self) -> str:
@@ -44,10 +51,13 @@ class VwsdSet:
         return items_sha256(self.items)
 
     def path(self, image: str) -> Place:
-        """Where the picture of an image name lies: a path, or a string that `data.pictures` reads.
-        VwsdError where a user's place lacks it.
+        """Where the picture of an image name lies: a path, or a string that `data.pictures` reads;
+        a blank one's for those that `damage` misses. VwsdError where a user's place lacks it.
         """
-        return self.images / image
+        if image in self.damage.missed:
+            return blank()
+        place = self.images / image
+        return CutShort(place) if image in self.damage.kinds else place
 
     def find(self, image: str) -> Place | None:
         """The same, or None where there is no such picture."""
@@ -55,6 +65,12 @@ class VwsdSet:
             return self.images.find(image)
         path = self.images / image
         return path if path.is_file() else None
+
+    def shown(self, place: int) -> int:
+        """The place of an item, or of the next one whose gold's picture is not missed."""
+        missed, n = self.damage.missed, len(self.items)
+        places = (at % n for at in range(place, place + n))
+        return next((at for at in places if self.items[at].gold not in missed), place)
 
     def head(self, limit: int) -> VwsdSet:
         """The first `limit` items (all where it is 0)."""
@@ -99,15 +115,20 @@ def read_layout(name: str, folder: Path, language: str, split: str, credit: str)
         raise VwsdError(
             f"{' and '.join(missing)} of SemEval-2023 Task 1 {are} not here",
             where=folder,
-            remedy=(
-                f"Run `vwsd fetch vwsd --split {split}`; with --from DIR it takes files that you"
-                " have."
-            ),
+            remedy=_source_of(missing, split),
         )
     official = all(is_official(folder / file) for file in (data, gold))
     items = tuple(read_items(folder / data, folder / gold, language))
     variant = image_variant(folder) or "as stored"
     return VwsdSet(name, language, split, items, folder / images, credit, official, variant)
+
+
+def _source_of(missing: Sequence[str], split: str) -> str:
+    """Where official text is to be had."""
+    command = f"vwsd fetch vwsd --split {split}"
+    if GOLD_APART.issuperset(missing):
+        return f"Download {GOLD_PACKAGE} from {PAGE}, then run `{command} --from DIR`."
+    return f"Run `{command}`; with --from DIR it takes files that you have."
 
 
 def _official(language: str, split: str) -> VwsdSet:

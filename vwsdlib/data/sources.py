@@ -45,7 +45,7 @@ from .places import (  # noqa: F401  (the vector store knows those of one place 
     with_fsspec,
 )
 
-MACOS = "what macOS keeps beside files"
+MACOS, MACOS_FOLDER = "what macOS keeps beside files", "__MACOSX"
 HIDDEN = "hidden (the name begins with a dot)"
 REMEDIES = {
     IsADirectoryError: "Name a picture inside the folder.",
@@ -78,7 +78,7 @@ class Pictures:
         for source in self.sources:
             for path, what in _below(source):
                 parts = path.split("/")
-                if "__MACOSX" in parts or parts[-1].startswith("._"):
+                if MACOS_FOLDER in parts or parts[-1].startswith("._"):
                     odd[MACOS].append(path)
                 elif isinstance(what, FileEntry):
                     entries.append(what)
@@ -142,7 +142,7 @@ class Pictures:
         """A file whose folder was walked under another name: links are followed once."""
         if not self.folder or "/" not in wanted or wanted.startswith("/"):
             return None
-        if ".." in wanted.split("/") or "__MACOSX" in wanted:
+        if ".." in wanted.split("/") or MACOS_FOLDER in wanted:
             return None
         path = self.folder / wanted
         return path if path.is_file() else None

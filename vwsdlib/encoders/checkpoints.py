@@ -80,7 +80,7 @@ def find(key: str) -> OnDisk:
     if folder is None and not os.environ.get("VWSD_MODELS") and not hub.offline():
         folder = fetch(key)
     if folder is None:
-        cut_off = hub.snapshot(line.repo, commit_of(key))
+        cut_off = hub.snapshot(line.repo, _commit(line))
         _refuse_missing(cut_off, f"Get the rest with: vwsd fetch models --only {key}")
         raise VwsdError(
             f"the checkpoint {line.repo} is not here",
@@ -89,41 +89,60 @@ def find(key: str) -> OnDisk:
         )
     _refuse_missing(folder, "Copy all of the checkpoint's files there.")
     revision = "local" if folder == local else folder.name
-    if revision != "local" and line.revision == MAIN:
-        hub.hold(line.repo, revision)
+    if revision != "local":
+        _hold(line, folder)
     return OnDisk(folder, revision, _trusted_hash(line.repo, key, folder, revision))
 
 
 def present(key: str) -> tuple[bool, int]:
     """(is it on disk?, bytes of its weights, or of what fetching it takes), without network."""
     line = checkpoint(key)
-    folder = _local(line) or _cached(line)
+    try:
+        folder = _local(line) or _cached(line)
+    except VwsdError:  # `find` says it
+        folder = None
     if folder is None or not _whole(folder):
         return False, line.megabytes * 10**6
     return True, sum(path.stat().st_size for path in weight_files(folder))
+
+
+def bytes_missing(key: str) -> int:
+    """What is still to be fetched of a checkpoint, about; 0 where it is here."""
+    there, size = present(key)
+    return 0 if there else max(0, size - hub.bytes_begun(checkpoint(key).repo))
 
 
 def commit_of(key: str) -> str:
     """The commit that a checkpoint is read at from the hub's cache: the pinned one, else the one
     that `main` was when it was first used; empty before that.
     """
-    line = checkpoint(key)
+    return _commit(checkpoint(key))
+
+
+def _commit(line: Checkpoint) -> str:
     return hub.held_commit(line.repo) if line.revision == MAIN else line.revision
 
 
 def fetch(key: str, progress: bool = True) -> Path:
     """Download what is loaded of a checkpoint into the Hugging Face cache, going on where an
-    earlier try stopped; VwsdError says what came of it otherwise (`hub.download`).
+    earlier try stopped; its folder, or the one in `$VWSD_MODELS`, which is taken as it is.
+    VwsdError as of `hub.download`.
     """
     line = checkpoint(key)
-    here = _cached(line)
-    if here and hub.offline():
+    here = _local(line) or (_cached(line) if hub.offline() else None)
+    if here:
         return here
     again = f"vwsd fetch models --only {key}"
     choose = partial(_loaded, line.repo)
-    folder = hub.download(line.repo, commit_of(key) or MAIN, choose, again, progress)
+    folder = hub.download(line.repo, _commit(line) or MAIN, choose, again, progress)
+    _hold(line, folder)
     _refuse_missing(folder, "The repository lacks it: choose another checkpoint.")
     return folder
+
+
+def _hold(line: Checkpoint, folder: Path) -> None:
+    if line.revision == MAIN:
+        hub.hold(line.repo, folder.name)
 
 
 def _loaded(repo: str, names: Sequence[str]) -> list[str]:
@@ -164,7 +183,7 @@ def _cached(line: Checkpoint) -> Path | None:
     """Folder in the hub's cache where all weights are there. It is the folder that counts, not what
     a newer version of a library would have fetched beside them.
     """
-    commit = hub.held_commit(line.repo) if line.revision == MAIN else line.revision
+    commit = _commit(line)
     folder = hub.snapshot(line.repo, commit)
     return folder if commit and _whole(folder) else None
 
@@ -201,7 +220,10 @@ def _shards(index: Path) -> list[str]:
 
 
 def _whole(folder: Path) -> bool:
-    files = weight_files(folder)
+    try:
+        files = weight_files(folder)
+    except VwsdError:  # a damaged index
+        return False
     return bool(files) and all(file.is_file() for file in files)
 
 

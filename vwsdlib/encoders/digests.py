@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data.pictures import load_picture, read_bytes
+from ..data.places import CutShort
 from ..data.sources import Place, lasting, reading_order, remote, stamp
 from ..paths import sha256_bytes
 from .shards import Batch, KeptRows, Rows, row_key
@@ -81,8 +82,8 @@ class PictureRows:
     """A maker's rows of picture files. `read` brings them, in batches and in order, and `look`
     turns what it brought into rows.
 
-    truncated: "error" or "keep" (a cut-off file's upper part is looked at); a row that was let
-    through once does not pass later where it must not.
+    truncated: "error" or "keep" (a cut-off file's upper part is looked at, as it is of a
+    `places.CutShort`); a row that was let through once does not pass later where it must not.
     """
 
     def __init__(self, rows: KeptRows, read: Reader, look: Looker, truncated: str = "error"):
@@ -94,7 +95,7 @@ class PictureRows:
         keys = self.digests.look(places)
         self._fill(keys)
         digests = self.digests.known([keys[place] for place in places])
-        return self.rows.take([self._key(digest) for digest in digests])
+        return self.rows.take(list(map(self._key, digests, places)))
 
     def fill(self, places: Iterable[Place]) -> int:
         """Make the rows that are missing; how many there were to make."""
@@ -102,10 +103,9 @@ class PictureRows:
 
     def _fill(self, keys: dict[Place, bytes]) -> int:
         digests = dict(zip(keys, self.digests.known(list(keys.values()))))
-        absent = set(
-            self.rows.missing([self._key(digest) for digest in digests.values() if digest])
-        )
-        wanted = [p for p, digest in digests.items() if not digest or self._key(digest) in absent]
+        stored = {p: self._key(digest, p) for p, digest in digests.items() if digest}
+        absent = set(self.rows.missing(list(stored.values())))
+        wanted = [p for p in digests if p not in stored or stored[p] in absent]
         missing = {place: keys[place] for place in sorted(wanted, key=reading_order)}
         self.rows.fill(self.look(self._new(missing)), len(missing), "pictures")
         return len(missing)
@@ -114,10 +114,11 @@ class PictureRows:
         """Of what is read, the pictures that no other file brought before, under their keys; the
         hashes of all files are kept.
         """
-        files, done = iter(missing.values()), set()
+        files, done = iter(missing), set()
         for digests, things in self.read(list(missing)):
-            self.digests.remember([next(files) for _ in digests], digests)
-            keys = {self._key(digest): i for i, digest in enumerate(digests)}
+            places = [next(files) for _ in digests]
+            self.digests.remember([missing[place] for place in places], digests)
+            keys = {key: i for i, key in enumerate(map(self._key, digests, places))}
             new = [key for key in self.rows.missing(keys) if key not in done]
             done.update(new)
             if len(new) < len(digests):
@@ -126,5 +127,6 @@ class PictureRows:
             if new:
                 yield new, things
 
-    def _key(self, digest: str) -> bytes:
-        return row_key("image" if self.truncated == "error" else "image, truncated kept", digest)
+    def _key(self, digest: str, place: Place) -> bytes:
+        strict = self.truncated == "error" and not isinstance(place, CutShort)
+        return row_key("image" if strict else "image, truncated kept", digest)

@@ -9,6 +9,7 @@ tools find what is fetched here.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 import urllib.request
@@ -26,6 +27,7 @@ PAUSES = (1, 4, 15, 60)  # seconds before the next tries of a file
 STEADY = 16 << 20  # bytes of one try after which the tries are counted anew
 LONGEST_WAIT = 120  # seconds that are waited where the hub asks for a pause; a longer one is said
 HELD = "vwsd"  # the reference beside `main` in the cache: the commit that `main` was at first
+COMMIT = re.compile("[0-9a-f]{40}")
 PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 
 
@@ -48,9 +50,12 @@ def hub_folder() -> Path:
     return Path(constants.HF_HUB_CACHE).expanduser()
 
 
-def offline() -> bool:
-    """Is the hub not to be asked (`HF_HUB_OFFLINE`)?"""
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+def offline() -> str:
+    """The variable that forbids to ask the hub (`HF_HUB_OFFLINE`); empty where none does."""
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        if os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE"):
+            return name
+    return ""
 
 
 def snapshot(repo: str, commit: str) -> Path:
@@ -68,18 +73,24 @@ def held_commit(repo: str) -> str:
     """
     for name in (HELD, "main"):
         path = _store(repo) / "refs" / name
-        if path.is_file():
-            return safe_name(path.read_text(encoding="utf-8").strip(), path)
+        commit = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        if COMMIT.fullmatch(commit.strip()):
+            return commit.strip()
     return ""
 
 
 def hold(repo: str, commit: str) -> None:
-    """Record the commit that `main` stands for from now on; a cache that cannot be written keeps
-    what it has.
+    """Record the commit that `main` stands for from now on, unless one is recorded; a cache that
+    cannot be written keeps what it has.
     """
     path = _store(repo) / "refs" / HELD
     if not path.is_file() and os.access(nearest(path), os.W_OK):
         write_text(path, commit)
+
+
+def bytes_begun(repo: str) -> int:
+    """Bytes of a repository's files that were cut off and will go on."""
+    return sum(part.stat().st_size for part in (_store(repo) / "blobs").glob("*.incomplete"))
 
 
 def check_room(wanted: int, what: str) -> None:
@@ -113,8 +124,8 @@ def download(
     """
     files: list[RemoteFile] = []
     try:
-        if offline():
-            said = _sentence(repo, revision, "HF_HUB_OFFLINE is set")
+        if variable := offline():
+            said = _sentence(repo, revision, f"{variable} is set")
             raise VwsdError(*said, f"Unset it, then: {again}")
         commit, remote = _patiently(lambda: listing(repo, revision), pauses=())
         files += [remote[name] for name in choose(list(remote))]
@@ -126,8 +137,6 @@ def download(
             raise unwritable(e, hub_folder(), "checkpoint") from e
         reason, remedy = _refused(e, repo, again) or _broken(e, repo, files, again)
         raise VwsdError(*_sentence(repo, revision, reason), remedy) from e
-    if commit != revision:
-        hold(repo, commit)
     return snapshot(repo, commit)
 
 
@@ -242,6 +251,7 @@ def _append(url: str, part: Path, have: int, bar: tqdm) -> None:
         with part.open("ab" if goes_on else "wb") as f:
             for chunk in response.iter_bytes():
                 bar.update(f.write(chunk))
+                f.flush()  # a kill loses nothing that came
 
 
 def _patiently(ask: Callable, pauses: Sequence[float], part: Path | None = None):
@@ -297,7 +307,7 @@ def _refused(e: Exception, repo: str, again: str) -> tuple[str, str] | None:
     page = f"{constants.ENDPOINT}/{repo}"
     later = f"what came is kept, and {again} goes on there."
     if status in (401, 403):
-        reason = f"the hub shows it to those only whom its owners let in ({status})"
+        reason = f"the hub shows it only to those whom its owners let in ({status})"
         return reason, f"Ask for access at {page} and log in: hf auth login (or set HF_TOKEN)."
     if status == 404:
         reason = "the hub does not have it (404)"

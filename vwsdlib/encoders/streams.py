@@ -21,9 +21,10 @@ from itertools import chain
 import numpy as np
 from PIL import Image
 
-from ..data.pictures import Square, from_bytes, read_bytes
+from ..data.pictures import Square, decode, from_bytes, read_bytes
 from ..data.sources import Place
 from ..errors import VwsdError, first_line
+from ..paths import sha256_bytes
 from ..processes import end_with
 
 MALLOC = {-3: 1 << 25, -1: 1 << 29}  # glibc's M_MMAP_THRESHOLD and M_TRIM_THRESHOLD, in bytes
@@ -158,6 +159,36 @@ class _Decisions:
             return [picture.decisions for picture in read]  # one picture in memory at a time
         except VwsdError as e:
             return e
+
+
+class _Conditions:
+    """What worker processes do with a batch of places for `conditions`."""
+
+    def __getitem__(self, places: Sequence[Place]) -> tuple[list[str], np.ndarray] | VwsdError:
+        hashes, codes = [], np.empty((len(places), 1), np.uint8)
+        try:
+            for at, place in zip(codes, places):
+                data = read_bytes(place)
+                hashes.append(sha256_bytes(data))
+                at[:] = _condition(data)
+            return hashes, codes
+        except VwsdError as e:
+            return e
+
+
+def _condition(data: bytes) -> int:
+    try:
+        return int("truncated" in decode(data)[1])
+    except VwsdError:
+        return 2
+
+
+def conditions(places: Sequence[Place], size: int = 16) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Batches of pictures, in order: (SHA-256 of each file, uint8 [n, 1]): 0 where it decodes
+    whole, 1 where it is cut short, 2 where it is no picture. VwsdError for one that cannot be
+    opened.
+    """
+    yield from _by_workers(_Conditions(), places, size)
 
 
 def decisions(
