@@ -15,7 +15,7 @@ from vwsdlib.paths import PACKAGES
 # each imports from itself and from those before it
 ROOMS = {
     "vwsdlib": (
-        "errors finite schema disk processes paths progress kept registry"
+        "errors finite schema disk device processes paths progress kept registry"
         " data encoders language analysis cli"
     ),
     "polclip": "",
