@@ -19,8 +19,8 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 help:
 	@echo 'make demo       run the companion on EmojiWSD with the lite encoder (no GPU, no model hub)'
 	@echo 'make test       run all tests'
-	@echo 'make lint       ruff check and ruff format --check'
-	@echo 'make types      pyright on the four packages (not clean yet)'
+	@echo 'make lint       ruff check, ruff format --check, and pyright on the four packages'
+	@echo 'make types      pyright alone'
 	@echo 'make paper      run what can run here of the papers'"'"' profile (real checkpoints, official data; see README)'
 	@echo 'make rehearsal  run the papers'"'"' profile on tiny random checkpoints and generated pictures (no download)'
 	@echo 'make refresh    put the last run of the demo in the place of the reference, results/demo, where it reproduces it'
@@ -41,6 +41,7 @@ test: $(TOOLS)
 lint: $(TOOLS)
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
+	@$(PYRIGHT)
 
 types: $(TOOLS)
 	@$(PYRIGHT)

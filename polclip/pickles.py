@@ -123,7 +123,8 @@ def load_torch(data: bytes, where: object) -> object:
         try:
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as e:
-            if name := re.search(r"GLOBAL ([\w.]+)", str(e)):
+            name = re.search(r"GLOBAL ([\w.]+)", str(e))
+            if name:
                 raise refused(name.group(1), where) from None
             raise
 

@@ -73,7 +73,8 @@ class PictureFiles:
                 f"Name its folder: --pictures {kind}=DIR (in Python roots={{{kind!r}: folder}}).",
             )
         files = self._names(self.roots[kind])
-        if file := files.get(bare) or files.get(Path(bare).stem):
+        file = files.get(bare) or files.get(Path(bare).stem)
+        if file:
             return os.path.join(self.roots[kind], file)
         if not self.drop:
             raise VwsdError(f"no picture file for {bare} in {self.roots[kind]}", where, CONVERT)

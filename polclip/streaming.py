@@ -137,7 +137,8 @@ def stream_shards(
             held = {p["name"]: Held.of(p["name"], p["bytes"]) for p in row["pictures"]}
             record = from_json(row["record"], row["key"])
             names = set(chain.from_iterable(c.pictures for c in record.candidates))
-            if absent := sorted(names - held.keys()):
+            absent = sorted(names - held.keys())
+            if absent:
                 raise ValueError(f"the picture {absent[0]!r} of {record.id!r} is not in it")
             yield renamed(record, held.__getitem__)
 

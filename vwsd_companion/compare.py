@@ -306,7 +306,8 @@ def measure(runs: Sequence[Results]) -> dict:
             raise VwsdError(f"this run {what}", where=run.folder, remedy=MEASURED)
         for id in shared:
             values[id].append(run.rows[id].value)
-    if once := [id for id, measured in values.items() if len(measured) < 2]:
+    once = [id for id, measured in values.items() if len(measured) < 2]
+    if once:
         raise VwsdError(f"the row {once[0]} is in one run alone", remedy=MEASURED)
     between = {id: _spread(measured) for id, measured in values.items()}
     seeds = _between_seeds(runs)
@@ -410,9 +411,11 @@ def _objection(profile: str, new: Results, reference: Path) -> str:
     ]
     if undone:
         return undone[0]
-    if limited := [id for id, row in new.rows.items() if row.limit]:
+    limited = [id for id, row in new.rows.items() if row.limit]
+    if limited:
         return f"{limited[0]} is of the first items only"
-    if differences := check_report(profile):
+    differences = check_report(profile)
+    if differences:
         return differences[0]
     if not (reference / "rows.jsonl").is_file():
         return ""

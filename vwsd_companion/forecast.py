@@ -203,7 +203,9 @@ def pictures_kind(dataset: str, bare: bool = False) -> str:
     if bare or not folder.exists():
         return "resized"
     variant = image_variant(folder)
-    return variant if variant in COSTS["decoded_by_a_core"] else "original"
+    if variant is None or variant not in COSTS["decoded_by_a_core"]:
+        return "original"
+    return variant
 
 
 # ---------------------------------------------------------------- what is missing
@@ -346,7 +348,8 @@ def _lines(plan: ProfilePlan) -> Iterator[str]:
         yield from (f"  {forecast.state}: {reason}" for reason in forecast.reasons)
         new = [one for one in forecast.missing if one not in named]
         yield from (f"  missing: {one}" for one in new)
-        if more := len(forecast.missing) - len(new):
+        more = len(forecast.missing) - len(new)
+        if more:
             yield f"  missing: {more} more, named above"
         named.update(new)
 

@@ -167,29 +167,35 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def kept_rates(device: str, name: str) -> tuple[dict[str, float], dict[str, float]]:
+Rates = tuple[dict[str, float], dict[str, float]]
+
+
+def kept_rates(device: str, name: str) -> Rates:
     """TFLOP/s by number format and pictures a second by kind, measured once for each machine."""
     import torch
 
     fingerprint = [device, name, cores(), platform.node(), torch.__version__, SECONDS, PICTURES]
 
-    def measure() -> dict:
+    def measure() -> Rates:
         tflops = {number: _tflops(device, number) for number in FORMATS}
-        return {"tflops": tflops, "decoded": {kind: _decoded(kind) for kind in PICTURES}}
+        return tflops, {kind: _decoded(kind) for kind in PICTURES}
 
-    def write(rates: dict, path: Path) -> None:
-        write_text(path, json.dumps(rates, indent=1) + "\n")
+    def write(rates: Rates, path: Path) -> None:
+        tflops, decoded = rates
+        stored = {"tflops": tflops, "decoded": decoded}
+        write_text(path, json.dumps(stored, indent=1) + "\n")
 
-    def read(path: Path) -> tuple[dict[str, float], dict[str, float]]:
-        rates = json.loads(path.read_text(encoding="utf-8"))
-        return tuple({name: float(rate) for name, rate in rates[part].items()} for part in PARTS)
+    def read(path: Path) -> Rates:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return _numbers(stored["tflops"]), _numbers(stored["decoded"])
 
     path = cache_dir() / "machine" / f"{digest(fingerprint)[:16]}.json"
     damaged = (OSError, ValueError, KeyError, TypeError, AttributeError)
     return kept(path, read, measure, write, damaged)
 
 
-PARTS = ("tflops", "decoded")  # of what is measured
+def _numbers(rates: dict) -> dict[str, float]:
+    return {name: float(rate) for name, rate in rates.items()}
 
 
 def _rate(once: Callable[[], int], clock: Callable[[], float]) -> float:

@@ -255,7 +255,8 @@ def parse_settings(pairs) -> dict:
             raise VwsdError(
                 f"the value of '{pair}' is no YAML literal", remedy="Quote it."
             ) from None
-        if odd := _odd(settings[name]):
+        odd = _odd(settings[name])
+        if odd:
             raise VwsdError(
                 f"the value of '{pair}' holds {odd}",
                 remedy=(
@@ -275,7 +276,8 @@ def _yaml(data: bytes, path: Path) -> object:
             "it is nested too deeply" if isinstance(e, RecursionError) else " ".join(str(e).split())
         )
         raise VwsdError("the file is no YAML", where=path, remedy=reason) from e
-    if odd := _odd(book):
+    odd = _odd(book)
+    if odd:
         raise VwsdError(f"the file holds {odd}", where=path, remedy="Quote what is meant as text.")
     return book
 
@@ -441,7 +443,7 @@ def _spelled(text: str, parameters: dict, where: object) -> list[str]:
 
 def _graph(book: dict, profile: str) -> dict[str, list[str]]:
     """{notebook: what it needs} for the notebooks that run under `profile`, in running order."""
-    graph = {
+    graph: dict[str, list[str]] = {
         name: list(entry.get("needs") or ())
         for name, entry in book["notebooks"].items()
         if profile in (entry.get("profiles") or book["profiles"])

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -183,7 +183,8 @@ def provenance_of(c: Collection) -> dict:
 def report_text(c: Collection, facts: dict, tables: dict) -> str:
     """report.md for people."""
     parts = [f"# Report: profile {c.profile}\n", scope(c), *_polclip(c, tables)]
-    if reasons := left_out(c.folder):
+    reasons = left_out(c.folder)
+    if reasons:
         parts += ["## Left out\n", *(f"- {name}: {why}" for name, why in reasons.items()), ""]
     parts.append("## Tables\n")
     for name, made in tables.items():
@@ -271,7 +272,7 @@ def _gain(row: dict, metric: str, part: str) -> str:
     )
 
 
-def _short(value: object) -> str:
+def _short(value: dict[str, str] | Sequence[str]) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{k} `{v[:12]}`" for k, v in value.items())
     return ", ".join(f"`{v[:12] if len(v) == 64 else v}`" for v in value) or "–"

@@ -159,7 +159,8 @@ def _state(step: Step, needed: dict[str, str]) -> tuple[str, str]:
         return LEFT_OUT, failure["message"]
     if failure:
         return "failed", str(Failure(failure["cell"], failure["error"], failure["message"]))
-    if bad := [name for name, state in needed.items() if state in NOT_DONE]:
+    bad = [name for name, state in needed.items() if state in NOT_DONE]
+    if bad:
         return "blocked", f"by {', '.join(bad)}"
     if reasons[0] == "never run":
         return "never run", ""
@@ -187,7 +188,8 @@ def _advance(step: Step, report: RunReport, progress: bool, forecast: Forecast) 
     the reason.
     """
     broken = {o.notebook for o in report.outcomes if o.state in NOT_DONE}
-    if bad := [name for name in step.needs if name in broken]:
+    bad = [name for name in step.needs if name in broken]
+    if bad:
         return Outcome(step.name, "blocked", f"by {', '.join(bad)}")
     made_of = components(step)
     if not step.forced and not changed(step, made_of):
@@ -392,10 +394,12 @@ def _owed(step: Step, out: Path) -> Failure | None:
     files = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()}
     declared = {*step.outputs, FINISH}
     excused = step.excused(finish.get("without", ()))
-    if missing := ", ".join(sorted(declared - files - excused)):
+    missing = ", ".join(sorted(declared - files - excused))
+    if missing:
         words = f"declared in pipeline.yml but not written: {missing}"
         return Failure(0, "OutputMissing", words)
-    if extra := ", ".join(sorted(files - declared)):
+    extra = ", ".join(sorted(files - declared))
+    if extra:
         words = f"written but not declared in pipeline.yml: {extra}"
         return Failure(0, "OutputUndeclared", words)
     return None
@@ -477,7 +481,8 @@ def _places(step: Step, out: Path) -> tuple[dict[str, str], re.Pattern]:
         Path(sys.prefix): "<python>",
         Path(sys.base_prefix): "<python>",
     }
-    if home := _home():
+    home = _home()
+    if home:
         places[Path(home)] = "~"
     names = {str(path): name for path, name in places.items() if len(path.parts) > 1}
     longest_first = map(re.escape, sorted(names, key=len, reverse=True))

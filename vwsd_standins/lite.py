@@ -32,7 +32,7 @@ from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -217,7 +217,7 @@ def _folded(network: torch.nn.Module) -> torch.nn.Module:
     """The same function in fewer steps: frozen batch norms and even paddings become part of the
     convolutions, ReLU6 works in place.
     """
-    for part in (network, *network._blocks):
+    for part in (network, *cast(torch.nn.ModuleList, network._blocks)):
         part._swish = torch.nn.ReLU6(inplace=True)
         for name, norm in NORM_AFTER.items():
             if hasattr(part, name):

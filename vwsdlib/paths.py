@@ -44,7 +44,8 @@ def root() -> Path:
 
     VwsdError where `VWSD_HOME` leads nowhere, say to a home folder that does not exist.
     """
-    if home := os.environ.get("VWSD_HOME"):
+    home = os.environ.get("VWSD_HOME")
+    if home:
         try:
             return Path(home).expanduser().resolve()
         except (RuntimeError, OSError) as e:

@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 from tqdm.auto import tqdm as drawn
 from tqdm.std import tqdm as plain
 
+Bar = plain  # what `tqdm` makes, for annotations
 SECONDS = 1.0  # between two records, and before a bar's first
 OPEN: WeakValueDictionary = WeakValueDictionary()  # the bars of this process, oldest first
 
@@ -69,4 +70,4 @@ def _record() -> None:
         pass
 
 
-tqdm = RecordedBar if os.environ.get("VWSD_PROGRESS") else drawn
+tqdm: type[plain] = RecordedBar if os.environ.get("VWSD_PROGRESS") else drawn

@@ -121,7 +121,8 @@ def _explained(fault: BaseException, command_line: list[str]) -> tuple[int, obje
                 " else belongs to it: pip install 'vwsdlib[demo]'"
             ),
         )  # scores and audits need little, models and notebooks what an extra brings
-    if error := last_resort.as_error(fault):
+    error = last_resort.as_error(fault)
+    if error:
         return 2, error
     return INTERNAL, last_resort.explain(fault, command_line)
 

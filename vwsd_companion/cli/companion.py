@@ -29,7 +29,8 @@ def _fetch_demo(o: argparse.Namespace) -> int:
         f"EmojiWSD {manifest['version']} in {folder} ({len(manifest['files'])}"
         f" files)\n{manifest['credit']}"
     )
-    if different := build.differs_from_reference(folder):
+    different = build.differs_from_reference(folder)
+    if different:
         print(
             f"note: {' and '.join(different)} differ from the reference build; other package"
             " versions than requirements.lock draw other pixels."

@@ -345,7 +345,8 @@ def encode(o: argparse.Namespace) -> int:
     if not at.pictures:
         raise at.none_here()
     if not number:
-        if left_out := at.note():
+        left_out = at.note()
+        if left_out:
             note(left_out)
     share = at.pictures[
         number * len(at.pictures) // processes : (number + 1) * len(at.pictures) // processes

@@ -25,7 +25,8 @@ def read_set(o: argparse.Namespace):
     for path in (o.data, o.gold):
         if path is not None and path.is_file() and is_official(path) is False:
             note(f"{path.name} is not byte for byte the published file of that name")
-    if said := language_note(o.data, language):
+    said = language_note(o.data, language)
+    if said:
         note(said)
     return items
 

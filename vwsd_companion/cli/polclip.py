@@ -191,7 +191,8 @@ def _visual(o: argparse.Namespace) -> int:
     from vwsdlib.data.sets import user_set
 
     data = user_set(o.data, o.gold, o.images, items=read_set(o))
-    if missing := missing_pictures(data.items, o.images):
+    missing = missing_pictures(data.items, o.images)
+    if missing:
         raise VwsdError(
             f"pictures of {len(missing)} items are missing, {next(iter(missing.values()))[0]} the"
             " first",
@@ -247,7 +248,8 @@ def define_targets(o: argparse.Namespace) -> int:
         items, language = _sentences_to_define(o) if o.wsd else _phrases_to_define(o)
         made = definitions.define(o.definer, items)
     lines = [{"id": item_id, "definition": text} for item_id, text in zip(made.ids, made.texts)]
-    if blank := [line["id"] for line in lines if not line["definition"]]:
+    blank = [line["id"] for line in lines if not line["definition"]]
+    if blank:
         note(
             f"{len(blank)} of {len(lines)} items stay without a definition, {blank[0]!r} the first"
         )
@@ -299,7 +301,8 @@ def _phrases_to_define(o: argparse.Namespace) -> tuple[list, str]:
                 remedy="Name it: --language fa.",
             )
         note(f"{said}, and the language is English")
-    if said := language_note(o.data, o.language):
+    said = language_note(o.data, o.language)
+    if said:
         note(said)
     if language != "en" and DEFINERS[o.definer].kind == "chosen":
         note(

@@ -181,7 +181,7 @@ def _right(run: Predictions) -> np.ndarray:
 
 
 # how many systems a filter needs, and which items [n] it keeps
-FILTERS: dict[str, tuple[int, Callable[..., np.ndarray]]] = {
+FILTERS: dict[str, tuple[int, Callable[..., np.ndarray | np.bool_]]] = {
     "all items": (0, lambda: np.True_),
     "A right": (1, _right),
     "A wrong": (1, lambda a: ~_right(a)),

@@ -97,7 +97,8 @@ def closure(roots: Iterable[str], home: Path) -> set[Path]:
             continue
         seen.add(name)
         waiting += _above(name)
-        if path := _file(name, home):
+        path = _file(name, home)
+        if path:
             imported, words, loaded = _read(path, name, path.stat().st_mtime_ns)
             waiting += [*imported, *loaders(loaded)]
             files |= {path, *_named_files(path, words)}

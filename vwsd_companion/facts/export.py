@@ -79,7 +79,8 @@ def scores(runs: Sequence[Predictions], folder: Path) -> list[Path]:
 
     Raises VwsdError for two runs of one name.
     """
-    if twice := {p.run for p in runs if sum(p.run == other.run for other in runs) > 1}:
+    twice = {p.run for p in runs if sum(p.run == other.run for other in runs) > 1}
+    if twice:
         raise VwsdError(
             "two runs of one name would be one file",
             where=min(twice),

@@ -76,7 +76,8 @@ def check(row: dict) -> dict:
     """The row itself, or VwsdError where a key is missing, n is none, a value is no number or
     outside its own interval.
     """
-    if wrong := set(KEYS) ^ set(row):
+    wrong = set(KEYS) ^ set(row)
+    if wrong:
         raise VwsdError(
             f"a row must have exactly the known keys; look at {sorted(wrong)}",
             where=row.get("id", "?"),
@@ -110,7 +111,8 @@ def _row(
 def prediction_rows(p: Predictions) -> list[dict]:
     """hit@1 and MRR of one run; VwsdError where its meta does not say what made it."""
     n, k = len(p.items), hits(p.ranks)
-    if absent := [key for key in FROM_META if key not in p.meta]:
+    absent = [key for key in FROM_META if key not in p.meta]
+    if absent:
         raise VwsdError(
             f"the meta of the predictions says no {absent[0]}",
             where=p.run,

@@ -57,7 +57,8 @@ def entries() -> tuple[dict, ...]:
         ) from None
     known = schema.validate(stored, list[shape("reported")], path, what, MEND)
     ids = [entry.id for entry in known]
-    if twice := [name for number, name in enumerate(ids) if name in ids[:number]]:
+    twice = [name for number, name in enumerate(ids) if name in ids[:number]]
+    if twice:
         raise VwsdError(f"the {what} has the id {twice[0]} twice", where=path, remedy=MEND)
     return tuple(stored)
 

@@ -204,7 +204,8 @@ def _damaged(facts: list[dict]) -> str:
     """How a caption counts damaged pictures, where a language's split has some."""
     parts = {}
     for fact in facts:
-        if damaged := fact.get("damaged"):
+        damaged = fact.get("damaged")
+        if damaged:
             parts[f"{fact['language']} {fact['split']}"] = damage_told(damaged)
     return "".join(f"; {part}: {text}" for part, text in sorted(parts.items()))
 

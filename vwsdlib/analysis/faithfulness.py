@@ -140,7 +140,7 @@ KINDS: dict[str, Callable[[np.ndarray, int], dict]] = {
 }
 
 
-def summary(values: Sequence[float], kind: str, seed: int = 0) -> dict:
+def summary(values: Sequence[float] | np.ndarray, kind: str, seed: int = 0) -> dict:
     """Values [n] of many pictures -> {value, n, k, ci_low, ci_high}, 95 % intervals; kind: a key of
     KINDS, which has the unit.
 

@@ -18,6 +18,7 @@ from ..data.items import Item, normalise
 from ..data.pictures import load_picture
 from ..data.places import CutShort
 from ..data.sets import VwsdSet, key
+from ..data.sources import Place
 from ..encoders.digests import FileDigests
 from ..encoders.registry import Segmenter
 from ..encoders.shards import Batch, KeptRows, row_key
@@ -79,7 +80,7 @@ class MaskStore:
         self.path = self.rows.folder
         self.digests = FileDigests(self.path.parent / "files")
 
-    def statistics(self, pairs: Sequence[tuple[Path, str]]) -> np.ndarray:
+    def statistics(self, pairs: Sequence[tuple[Place, str]]) -> np.ndarray:
         """(picture file, text) pairs -> [n, len(STATISTICS)] float32; each picture goes through the
         network once a call.
         """
@@ -90,7 +91,7 @@ class MaskStore:
             keys.append(row_key(kind, f"{digest}:{sha256_bytes(text.encode())}"))
         return self.rows.of(keys, dict(zip(keys, pairs)), self._measured, "masks")
 
-    def _measured(self, missing: dict[bytes, tuple[Path, str]]) -> Iterator[Batch]:
+    def _measured(self, missing: dict[bytes, tuple[Place, str]]) -> Iterator[Batch]:
         """Pictures side by side, each with all its texts; the texts are read first, together."""
         asked = defaultdict(dict)
         for row, (path, text) in missing.items():
@@ -100,14 +101,14 @@ class MaskStore:
         workers = getattr(self.segmenter, "workers", 1)
         yield from side_by_side(self._measure_picture, asked.items(), workers)
 
-    def _measure_picture(self, asked: tuple[Path, dict[str, bytes]]) -> Batch:
+    def _measure_picture(self, asked: tuple[Place, dict[str, bytes]]) -> Batch:
         path, texts = asked
         masks = self.segmenter.masks(load_picture(path).image, list(texts))
         return list(texts.values()), np.array([mask_statistics(mask) for mask in masks], np.float32)
 
 
 def mask_scores(
-    data: VwsdSet, store: MaskStore, texts: Sequence[str], further: Sequence[tuple[Path, str]] = ()
+    data: VwsdSet, store: MaskStore, texts: Sequence[str], further: Sequence[tuple[Place, str]] = ()
 ) -> dict[str, np.ndarray]:
     """STATISTICS name -> scores [n, 10] of each item's text over its ten pictures; `further` pairs
     are stored while their pictures are looked at.
@@ -166,7 +167,7 @@ def shared_target_pairs(data: VwsdSet) -> list[tuple[Item, Item]]:
     return pairs
 
 
-def foreign_pairs(data: VwsdSet) -> list[tuple[Path, str]]:
+def foreign_pairs(data: VwsdSet) -> list[tuple[Place, str]]:
     """Of `shared_target_pairs`, the item's gold picture and the other's phrase."""
     return [(data.path(a.gold), b.phrase) for a, b in shared_target_pairs(data)]
 
@@ -202,7 +203,10 @@ def mask_contrasts(data: VwsdSet, store: MaskStore, vectors: VectorStore) -> lis
 
 
 def association(
-    values: Sequence[float], right: Sequence[bool], groups: Sequence[str], seed: int = 0
+    values: Sequence[float] | np.ndarray,
+    right: Sequence[bool] | np.ndarray,
+    groups: Sequence[str],
+    seed: int = 0,
 ) -> dict:
     """How far `values` [n] go with being right [n]: area under the ROC curve (0.5: not at all) and
     point-biserial correlation.

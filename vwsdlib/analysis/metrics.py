@@ -19,7 +19,7 @@ BOOTSTRAP = 10_000  # resamples
 KEPT_BITS = 512
 
 
-def gold_ranks(scores: np.ndarray, gold: Sequence[int]) -> np.ndarray:
+def gold_ranks(scores: np.ndarray, gold: Sequence[int] | np.ndarray) -> np.ndarray:
     """Rank of the gold candidate, 1 is best; c where the gold's own score is -inf, even if all
     others are.
 
@@ -38,7 +38,7 @@ def gold_ranks(scores: np.ndarray, gold: Sequence[int]) -> np.ndarray:
     return np.where(np.isneginf(own[:, 0]), scores.shape[1], ranks)
 
 
-def tie_range(scores: np.ndarray, gold: Sequence[int]) -> tuple[int, int]:
+def tie_range(scores: np.ndarray, gold: Sequence[int] | np.ndarray) -> tuple[int, int]:
     """Fewest and most items whose gold could rank first, by the rule for ties: (k_low, k_high); a
     tie decides k_high - k_low items.
 
@@ -89,7 +89,9 @@ def wilson(k: float, n: int) -> tuple[float, float]:
     return 100 * low, 100 * high
 
 
-def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> tuple[int, int, float]:
+def mcnemar(
+    a: Sequence[bool] | np.ndarray, b: Sequence[bool] | np.ndarray
+) -> tuple[int, int, float]:
     """Exact two-sided McNemar test of two systems on the same items (McNemar 1947).
 
     a, b: [n] whether each system was right. Returns (only a right, only b right, p); p is 1 where

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -158,7 +159,7 @@ def seed_interval(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     if len(maps) < 2:
         raise VwsdError("one seed has no interval", remedy="Make the map with two seeds or more.")
     low, high = np.percentile(maps, [2.5, 97.5], axis=0)
-    mean = np.mean(maps, axis=0, dtype=np.float64)
+    mean = np.asarray(np.mean(maps, axis=0, dtype=np.float64))
     return mean.astype(np.float32), low.astype(np.float32), high.astype(np.float32)
 
 
@@ -392,7 +393,7 @@ class Method:
 
     family: str  # the name its settings go by
     needs: str  # crops, gradients, masks or ""
-    run: Callable[..., object]
+    run: Callable[..., Any]
     attribute: str = ""
 
 

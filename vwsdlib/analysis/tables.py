@@ -70,7 +70,8 @@ def parse_table(
         if len(line) > LONGEST_LINE:
             what = f"a line of more than {LONGEST_LINE} characters"
             raise VwsdError(what, place, "Write a line an item.")
-    if blank := blank_lines(lines):
+    blank = blank_lines(lines)
+    if blank:
         remedy = "Remove it, or put back what belongs there."
         raise VwsdError("an empty line", places[blank[0] - 1], remedy)
     for separator in ("\t", ",", ";"):

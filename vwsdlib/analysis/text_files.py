@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from ..data.items import Item, read_lines, read_text
 from ..data.sets import VwsdSet, gold_glosses
@@ -101,12 +102,13 @@ def _records(path: Path, kind: str) -> tuple[list[dict], dict]:
         records, meta = read_records(path, kind)
     else:
         numbered = enumerate(_lines(path), start=1)
-        records, meta = [_parsed(line, f"{path}:{number}") for number, line in numbered], {}
+        meta = {}
+        records = [_parsed(line, f"{path}:{number}") for number, line in numbered]
     known: set[str] = set()
     for number, record in enumerate(records, start=1):
         _check(record, kind, known, f"{path}:{number}")
         known.add(record["id"])
-    return records, meta
+    return cast(list[dict], records), meta  # `_check` saw each
 
 
 def _check(record: object, kind: str, known: set[str], where: str) -> None:

@@ -20,7 +20,7 @@ import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from shutil import copyfile
 
 from ..errors import VwsdError
@@ -373,7 +373,7 @@ def _place(content: Path | bytes, target: Path) -> None:
 
 def _files(
     source: Path | None, wanted: Wanted, lenient: bool = False
-) -> Iterator[tuple[PurePosixPath, Path | bytes]]:
+) -> Iterator[tuple[PurePath, Path | bytes]]:
     """Every wanted file below a folder or in an archive: loose ones as paths, then bytes out of
     archives. Nothing is unpacked by its own path, nor what macOS keeps beside files.
 

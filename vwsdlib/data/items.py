@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..errors import VwsdError
 from ..paths import sha256_bytes, write_text
@@ -340,7 +340,7 @@ def _checked_golds(items: Sequence[Item], golds: Sequence[str], path: str | Path
             f"their candidate ({other[0][0]!r} for {other[0][1]!r}) and were read as it",
             stacklevel=3,
         )
-    return meant
+    return cast(list[str], meant)  # `_check_gold` refused a gold that is no candidate
 
 
 def _several(gold: str, candidates: Sequence[str]) -> bool:

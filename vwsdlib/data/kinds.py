@@ -86,7 +86,10 @@ def _of_brand(head: bytes) -> Kind:
     brand, compatible = head[8:12], [head[at : at + 4] for at in range(16, length, 4)]
     if brand in (b"mif1", b"msf1") and (b"avif" in compatible or b"avis" in compatible):
         brand = b"avif"
-    return _first("brands", brand)
+    kind = _first("brands", brand)
+    if kind is None:
+        raise AssertionError("the last of the table's brands is every beginning")
+    return kind
 
 
 def _of_text(head: bytes) -> str:

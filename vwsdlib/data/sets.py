@@ -110,7 +110,8 @@ def read_layout(name: str, folder: Path, language: str, split: str, credit: str)
     there.
     """
     data, gold, images = OFFICIAL_FILES[language, split]
-    if missing := [file for file in (data, gold) if not (folder / file).exists()]:
+    missing = [file for file in (data, gold) if not (folder / file).exists()]
+    if missing:
         are = "is" if len(missing) == 1 else "are"
         raise VwsdError(
             f"{' and '.join(missing)} of SemEval-2023 Task 1 {are} not here",

@@ -80,7 +80,8 @@ def decode_text(data: bytes, where: str | Path) -> str:
     """Bytes of a text file as text, without a byte order mark; VwsdError says what else it is, and
     names the line where one byte is wrong.
     """
-    if kind := no_text(data):
+    kind = no_text(data)
+    if kind:
         raise VwsdError(kind.name, where, kind.remedy)
     if data.startswith(WIDE) or _looks_wide(data):
         raise VwsdError("saved as UTF-16 (or UTF-32), UTF-8 is needed", where, "Save it as UTF-8.")

@@ -169,7 +169,8 @@ def write_key(path: str | Path, answers: Mapping[str, Iterable[str]]) -> Path:
     """
     lines = []
     for item_id, senses in answers.items():
-        if broken := _spaced((item_id, *senses)):
+        broken = _spaced((item_id, *senses))
+        if broken:
             what = f"{broken[0]!r} cannot stand in a key file, whose parts are separated by spaces"
             raise VwsdError(what, item_id, "Give ids and senses without white space.")
         if senses:
@@ -245,7 +246,8 @@ def read_inventory(path: str | Path) -> dict[tuple[str, str], tuple[str, ...]]:
         where, layout = f"{path}:{number}", "Lines are `lemma#pos` TAB id TAB id ..."
         if name and (not mark or not lemma or not pos):
             raise VwsdError("not a line of an inventory", where, layout)
-        if broken := _spaced(ids):
+        broken = _spaced(ids)
+        if broken:
             raise VwsdError(f"{broken[0]!r} is no sense id", where, layout)
         if ids and not find_pos(pos):
             unread.append(f"{pos!r} in line {number}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -34,7 +35,8 @@ class ClipSegSegmenter:
     def __init__(self, name: str):
         self.name = name
         self.encoder = PretrainedEncoder(name, RECIPES[name])
-        self.layers = load_part("CLIPSegConfig", self.encoder.files[0].folder).extract_layers
+        config = load_part("CLIPSegConfig", self.encoder.files[0].folder)
+        self.layers = cast(list[int], config.extract_layers)
         self.encoder.depth = max(self.layers) + 1  # a mask needs none of the last ones
         self._decoder = Network(self._load_decoder, name, self.encoder.device)
         self.workers = self.encoder.streams or cores()
@@ -43,7 +45,8 @@ class ClipSegSegmenter:
 
     def _load_decoder(self) -> torch.nn.Module:
         whole = load_part("CLIPSegForImageSegmentation", self.encoder.files[0].folder)
-        return whole.decoder.to(self.encoder.device)
+        decoder = cast(torch.nn.Module, whole.decoder)
+        return decoder.to(self.encoder.device)
 
     def let_go(self) -> None:
         """Forget the weights; what asks for them next loads them again."""

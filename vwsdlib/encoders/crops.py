@@ -46,7 +46,9 @@ class Crops(Sequence):
         return self.picture.crop(tuple(self.boxes[which].tolist()))
 
 
-def prepared(images: Sequence[Image.Image], square: Square, device: str) -> Sequence:
+def prepared(
+    images: Sequence[Image.Image], square: Square, device: str
+) -> np.ndarray | torch.Tensor:
     """RGB pictures as a network takes them, uint8 [n, side, side, 3]: an array by `square`, or a
     tensor that was resized on the device (`on_device`).
     """

@@ -20,7 +20,7 @@ from pathlib import Path
 from ..disk import nearest
 from ..errors import VwsdError, first_line
 from ..paths import REMEDIES, quiet, safe_name, sha256_file, unwritable, write_text
-from ..progress import tqdm
+from ..progress import Bar, tqdm
 
 FIRST_SECONDS, READ_SECONDS = 5, 30  # to wait for the hub's first answer, and for further bytes
 PAUSES = (1, 4, 15, 60)  # seconds before the next tries of a file
@@ -124,7 +124,8 @@ def download(
     """
     files: list[RemoteFile] = []
     try:
-        if variable := offline():
+        variable = offline()
+        if variable:
             said = _sentence(repo, revision, f"{variable} is set")
             raise VwsdError(*said, f"Unset it, then: {again}")
         commit, remote = _patiently(lambda: listing(repo, revision), pauses=())
@@ -184,7 +185,7 @@ def _absent(folder: Path, files: list[RemoteFile]) -> list[RemoteFile]:
     return [file for file in files if not _whole(folder / file.name, file)]
 
 
-def _bring(url: str, blob: Path, file: RemoteFile, bar: tqdm) -> None:
+def _bring(url: str, blob: Path, file: RemoteFile, bar: Bar) -> None:
     if not _whole(blob, file):
         part = _part(blob)
         _patiently(lambda: _go_on(url, part, file, bar), PAUSES, part)
@@ -221,7 +222,7 @@ def _link(blob: Path, pointer: Path) -> None:
         blob.replace(pointer)
 
 
-def _go_on(url: str, part: Path, file: RemoteFile, bar: tqdm) -> None:
+def _go_on(url: str, part: Path, file: RemoteFile, bar: Bar) -> None:
     """Append to `part` what is missing of a file. ConnectionError where less came than was
     announced, or other bytes.
     """
@@ -237,7 +238,7 @@ def _go_on(url: str, part: Path, file: RemoteFile, bar: tqdm) -> None:
         raise ConnectionError(f"other bytes came than those of {file.name}")
 
 
-def _append(url: str, part: Path, have: int, bar: tqdm) -> None:
+def _append(url: str, part: Path, have: int, bar: Bar) -> None:
     from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
     headers = {**build_hf_headers(), "Accept-Encoding": "identity"}

@@ -304,7 +304,7 @@ class PretrainedEncoder:
         (w, h), processor = size, self.processor
         if not getattr(processor, "do_center_crop", False):
             return 0.0, 0.0, float(w), float(h)
-        side = min(w, h) * processor.crop_size.height / processor.size.shortest_edge
+        side = float(min(w, h) * processor.crop_size.height / processor.size.shortest_edge)
         return (w - side) / 2, (h - side) / 2, (w + side) / 2, (h + side) / 2
 
     def relevance(self, pixels: torch.Tensor, text_vectors: np.ndarray) -> np.ndarray:

@@ -37,14 +37,17 @@ class Encoder(Protocol):
 
     def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
         """RGB pictures -> [n, dim] float32, unit rows."""
+        ...
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Texts -> [n, dim] float32, unit rows."""
+        ...
 
     def identity(self) -> dict:
         """model, revision, weights_sha256, processor, image_variant, dtype, device: all that
         decides a vector.
         """
+        ...
 
 
 class Segmenter(Protocol):
@@ -56,9 +59,11 @@ class Segmenter(Protocol):
         """An RGB picture and t texts -> [t, S, S] float32 raw logits over the whole squashed
         picture.
         """
+        ...
 
     def identity(self) -> dict:
         """All that decides a mask."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -84,8 +85,12 @@ def keep_memory() -> None:
     By default each large tensor is asked from the system and given back, page by page: up to a
     quarter of an encoder's time (benchmarks/).
     """
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    for option, value in MALLOC.items() if set_option else ():
+    if os.name != "posix":
+        return
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option is None:
+        return
+    for option, value in MALLOC.items():
         set_option(option, value)
 
 
@@ -140,7 +145,7 @@ class _Pictures:
     truncated: str
     shared: bool = False
 
-    def __getitem__(self, places: Sequence[Place]) -> tuple[list[str], Sequence] | VwsdError:
+    def __getitem__(self, places: Sequence[Place]) -> tuple[list[str], Any] | VwsdError:
         side, hashes = self.square.side, []
         squares = np.empty((len(places), side, side, 3), np.uint8)
         try:

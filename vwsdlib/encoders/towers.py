@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import cast
 
 import torch
 import transformers
@@ -133,7 +134,7 @@ def fold_quick_gelu(tower: torch.nn.Module) -> None:
     """Turn a tower's quick GELU into SiLU, with its factor in the weights around it: one pass over
     the widest numbers in place of three.
     """
-    for layer in tower.encoder.layers:
+    for layer in cast(torch.nn.ModuleList, tower.encoder.layers):
         layer.mlp.fc1.weight.mul_(QUICK)
         layer.mlp.fc1.bias.mul_(QUICK)
         layer.mlp.fc2.weight.div_(QUICK)

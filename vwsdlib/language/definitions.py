@@ -313,7 +313,8 @@ def stored_definitions(path: str | Path, items: Sequence[Item]) -> tuple[Definit
     """
     records, meta = read_definitions(path)
     defined = {record["id"]: record["definition"] for record in records}
-    if lost := [item.id for item in items if item.id not in defined]:
+    lost = [item.id for item in items if item.id not in defined]
+    if lost:
         raise VwsdError(
             f"{len(lost)} items have no line, {lost[0]!r} the first",
             where=path,

@@ -173,7 +173,8 @@ def _request(
         json.dumps(body).encode(),
         {"Content-Type": "application/json"},
     )
-    if key := os.environ.get("VWSD_CHAT_KEY", "").strip():
+    key = os.environ.get("VWSD_CHAT_KEY", "").strip()
+    if key:
         if not (key.isascii() and key.isprintable() and " " not in key):
             del key  # http.client's own error would print it
             raise VwsdError(

@@ -157,5 +157,6 @@ def read_records(
 
 def refuse_twice(ids: Sequence[str], where: object, remedy: str) -> None:
     """VwsdError where an id stands twice."""
-    if twice := [item_id for item_id, count in Counter(ids).items() if count > 1]:
+    twice = [item_id for item_id, count in Counter(ids).items() if count > 1]
+    if twice:
         raise VwsdError(f"{len(twice)} ids stand twice, {twice[0]!r} the first", where, remedy)

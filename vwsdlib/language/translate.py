@@ -87,7 +87,8 @@ def load_seq2seq(folder: Path, settings: Mapping, place: str = "cpu") -> Answeri
 def _generate(tokenizer, model, room: device.Room, texts: list[str]) -> Pairs:
     """Batches of constant shape, so that a translation does not depend on its neighbours."""
     counts = [len(ids) for ids in tokenizer(texts)["input_ids"]]
-    if too_long := [i for i, count in enumerate(counts) if count > LENGTHS[-1]]:
+    too_long = [i for i, count in enumerate(counts) if count > LENGTHS[-1]]
+    if too_long:
         raise VwsdError(
             f"{len(too_long)} of {len(texts)} texts are too long to be translated: the first has"
             f" {counts[too_long[0]]} tokens, at most {LENGTHS[-1]} are read",
@@ -233,7 +234,8 @@ def load_stored(path: str | Path, language: str) -> list[dict]:
     """
     rows = csv.DictReader(read_lines(path), delimiter="\t", quoting=csv.QUOTE_NONE, restkey="more")
     columns = ("index", "target", "context", "context_en", "target_en")
-    if absent := [c for c in columns if c not in (rows.fieldnames or ())]:
+    absent = [c for c in columns if c not in (rows.fieldnames or ())]
+    if absent:
         raise VwsdError(
             f"no column {', '.join(absent)}",
             where=path,
