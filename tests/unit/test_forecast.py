@@ -195,6 +195,9 @@ def test_checkpoints_that_the_notebook_would_fetch_are_a_reason_only_offline(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     [reason] = forecast.plan_of(alone, state=False).forecasts[0].reasons
     assert reason == "checkpoints are not here and nothing is fetched offline: clip-vit-b32"
+    monkeypatch.setenv("VWSD_MODELS", "models")
+    [reason] = forecast.plan_of(alone, state=False).forecasts[0].reasons
+    assert reason == "checkpoints are not in models (VWSD_MODELS): clip-vit-b32"
 
 
 def test_a_profile_without_known_costs_measures_nothing(bare, monkeypatch):
