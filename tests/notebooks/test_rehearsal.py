@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+import by_hand
 import nbformat
 import pytest
 
@@ -15,11 +16,8 @@ from vwsdlib import paths
 from vwsdlib.data.damage import DAMAGED
 
 ITEMS = 12
-FEW = [
-    word
-    for setting in ("crops=40", "scenes=2", "scene_crops=12", "steps=2")
-    for word in ("--set", setting)
-]
+SHORT = ("crops=40", "scenes=2", "scene_crops=12", "steps=2")  # notebook 05's
+FEW = [word for setting in SHORT for word in ("--set", setting)]
 
 
 def vwsd(*arguments, folder, **environment):
@@ -135,6 +133,32 @@ def test_every_table_of_the_paper_profile_is_there(rehearsal):
         assert name in made or name == "mask_contrast", (
             name
         )  # the first items may all be solved, or none
+
+
+@pytest.fixture(scope="module")
+def at_hand(rehearsal, tmp_path_factory):
+    """Results of their own for notebooks by hand, which find in the cache what the run computed."""
+    folder = tmp_path_factory.mktemp("by-hand")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VWSD_CACHE", str(rehearsal / "cache"))
+        patch.setenv("VWSD_RESULTS", str(folder))
+        patch.delenv("VWSD_STAGING", raising=False)
+        patch.delenv("VWSD_MODELS", raising=False)  # the kernel of a rehearsal sets it for itself
+        yield folder
+
+
+@pytest.mark.parametrize("name", [step.name for step in pipeline.plan("rehearsal")])
+def test_it_runs_by_hand_too(name, at_hand, capsys):
+    """In a plain kernel under the parameters cell that `vwsd run --parameters` prints, in order: a
+    later notebook needs what an earlier one stored.
+    """
+    settings = SHORT if name == "05_saliency" else (f"limit={ITEMS}",)
+    notebook, cell = by_hand.source_of(name)
+    printed = by_hand.printed_parameters("rehearsal", name, settings, capsys)
+    assert list(by_hand.values(printed)) == list(by_hand.values(cell.source))
+    cell.source = printed
+    by_hand.run_to_its_end(notebook, name, at_hand)
+    by_hand.check_outputs("rehearsal", name, settings, at_hand, ITEMS)
 
 
 def test_a_second_run_of_04_loads_no_translator(rehearsal, tmp_path):
