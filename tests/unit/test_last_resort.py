@@ -288,6 +288,8 @@ def test_a_signal_tidies_up_and_says_so(number, code, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # under nohup or in a script's background these are ignored, and a child inherits that
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
     assert process.stdout.readline() == "ready\n"
     process.send_signal(number)
