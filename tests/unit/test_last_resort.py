@@ -263,10 +263,13 @@ def test_a_command_line_that_is_not_utf8(tmp_path):
     assert done.returncode == 2 and rb"\udcff.txt" in done.stderr and done.stderr.count(b"\n") == 1
 
 
+# under nohup or in a script's background signals are ignored, and a child inherits that
 SLEEPER = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from vwsd_companion import cli
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 def status(o):
     "x\\n\\nExample:\\n  vwsd status"
     try:
@@ -288,8 +291,6 @@ def test_a_signal_tidies_up_and_says_so(number, code, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # under nohup or in a script's background these are ignored, and a child inherits that
-        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
     assert process.stdout.readline() == "ready\n"
     process.send_signal(number)
