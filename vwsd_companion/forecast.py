@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vwsdlib.data.fetch import check_official
 from vwsdlib.data.official import image_variant
-from vwsdlib.data.sets import SETS, languages, load_set
+from vwsdlib.data.sets import SETS, VwsdSet, languages, load_set
 from vwsdlib.disk import free_gb
 from vwsdlib.encoders.checkpoints import CHECKPOINTS, present
 from vwsdlib.encoders.hub import offline
@@ -25,8 +25,6 @@ from .pipeline import TRAINING_DATA, Step, changed, checkpoints_of, components, 
 from .work import Pass, work_of
 
 HOURS = 24  # a notebook that is reckoned to take longer is left out, and stopped after them
-ENGLISH = ("03_clipseg", "05_saliency")  # notebooks that read no other language
-NO_PICTURES = ("01_data",)  # whose work is on the text; what pictures are missing it says itself
 DISKS = ("sets", "checkpoints of the hub", "vectors and logs")
 
 
@@ -254,16 +252,20 @@ def _unreadable(step: Step, split: str) -> list[str]:
     single pictures that are missing, a notebook's own parameter says).
     """
     dataset = step.parameters["dataset"]
-    for language in ["en"] if step.name in ENGLISH else languages(dataset, split):
+    reads = COSTS["reads"].get(step.name, {})
+    for language in reads.get("languages") or languages(dataset, split):
         try:
             data = load_set(dataset, language, split)
         except VwsdError as e:
             return [e.what]
-        if step.name in NO_PICTURES:
-            continue
-        if not any(data.find(name) for item in data.items for name in item.candidates):
+        needs_pictures = reads.get("pictures", True)
+        if needs_pictures and not _any_picture(data):
             return [f"no picture of {dataset} {language} {split} is here"]
     return []
+
+
+def _any_picture(data: VwsdSet) -> bool:
+    return any(data.find(name) for item in data.items for name in item.candidates)
 
 
 def _missing_of_polclip(step: Step, bare: bool, reasons: list[str]) -> Iterator[Missing]:
