@@ -23,6 +23,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ FP32_DRIFT = 1e-4  # largest difference of two cosines, CPU and card
 # a share of its largest value
 MASK_DRIFT, CROP_DRIFT, MAP_DRIFT = 1e-3, 2e-2, 1e-2
 PATIENT = 4  # times a check's limit, with --quick: processors are slow
+SMALL_PICTURE = 0.2  # megapixels, where decoding is not what is measured
 STAYS = 64.0  # MB that may stay on the card when networks were let go
 ON_PROCESSOR = {"VWSD_DEVICE": "cpu", "CUDA_VISIBLE_DEVICES": ""}
 NEEDED = ("torch", "transformers", "tokenizers", "safetensors", "PIL", "yaml", "tqdm", "filelock")
@@ -46,7 +48,8 @@ class Sizes:
     tiny: bool
     keys: tuple[str, ...]  # whose towers are measured
     items: int  # of ten pictures
-    megapixels: float
+    megapixels: float  # of the pictures of `cold`, JPEGs as people have them; else SMALL_PICTURE
+    plain_items: int  # of those, the first that the plain loop takes as well
     cold_items: int
     crops: int
     compared_crops: int
@@ -62,7 +65,8 @@ FULL = Sizes(
     keys=("clip-vit-b32", "clip-vit-l14"),
     items=40,
     megapixels=3.0,
-    cold_items=200,
+    plain_items=20,
+    cold_items=120,
     crops=2000,
     compared_crops=64,
     batches=(16, 64, 256, 1024),
@@ -76,6 +80,7 @@ QUICK = Sizes(
     keys=("clip-vit-b32",),
     items=3,
     megapixels=0.1,
+    plain_items=1,
     cold_items=2,
     crops=24,
     compared_crops=8,
@@ -194,7 +199,7 @@ def reference_pictures(s: Sizes) -> list:
     """The first pictures, opened."""
     from vwsdlib.data.pictures import load_picture
 
-    return [load_picture(path).image for path in pictures(10 * s.items, s.megapixels)[:2]]
+    return [load_picture(path).image for path in pictures(10 * s.items, SMALL_PICTURE)[:2]]
 
 
 def vectors(name: str, s: Sizes) -> tuple[np.ndarray, np.ndarray, str]:
@@ -206,7 +211,7 @@ def vectors(name: str, s: Sizes) -> tuple[np.ndarray, np.ndarray, str]:
 
     encoder, key = models.encoder(name, s.tiny), name.partition("@")[0]
     square = models.encoder(key, s.tiny).preparation
-    paths, size, rows = pictures(10 * s.items, s.megapixels), encoder.image_batch, []
+    paths, size, rows = pictures(10 * s.items, SMALL_PICTURE), encoder.image_batch, []
     for start in range(0, len(paths), size):
         some = [square(load_picture(path).image) for path in paths[start : start + size]]
         rows.append(encoder.encode_prepared(np.stack(some)))
@@ -387,9 +392,11 @@ def cold(s: Sizes, out: Findings) -> None:
     paths = pictures(10 * s.cold_items, s.megapixels)
     data = items(s.cold_items, paths)
     texts, loop = texts_of(data.items, "phrase"), plain.load("clip-vit-b32", s.tiny)
+    first = items(s.plain_items, paths)
+    plain.scores(loop, items(1, paths), texts[:1])  # a card's first product takes a second
     start = time.perf_counter()
-    theirs = plain.scores(loop, data, texts)
-    out.facts["plain (pictures/s)"] = len(paths) / (time.perf_counter() - start)
+    theirs = plain.scores(loop, first, texts[: s.plain_items])
+    out.facts["plain (pictures/s)"] = 10 * s.plain_items / (time.perf_counter() - start)
     for variant in ("", "@bf16", "@bf16-draft"):
         encoder = models.encoder(f"clip-vit-b32{variant}", s.tiny)
         with tempfile.TemporaryDirectory() as fresh:
@@ -405,7 +412,7 @@ def cold(s: Sizes, out: Findings) -> None:
             time.perf_counter() - start
         )
         if not variant:
-            apart = float(np.abs(ours - theirs).max())
+            apart = float(np.abs(ours[: s.plain_items] - theirs).max())
             out.hold("largest difference of a score, fp32 and plain", apart, FP32_DRIFT)
     out.facts["device of the plain loop"] = str(loop.model.device)
 
@@ -572,7 +579,7 @@ def torchrun(s: Sizes, out: Findings) -> None:
     from benchmarks import models
     from vwsdlib.encoders.store import VectorStore
 
-    paths, encoder = pictures(10 * s.items, s.megapixels), models.encoder("clip-vit-b32", s.tiny)
+    paths, encoder = pictures(10 * s.items, SMALL_PICTURE), models.encoder("clip-vit-b32", s.tiny)
     start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1"]
     with tempfile.TemporaryDirectory() as cache, tempfile.TemporaryDirectory() as fresh:
         shown = Path(fresh) / "pictures"
@@ -593,6 +600,23 @@ def torchrun(s: Sizes, out: Findings) -> None:
             theirs = VectorStore(encoder, Path(cache) / "vectors").images(paths)
             ours = VectorStore(encoder, Path(fresh)).images(paths)
             out.hold("largest difference of a vector", float(np.abs(theirs - ours).max()), 1e-6)
+
+
+def plan(s: Sizes, out: Findings) -> None:
+    """What plans and `@auto` reckon with, measured here; fails on a card of compute capability 8
+    or more where bf16 is taken for slower than fp32.
+    """
+    import torch
+
+    from vwsd_companion.machine import look
+    from vwsdlib.encoders.variants import fastest, probe, speeds
+
+    faster = speeds()
+    out.facts |= {f"{name} (ms a picture)": value for name, value in probe().items()}
+    out.facts |= {f"{name}, times as fast as fp32": value for name, value in faster.items()}
+    out.facts |= {"@auto is": fastest(faster), "machine": str(look())}
+    if torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 8:
+        out.demand(faster["bf16"] > 1, f"@bf16 is taken for {faster['bf16']:.2f} times as fast")
 
 
 def memory(s: Sizes, out: Findings) -> None:
@@ -642,6 +666,7 @@ CHECKS = {
     "gradients": Check(gradients, 60),
     "cold": Check(cold, 120),
     "towers": Check(towers, 90),
+    "plan": Check(plan, 60),
     "maps": Check(maps, 60),
     "memory": Check(memory, 60),
     "step": Check(step, 120),
@@ -669,7 +694,7 @@ def one(name: str, quick: bool) -> dict:
     except Exception as e:  # whatever a card leads to is what this looks for
         out.failures.append(f"{type(e).__name__}: {e}")
     line = {"check": name, "ok": not out.failures, "seconds": time.perf_counter() - start}
-    return line | {"failures": out.failures, "facts": out.facts}
+    return line | {"day": str(date.today()), "failures": out.failures, "facts": out.facts}
 
 
 def apart(name: str, quick: bool, limit: float) -> dict:
@@ -700,7 +725,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="tiny, on whatever is here")
     parser.add_argument("--only", nargs="+", choices=CHECKS, metavar="NAME", help="these checks")
     parser.add_argument("--minutes", type=float, default=10, help="in all (default 10)")
-    parser.add_argument("--out", type=Path, help="write all lines as JSON into this folder")
+    parser.add_argument("--out", type=Path, help="keep the lines as JSON in this folder")
     parser.add_argument("--check", choices=CHECKS, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
@@ -723,11 +748,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def keep(lines: list[dict], folder: Path) -> None:
-    """All lines under the card's name, or that of no card."""
-    name = next((line["facts"].get("card") for line in lines if line["check"] == "facts"), None)
-    slug = re.sub(r"[^a-z0-9]+", "-", (name or "no card").lower()).strip("-")
+    """All lines under the card's name, or that of no card; of checks that were not made this time
+    (`--only`), the lines that are there stay.
+    """
+    slug = re.sub(r"[^a-z0-9]+", "-", (card() or "no card").lower()).strip("-")
+    path = folder / f"gpu-{slug}.json"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"gpu-{slug}.json").write_text(json.dumps(lines, indent=1) + "\n")
+    before = json.loads(path.read_text()) if path.exists() else []
+    known = {line["check"]: line for line in [*before, *lines]}
+    ordered = [known[name] for name in CHECKS if name in known]
+    path.write_text(json.dumps(ordered, indent=1) + "\n")
 
 
 if __name__ == "__main__":

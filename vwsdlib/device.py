@@ -26,6 +26,7 @@ Made = TypeVar("Made")
 FORMS = re.compile(r"cpu|mps|cuda(:\d+)?")
 ARCHITECTURE = re.compile(r"(sm|compute)_(\d+)(\d)")  # kind, major, minor
 ON_CPU = "to compute on the processor, set VWSD_DEVICE=cpu"
+GPU_BATCH = 64  # pictures in one pass on a card
 # how CUDA, MPS and the processor's allocator say that memory ran out
 FULL = ("out of memory", "not enough memory")
 

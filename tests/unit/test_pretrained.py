@@ -572,6 +572,13 @@ def test_relevance_by_the_formula(name):
         assert np.abs(map_ - naive.reshape(grid, grid).T).max() > 1e-4 * naive.max()
 
 
+def test_clipseg_is_read_by_releases_of_transformers_that_take_its_prefix_for_another(monkeypatch):
+    before = encoder("clipseg-rd64").encode_texts(["fruit bat"])
+    monkeypatch.setattr(transformers.CLIPSegModel, "base_model_prefix", "clipseg")  # as in 5.17
+    fresh = load_pretrained("clipseg-rd64")
+    assert (fresh.encode_texts(["fruit bat"]) == before).all()
+
+
 def test_embedding_is_differentiable_in_the_pixels():
     one = encoder("clip-vit-b32")
     pixels = one.pixels(pictures(2)).requires_grad_()

@@ -46,13 +46,19 @@ def test_a_card_computes_while_the_cores_resize(machine):
 
 def test_the_probe_measures_once_a_machine(machine):
     machine.setattr(variants, "PICTURE", (64, 48))
-    machine.setattr(variants, "BATCH", 1)
+    machine.setitem(variants.SHAPE, "cpu", (1, 1))
     first = variants.probe()
     assert set(first) == {"pillow", "quick", "fp32", "bf16"} and min(first.values()) > 0
     machine.setattr(variants, "_measured", lambda: WITH)
     assert variants.probe() == first
     machine.setattr(variants, "cores", lambda: 77)
     assert variants.probe() == WITH  # another machine
+
+
+def test_a_card_is_measured_with_the_batch_that_encoders_give_it(machine):
+    layers, pictures = variants.SHAPE["card"]
+    assert layers == variants.OF_LAYERS  # fewer: launching kernels would be measured
+    assert pictures == variants.device.GPU_BATCH
 
 
 def test_a_damaged_probe_is_measured_again(machine):

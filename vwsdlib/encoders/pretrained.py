@@ -39,7 +39,7 @@ from .towers import TOWERS, fold_quick_gelu, load_part
 from .variants import automatic
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-TEXT_BATCH, GPU_BATCH = 32, 64
+TEXT_BATCH = 32
 # of pictures in one pass on a CPU: enough for the matrix product, few enough for the caches
 TOKENS = 1000
 MOST_SIDE = 4096  # pixels of the square that a network looks at
@@ -114,7 +114,8 @@ class PretrainedEncoder:
         tokens = (self.preparation.side // self.patch) ** 2 + 1
         on_cpu = 2 ** int(log2(max(1, TOKENS / tokens)))
         # on a card two at a time: while one computes, the next is copied and its kernels wait
-        self.image_batch, self.streams = (on_cpu, 0) if self.device == "cpu" else (GPU_BATCH, 2)
+        on_card = (device.GPU_BATCH, 2)
+        self.image_batch, self.streams = (on_cpu, 0) if self.device == "cpu" else on_card
         # the picture's tower takes fewer steps, which round otherwise
         short = self.device == "cpu" and self.dtype != torch.float32
         self.attention = "two products" if short else "sdpa"

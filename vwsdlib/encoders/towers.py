@@ -24,6 +24,9 @@ transformers.logging.disable_progress_bar()
 MOST_LAYERS = 1000
 # numbers that a model may have beside those of its files: buffers, tied and unused parts
 MOST_TIMES = 4
+# what a class's weights are called in its checkpoints, where some releases of transformers do not
+# know it themselves (5.17 takes CLIPSeg's `clip.` for another model's)
+STORED_AS = {"CLIPSegModel": {r"^clip\.": ""}}
 QUICK = 1.702  # quick GELU is x * sigmoid(1.702 x)
 # M-CLIP's base model, of which its own files have the name alone
 XLM_R_LARGE = json.loads(Path(__file__).with_name("xlm_roberta_large.json").read_text())
@@ -54,6 +57,7 @@ def load_part(part: str, folder: Path, **options):
 def _load_model(cls: type, folder: Path, **options) -> torch.nn.Module:
     """A model all of whose tensors come from the files; ValueError where one does not."""
     options |= {"output_loading_info": True, "attn_implementation": "eager"}
+    options["key_mapping"] = STORED_AS.get(cls.__name__)
     model, info = cls.from_pretrained(folder, local_files_only=True, **options)
     if info.get("missing_keys"):
         raise ValueError(f"no weights for {', '.join(sorted(info['missing_keys'])[:3])}")

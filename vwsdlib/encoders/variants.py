@@ -29,8 +29,11 @@ from .streams import cores, side_by_side
 VARIANTS = ("fp32", "quick", "bf16")
 NETWORKS = {"fp32": "float32", "bf16": "bfloat16"}  # torch's names
 PAYS = 1.1  # times as fast as a more exact one, at least
-LAYERS, OF_LAYERS = 2, 12  # of the tower that is measured, and of ViT-B
-BATCH, SIDE, ROUNDS = 16, 224, 3
+OF_LAYERS = 12  # ViT-B's
+# layers of the tower that is measured, and pictures in one pass: a card is only filled by as many
+# as the encoder gives it, and few layers would measure how fast kernels are called for
+SHAPE = {"cpu": (2, 16), "card": (OF_LAYERS, device.GPU_BATCH)}
+SIDE, ROUNDS = 224, 3
 PICTURE = (2048, 1536)  # width, height of a picture as people have them
 
 
@@ -146,26 +149,30 @@ def _network(dtype: str) -> float:
     import torch
 
     place = device.choose()
-    model = _tower(place, dtype)
-    pixels = torch.zeros(BATCH, 3, SIDE, SIDE, device=place, dtype=model.dtype)
-    streams = 1 if place != "cpu" else cores()
+    layers, batch = SHAPE["cpu" if place == "cpu" else "card"]
+    model = _tower(place, dtype, layers)
+    pixels = torch.zeros(batch, 3, SIDE, SIDE, device=place, dtype=model.dtype)
 
-    def run(_) -> None:
+    def run(_=None) -> None:
         with torch.inference_mode():
-            model(pixels).pooler_output.sum().item()
+            model(pixels).pooler_output.sum().item()  # the number is waited for
 
-    taken = _least(lambda: list(side_by_side(run, range(2 * streams), streams)))
-    return taken / (2 * BATCH) * OF_LAYERS / LAYERS
+    if place == "cpu":
+        streams = cores()
+        taken = _least(lambda: list(side_by_side(run, range(2 * streams), streams))) / 2
+    else:
+        taken = _least(run)  # in this thread: a new one begins by preparing its own products
+    return taken / batch * OF_LAYERS / layers
 
 
-def _tower(place: str, dtype: str):
-    """ViT-B/32's picture tower, two layers of it, random."""
+def _tower(place: str, dtype: str, layers: int):
+    """ViT-B/32's picture tower, so many layers of it, random."""
     import torch
     import transformers
 
     from .towers import fold_quick_gelu
 
-    config = transformers.CLIPVisionConfig(num_hidden_layers=LAYERS)  # else B/32's
+    config = transformers.CLIPVisionConfig(num_hidden_layers=layers)  # else B/32's
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
         model = transformers.CLIPVisionModel(config).eval().requires_grad_(False)
     if place == "cpu" and dtype != "fp32":
