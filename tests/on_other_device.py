@@ -222,21 +222,10 @@ def on_clip(ground: Ground):
 
 def on_lite(ground: Ground):
     """PolCLIP on the lite encoder, whose towers stay on the processor, as the demo has it."""
-    lite_backbone.load_encoder = lambda name: untrained_lite()
+    lite_backbone.load_encoder = lambda name: lite.load_lite()
     model = PolClip(make_config("demo")).to(ground.here).eval()
     states = PictureStates(model.backbone, folder=ground.rows("states"))
     return answers(model, lambda names: states(_files(ground, names)))
-
-
-@cache
-def untrained_lite():
-    """With a head trained for a moment on noise: any head will do."""
-    towers, dice = lite.Towers(), torch.Generator().manual_seed(0)
-    features = torch.rand(80, lite.FEATURES, generator=dice)
-    texts = torch.nn.functional.normalize(torch.randn(80, lite.DIM, generator=dice), dim=-1)
-    of = torch.arange(80) // 2
-    pairs = lite.Pairs(features, towers.conse(features), texts, of, texts.mean(0))
-    return lite.LiteEncoder(towers, lite.train_head(pairs, lite.HeadRecipe(steps=5, batch=64)))
 
 
 def _files(ground: Ground, names) -> list[Path]:

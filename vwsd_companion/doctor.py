@@ -302,7 +302,7 @@ def write_results() -> str:
 
 @check
 def write_cache() -> str:
-    """Can vectors, trained heads and logs be written, and is there room?"""
+    """Can vectors, fitted maps and logs be written, and is there room?"""
     return _written("vectors and logs")
 
 

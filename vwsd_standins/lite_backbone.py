@@ -1,9 +1,8 @@
-"""The lite encoder as a backbone: MiniLM's tokens, EfficientNet-Lite0's places, and the trained
-head in the part of CLIP's projection.
+"""The lite encoder as a backbone: MiniLM's tokens, EfficientNet-Lite0's places, and the shipped
+head, to which a trained map of the features is added, in the part of CLIP's projection.
 
 What a convolutional tower lacks is said, not faked: it has no blocks for a sequence, so what the
-sense-to-image generator borrows of it is its last stage, the head that brings features into the
-joint space.
+sense-to-image generator borrows of it is its last stage, what brings features into the joint space.
 """
 
 from __future__ import annotations
@@ -31,21 +30,24 @@ from .lite import (
     fixed_threads,
     in_threads,
     padded,
+    places,
     seen,
+    summary,
     to_pixels,
 )
 
 LENGTH, SEQUENCE = 32, 12  # tokens of a text at most; of a picture
+WINDOW = 3  # places around each that its vector is of
 # frozen layers -> ids -> states: every model of a process reads a text through them once
 KNOWN: dict[int, dict[tuple[int, ...], Tensor]] = {}
 
 
 class LiteBackbone(Backbone):
-    """States of a picture: place 0 holds the mean of the feature map (as CLIP's class token stands
-    for the whole), then its 49 places.
+    """States of a picture: place 0 is the whole (as CLIP's class token stands for it), then its 49
+    places.
 
-    Each state is 1,280 features and their 384 values of ConSE, which needs no training: [N, 50,
-    1664].
+    Each state is 1,280 features of the last layer and the 384 numbers that the lite encoder makes
+    of the whole or of the place: [N, 50, 1664].
     """
 
     centre: Tensor
@@ -56,7 +58,7 @@ class LiteBackbone(Backbone):
         super().__init__()
         lite = cast(LiteEncoder, load_encoder("lite"))
         bert, head = lite.towers.bert, lite.head
-        self._towers = [lite.towers]  # in a list: not a part of this module, never saved
+        self._lite = [lite]  # in a list: not a part of this module, never saved
         self.tokenizer = lite.towers.tokenizer
         self.start, self.end = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
         layers = bert.encoder.layer
@@ -68,9 +70,9 @@ class LiteBackbone(Backbone):
         self.lent = nn.ModuleList(map(_copy, layers[first:frozen])).requires_grad_(False)
         self.ln_post = nn.LayerNorm(FEATURES)
         self.head = nn.Linear(FEATURES, DIM)
-        self.gate = nn.Parameter(head["gate"].detach().clone())
-        self.ln_post.load_state_dict({k: head[f"norm.{k}"] for k in ("weight", "bias")})
-        self.head.load_state_dict({k: head[f"linear.{k}"] for k in ("weight", "bias")})
+        self.gate = nn.Parameter(torch.ones(()))
+        nn.init.zeros_(self.head.weight)  # untrained, a vector is the lite encoder's own
+        nn.init.zeros_(self.head.bias)
         self.register_buffer("centre", head["centre"].detach().clone())
         self._identity = lite.identity()
         self._known = KNOWN.setdefault(self.frozen_layers, {})
@@ -115,27 +117,28 @@ class LiteBackbone(Backbone):
         return torch.stack([to_pixels(image.convert("RGB")) for image in images])
 
     def frozen_look(self, pixels: Tensor) -> Tensor:
-        """Feature map and its mean, each place with its ConSE vector: four pictures a batch and
-        thread, so always the same bits.
-        """
-        _ = self._towers[0].class_texts  # made once, before threads ask for it
+        """Whole and places, four pictures a batch and thread, so always the same bits."""
+        _ = self._lite[0].towers.class_texts  # made once, before threads ask for it
         return torch.cat(in_threads(self._look_at, pixels.cpu().split(IMAGE_BATCH)))
 
     @torch.no_grad()
     def _look_at(self, some: Tensor) -> Tensor:
-        towers = self._towers[0]
+        lite = self._lite[0]
         batch = F.pad(some, (0, 0, 0, 0, 0, 0, 0, IMAGE_BATCH - len(some)))
-        grid = towers.feature_map(batch).flatten(2).transpose(1, 2)  # [4, 49, 1280]
-        grid = torch.cat([grid.mean(1, keepdim=True), grid], 1)  # [4, 50, 1280]
-        return torch.cat([grid, towers.conse(grid)], -1)[: len(some)]
+        levels = lite.towers.levels(batch)
+        grid = levels[0].flatten(2).transpose(1, 2)  # [4, 49, 1280]
+        features = torch.cat([grid.mean(1, keepdim=True), grid], 1)  # [4, 50, 1280]
+        summaries = torch.cat([summary(levels)[:, None], places(levels, WINDOW)], 1)
+        vectors = torch.stack([lite.vectors(one) for one in summaries])  # [4, 50, 384]
+        return torch.cat([features, vectors], -1)[: len(some)]
 
     def _head(self, states: Tensor) -> Tensor:
-        """gate * conse + head(LN(features)), [..., 1664] -> [..., 384]."""
-        features, conse = states.split([FEATURES, DIM], -1)
-        return self.gate * conse + self.head(self.ln_post(features))
+        """gate * lite + head(LN(features)), [..., 1664] -> [..., 384]."""
+        features, lite = states.split([FEATURES, DIM], -1)
+        return self.gate * lite + self.head(self.ln_post(features))
 
     def picture_vector(self, states: Tensor) -> Tensor:
-        """The head on the mean: before normalisation the lite encoder's own vector."""
+        """Of the whole; untrained, the lite encoder's own vector."""
         return self._head(states[:, 0])
 
     def picture_tokens(self, states: Tensor) -> Tensor:
@@ -155,7 +158,7 @@ class LiteBackbone(Backbone):
 
     def identity(self) -> dict:
         """The lite encoder's, with what a state is."""
-        states = {"places": self.places, "features": FEATURES, "conse": DIM}
+        states = {"places": self.places, "features": FEATURES, "lite": DIM, "window": WINDOW}
         return {**self._identity, "states": json.dumps(states)}
 
 

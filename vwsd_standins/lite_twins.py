@@ -33,17 +33,19 @@ from vwsdlib.kept import kept
 
 from .emojiwsd.drawings import drawable
 from .emojiwsd.senses import sense_emoji
-from .lite import LiteEncoder, View, checked_file, class_names, fixed_threads, training_emoji
+from .lite import LiteEncoder, View, checked_file, class_names, fixed_threads
+from .lite.names import training_emoji
+from .lite.towers import mean_around
 
 # of values from 0 to 255
 IMAGENET = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
 VIEWS = {"lite-352": View(352), "lite-352-imagenet": View(352, **IMAGENET)}
-# The dense twin's three numbers: what turns a cosine into a logit. A place counts by the length of
-# its features, in units of their mean length on drawings (empty ground has short ones); evidence of
-# 0.15 is passed by one place in twenty off the object on dev scenes.
-# side in pixels, mean length of the features there
-SIDES = {"lite-dense": (352, 18.6), "lite-dense-704": (704, 14.7)}
-OFFSET, TEMPERATURE = 0.15, 0.07  # the temperature is the head's own
+# The dense twin: side in pixels; places around each that its summary is of, both chosen on dev
+# scenes; mean length of the last layer's features on drawings. A place counts by its length, since
+# empty ground has short ones. OFFSET is what about one place in twenty off the object passes; the
+# temperature is the head's own.
+SIDES = {"lite-dense": (352, 1, 18.6), "lite-dense-704": (704, 3, 14.7)}
+OFFSET, TEMPERATURE = 0.15, 0.07
 USE_SHA256 = {
     "weights.npz": "0db566fd0af82cbf9f3a7eac3920ede5fb784a6882398563ca9b1bbd66fb37c9",
     "sp.model": "994fcc2e8ad0fe2c802b68fa0de9f058403f2b1656c2d33b6a94146b0c5925e9",
@@ -63,7 +65,7 @@ class DenseLite:
     """The dense twin as a segmenter; pictures may go through it side by side (`workers`)."""
 
     def __init__(self, name: str, encoder: LiteEncoder):
-        self.name, (self.side, self.length) = name, SIDES[name]
+        self.name, (self.side, self.around, self.length) = name, SIDES[name]
         self.workers, self._known = cores(), {}  # text -> its vector [384]
         self.encoder = LiteEncoder(encoder.towers, encoder.head, View(self.side))
 
@@ -73,13 +75,13 @@ class DenseLite:
         picture."""
         words = self.read(texts)
         with fixed_threads():
-            cells = self.encoder.towers.feature_map(self.encoder.pixels([image]))  # [1, 1280, g, g]
-            places = cells[0].flatten(1).T  # [g*g, 1280]
-            length = places.norm(dim=1, keepdim=True)
-            evidence = self.encoder.at_places(places) * length / self.length  # [g*g, 384]
+            levels = self.encoder.towers.levels(self.encoder.pixels([image]))
+            length = levels[0].norm(dim=1)[None]  # [1, 1, g, g]
+            length = mean_around(length, self.around).flatten()[:, None] / self.length
+            evidence = self.encoder.at_places(levels, self.around) * length  # [g*g, 384]
             # [t, g*g], one by one: same bits in company
             logits = torch.stack([(evidence @ word - OFFSET) / TEMPERATURE for word in words])
-            grids = logits.reshape(len(texts), 1, *cells.shape[2:])
+            grids = logits.reshape(len(texts), 1, *levels[0].shape[2:])
             size = (self.side, self.side)
             masks = F.interpolate(grids, size=size, mode="bilinear", align_corners=False)
             return masks[:, 0].numpy()
@@ -96,7 +98,8 @@ class DenseLite:
     def identity(self) -> dict:
         """What a mask depends on besides picture and text."""
         formula = (
-            f"(cosine at each place x feature length / {self.length} - {OFFSET}) / {TEMPERATURE}"
+            f"(cosine at each place, {self.around} around it, x feature length / {self.length}"
+            f" - {OFFSET}) / {TEMPERATURE}"
         )
         return {
             **self.encoder.identity(),

@@ -18,7 +18,7 @@ from vwsdlib.progress import tqdm
 from .emojiwsd import build
 from .emojiwsd.drawings import STYLES, draw, drawable
 from .emojiwsd.senses import sense_emoji, senses
-from .lite import training_emoji
+from .lite.names import training_emoji
 
 
 def held_back(lemma: str) -> bool:

