@@ -11,6 +11,7 @@ import pytest
 from benchmarks import gpu, models, plain
 
 ROOT = Path(__file__).resolve().parents[2]
+BENCHMARKS = ROOT / "benchmarks"
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +128,23 @@ def test_checks_use_what_those_before_them_left(monkeypatch, capsys):
     assert whole[-1] <= 600
     assert limits[: len(whole)] == pytest.approx(whole, abs=1)
     assert limits[len(whole) :] == pytest.approx(np.minimum(whole, 60), abs=1)
+
+
+def test_the_table_of_what_was_run_on_a_card_is_that_of_its_file():
+    lines = json.loads((BENCHMARKS / "results/gpu-nvidia-h100-80gb-hbm3.json").read_text())
+    rates = next(line["facts"] for line in lines if line["check"] == "towers")
+    page = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+    for key, name in (("clip-vit-b32", "B/32"), ("clip-vit-l14", "L/14")):
+        for batch in gpu.FULL.batches:
+            cells = [f"{name}, {batch}"]
+            for dtype in ("fp32", "bf16"):
+                label = f"{key} {dtype}, batch {batch}"
+                rate, share = rates[f"{label} (pictures/s)"], rates[f"{label}, share of peak (%)"]
+                cells.append(f"{rate:,.0f} ({share:.0f} %)")
+            assert f"| {' | '.join(cells)} |" in page
+    unfinished = gpu.CHECKS.keys() - {line["check"] for line in lines if line["ok"]}
+    assert unfinished and all(f"`{name}`" in page for name in unfinished)
+    assert len(lines) == 7 and len(unfinished) == 6
 
 
 def test_results_are_named_after_the_card(tmp_path):
