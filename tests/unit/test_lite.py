@@ -174,6 +174,20 @@ def test_untrained_head_is_conse_alone(pairs):
     torch.testing.assert_close(lite.apply_head(head, pairs.features, pairs.conse), pairs.conse)
 
 
+def test_texts_of_the_classes_are_kept_and_made_again_where_damaged(tmp_path, monkeypatch):
+    monkeypatch.setenv("VWSD_CACHE", str(tmp_path))
+    few = [f"a kind of {letter}" for letter in "abcdefghij"]
+    monkeypatch.setattr(lite, "class_names", lambda: few)
+    first, again, damaged = lite.Towers(), lite.Towers(), lite.Towers()
+    wanted = first.class_texts
+    torch.testing.assert_close(wanted.mean(0), torch.zeros(lite.DIM), atol=1e-6, rtol=0)
+    assert torch.equal(again.class_texts, wanted) and "bert" not in vars(again)
+    (kept,) = tmp_path.glob("lite/classes-*.safetensors")
+    (tmp_path / "cut").write_bytes(kept.read_bytes()[:-4])
+    (tmp_path / "cut").replace(kept)
+    assert torch.equal(damaged.class_texts, wanted) and "bert" in vars(damaged)
+
+
 def test_senses_are_never_trained_on():
     held_out, trained = sense_emoji(), lite.training_emoji(sense_emoji())
     assert len(trained) > 1000 and not held_out & set(trained)
