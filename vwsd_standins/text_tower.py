@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from threading import RLock
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -163,7 +164,7 @@ class Bert(nn.Module):
         """[b, length] ids, and True where a token is seen -> [b, length, w]."""
         x = self.embeddings(input_ids)
         mask = None if seen.all() else seen[:, None, None]  # another kernel where nothing is hidden
-        for block in self.encoder["layer"]:
+        for block in cast(nn.ModuleList, self.encoder["layer"]):
             x = block(x, attention_mask=mask)
         return x
 
@@ -194,8 +195,8 @@ class Words:
             ids = [*ids[: max_length - 1], self.sep_token_id]
         return {"input_ids": ids}
 
-    def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[str]:
-        """The tokens of these numbers."""
+    def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[str | None]:
+        """The tokens of these numbers, None for a number without one."""
         return [self._tokenizer.id_to_token(number) for number in ids]
 
 
