@@ -2,8 +2,9 @@
 
 For a bare machine: Python with torch (a CUDA build) and transformers, no internet. Checkpoints are
 made at their true sizes with random weights; each check is a process of its own with a time limit
-and prints a line of JSON: its facts, and what failed. Exit code 1 where a check fails. `--quick`:
-tiny checkpoints and few pictures, on whatever is here, the processor too.
+and prints a line of JSON: its facts, and what failed. A check that is ended at its limit prints
+the facts that it has by then. Exit code 1 where a check fails. `--quick`: tiny checkpoints and few
+pictures, on whatever is here, the processor too.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import os
 import platform
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,6 +35,7 @@ FP32_DRIFT = 1e-4  # largest difference of two cosines, CPU and card
 # of masks' probabilities, of saliency's mean changes in cosine (resized elsewhere), of relevance as
 # a share of its largest value
 MASK_DRIFT, CROP_DRIFT, MAP_DRIFT = 1e-3, 2e-2, 1e-2
+GRACE = 8.0  # seconds that a check has to print its facts when it is told to end
 PATIENT = 4  # times a check's limit, with --quick: processors are slow
 SMALL_PICTURE = 0.2  # megapixels, where decoding is not what is measured
 STAYS = 64.0  # MB that may stay on the card when networks were let go
@@ -43,7 +46,9 @@ FURTHER = ("captum", "accelerate", "pydantic", "sentencepiece", "psutil", "scipy
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is computed."""
+    """How much is computed. The whole set takes less than ten minutes where a process needs ten
+    seconds to import torch and transformers.
+    """
 
     tiny: bool
     keys: tuple[str, ...]  # whose towers are measured
@@ -176,12 +181,14 @@ def wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def seconds(function: Callable[[], object], device: str, repeats: int = 5) -> float:
-    """Of one call, the median of several after one that warms up."""
+def seconds(function: Callable[[], object], device: str, enough: float = 1.0) -> float:
+    """Of one call, the median of five after one that warms up; of fewer, at least one, where they
+    took `enough` seconds together.
+    """
     function()
     wait(device)
-    times = []
-    for _ in range(repeats):
+    times: list[float] = []
+    while len(times) < 5 and sum(times) < enough:
         start = time.perf_counter()
         function()
         wait(device)
@@ -202,21 +209,16 @@ def reference_pictures(s: Sizes) -> list:
     return [load_picture(path).image for path in pictures(10 * s.items, SMALL_PICTURE)[:2]]
 
 
-def vectors(name: str, s: Sizes) -> tuple[np.ndarray, np.ndarray, str]:
-    """Of the items' pictures and texts by an encoder, and its device; the pictures' squares are
-    those of fp32, so that numbers alone differ.
+def vectors(name: str, squares: np.ndarray, s: Sizes) -> tuple[np.ndarray, np.ndarray]:
+    """Of the items' pictures and texts by an encoder; `squares` are those of fp32, whatever the
+    variant, so that numbers alone differ.
     """
     from benchmarks import models
-    from vwsdlib.data.pictures import load_picture
 
-    encoder, key = models.encoder(name, s.tiny), name.partition("@")[0]
-    square = models.encoder(key, s.tiny).preparation
-    paths, size, rows = pictures(10 * s.items, SMALL_PICTURE), encoder.image_batch, []
-    for start in range(0, len(paths), size):
-        some = [square(load_picture(path).image) for path in paths[start : start + size]]
-        rows.append(encoder.encode_prepared(np.stack(some)))
+    encoder = models.encoder(name, s.tiny)
+    parts = np.split(squares, range(encoder.image_batch, len(squares), encoder.image_batch))
     texts = encoder.encode_texts([f"river bank {i}" for i in range(s.items)])
-    return np.concatenate(rows), texts, encoder.device
+    return np.concatenate([encoder.encode_prepared(part) for part in parts]), texts
 
 
 def cosines(rows: np.ndarray, texts: np.ndarray) -> np.ndarray:
@@ -261,17 +263,20 @@ def facts(s: Sizes, out: Findings) -> None:
 def reference(s: Sizes, out: Findings) -> None:
     """What the processor computes in fp32: vectors, relevance, masks, a crop map."""
     from benchmarks import models
+    from vwsdlib.data.pictures import load_picture
     from vwsdlib.encoders.registry import load_segmenter
 
-    rows, texts, device = vectors("clip-vit-b32", s)
-    out.demand(device == "cpu", f"the reference was computed on {device}")
     encoder, opened = models.encoder("clip-vit-b32", s.tiny), reference_pictures(s)
+    out.demand(encoder.device == "cpu", f"the reference was computed on {encoder.device}")
+    shown = [load_picture(path).image for path in pictures(10 * s.items, SMALL_PICTURE)]
+    squares = np.stack([encoder.preparation(image) for image in shown])
+    rows, texts = vectors("clip-vit-b32", squares, s)
     maps = encoder.relevance(encoder.pixels(opened[:1]), texts[:2])
     made = crop_map(encoder, opened[0], texts[:1], s.compared_crops)
     models.use(s.tiny)
     masks = load_segmenter("clipseg-rd64").masks(opened[0], ["river bank", "a dog"])
     whole = {"rows": rows, "texts": texts, "relevance": maps, "masks": masks, "crops": made}
-    np.savez(work_folder() / "reference.npz", **whole)
+    np.savez(work_folder() / "reference.npz", squares=squares, **whole)
     out.facts["pictures"] = len(rows)
 
 
@@ -295,7 +300,7 @@ def drift(s: Sizes, out: Findings) -> None:
         if name == "tf32":
             torch.backends.cuda.matmul.fp32_precision = "tf32"
             torch.backends.cudnn.conv.fp32_precision = "tf32"
-        rows, texts, _ = vectors("clip-vit-b32" + variant, s)
+        rows, texts = vectors("clip-vit-b32" + variant, before["squares"], s)
         if name == "tf32":
             torch.backends.cuda.matmul.fp32_precision = "ieee"
             torch.backends.cudnn.conv.fp32_precision = "ieee"
@@ -403,14 +408,13 @@ def cold(s: Sizes, out: Findings) -> None:
             start = time.perf_counter()
             ours = cosine_scores(data, VectorStore(encoder, Path(fresh)), texts)
             rate = len(paths) / (time.perf_counter() - start)
+        label = variant.removeprefix("@") or "fp32"
+        out.facts[f"{label} (pictures/s)"] = rate
         start = time.perf_counter()
         for _ in squares(paths, encoder.preparation, encoder.image_batch, device=encoder.device):
             pass
-        label = variant.removeprefix("@") or "fp32"
-        out.facts[f"{label} (pictures/s)"] = rate
-        out.facts[f"decoding alone, {label} (pictures/s)"] = len(paths) / (
-            time.perf_counter() - start
-        )
+        rate = len(paths) / (time.perf_counter() - start)
+        out.facts[f"decoding alone, {label} (pictures/s)"] = rate
         if not variant:
             apart = float(np.abs(ours[: s.plain_items] - theirs).max())
             out.hold("largest difference of a score, fp32 and plain", apart, FP32_DRIFT)
@@ -650,8 +654,8 @@ def memory(s: Sizes, out: Findings) -> None:
 
 @dataclass(frozen=True)
 class Check:
-    """A function that finds, seconds that it may take at full size, what its process is told by the
-    environment.
+    """A function that finds, seconds that it may take at full size (besides what checks before it
+    left of theirs), what its process is told by the environment.
     """
 
     run: Callable[[Sizes, Findings], None]
@@ -660,19 +664,19 @@ class Check:
 
 
 CHECKS = {
-    "facts": Check(facts, 90),
-    "reference": Check(reference, 150, ON_PROCESSOR),
-    "drift": Check(drift, 60),
-    "gradients": Check(gradients, 60),
-    "cold": Check(cold, 120),
-    "towers": Check(towers, 90),
-    "plan": Check(plan, 60),
-    "maps": Check(maps, 60),
-    "memory": Check(memory, 60),
-    "step": Check(step, 120),
-    "resume": Check(resume, 60),
-    "translator": Check(translator, 60),
-    "torchrun": Check(torchrun, 90),
+    "facts": Check(facts, 40),
+    "reference": Check(reference, 60, ON_PROCESSOR),
+    "drift": Check(drift, 40),
+    "gradients": Check(gradients, 30),
+    "cold": Check(cold, 70),
+    "towers": Check(towers, 60),
+    "plan": Check(plan, 35),
+    "maps": Check(maps, 40),
+    "memory": Check(memory, 35),
+    "step": Check(step, 60),
+    "resume": Check(resume, 35),
+    "translator": Check(translator, 40),
+    "torchrun": Check(torchrun, 55),
 }
 
 
@@ -686,11 +690,22 @@ def card() -> str | None:
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
 
 
+class Ended(BaseException):
+    """The check's process was told to end; nothing that it computes with takes this for its own."""
+
+
+def end(*_: object) -> None:
+    """What a check's process does on SIGTERM."""
+    raise Ended
+
+
 def one(name: str, quick: bool) -> dict:
-    """One check in this process, as a line says it."""
+    """One check in this process, as a line says it; what it has so far where it is told to end."""
     out, start = Findings(), time.perf_counter()
     try:
         CHECKS[name].run(QUICK if quick else FULL, out)
+    except Ended:
+        out.failures.append("it was ended before it was through: these are its facts until then")
     except Exception as e:  # whatever a card leads to is what this looks for
         out.failures.append(f"{type(e).__name__}: {e}")
     line = {"check": name, "ok": not out.failures, "seconds": time.perf_counter() - start}
@@ -700,23 +715,39 @@ def one(name: str, quick: bool) -> dict:
 def apart(name: str, quick: bool, limit: float) -> dict:
     """One check in a process of its own, ended at its limit."""
     command = [sys.executable, "-m", "benchmarks.gpu", "--check", name, *["--quick"] * quick]
-    started, failure = time.perf_counter(), ""
+    start = time.perf_counter()
+    # no pipes: a killed check's own processes may hold them open
+    with tempfile.TemporaryFile("w+") as printed, tempfile.TemporaryFile("w+") as complained:
+        environment = os.environ | CHECKS[name].environment
+        process = subprocess.Popen(command, stdout=printed, stderr=complained, env=environment)
+        through = _ends(process, limit)
+        printed.seek(0)
+        complained.seek(0)
+        lines = [line for line in printed if line.startswith(MARK)]
+        last_words = complained.read()[-800:]
+    line = {"check": name, "seconds": time.perf_counter() - start, "failures": [], "facts": {}}
+    if lines:
+        line = json.loads(lines[-1].removeprefix(MARK))
+    elif through:
+        line["failures"] = [f"its process ended with {process.returncode}: {last_words}"]
+    if not through:
+        line["failures"].append(f"it took more than {limit:.0f} s")
+    return line | {"ok": not line["failures"]}
+
+
+def _ends(process: subprocess.Popen, limit: float) -> bool:
+    """Does it end by itself within `limit` s? Where not, it is told to, and killed after GRACE."""
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=limit,
-            env=os.environ | CHECKS[name].environment,
-        )
-        lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
-        if lines:
-            return json.loads(lines[-1].removeprefix(MARK))
-        failure = f"its process ended with {done.returncode}: {done.stderr[-800:]}"
+        process.wait(limit)
+        return True
     except subprocess.TimeoutExpired:
-        failure = f"it took more than {limit:.0f} s"
-    passed = time.perf_counter() - started
-    return {"check": name, "ok": False, "seconds": passed, "failures": [failure], "facts": {}}
+        process.terminate()
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    return False
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -734,16 +765,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """A line a check, as soon as it is done; 1 where one failed."""
     options = parse(arguments)
     if options.check:
+        signal.signal(signal.SIGTERM, end)
         print(MARK + json.dumps(one(options.check, options.quick), default=str), flush=True)
         return 0
-    lines, end = [], time.perf_counter() + 60 * options.minutes
+    lines, due = [], time.perf_counter()
+    last = due + 60 * options.minutes
     for name in options.only or CHECKS:
-        left = end - time.perf_counter()
-        limit = CHECKS[name].limit * (PATIENT if options.quick else 1)
-        lines.append(apart(name, options.quick, max(1.0, min(limit, left))))
+        due = min(last, due + CHECKS[name].limit * (PATIENT if options.quick else 1))
+        lines.append(apart(name, options.quick, max(1.0, due - time.perf_counter())))
         print(json.dumps(lines[-1]), flush=True)
-    if options.out:
-        keep(lines, options.out)
+        if options.out:
+            keep(lines, options.out)
     return int(not all(line["ok"] for line in lines))
 
 
@@ -751,7 +783,8 @@ def keep(lines: list[dict], folder: Path) -> None:
     """All lines under the card's name, or that of no card; of checks that were not made this time
     (`--only`), the lines that are there stay.
     """
-    slug = re.sub(r"[^a-z0-9]+", "-", (card() or "no card").lower()).strip("-")
+    named = [line["facts"]["card"] for line in lines if "card" in line["facts"]] or [card()]
+    slug = re.sub(r"[^a-z0-9]+", "-", (named[0] or "no card").lower()).strip("-")
     path = folder / f"gpu-{slug}.json"
     folder.mkdir(parents=True, exist_ok=True)
     before = json.loads(path.read_text()) if path.exists() else []

@@ -82,12 +82,10 @@ def paper_study(
     dev = [record for record in test if record.set == "SE07"]
     shown = [load_set(sets, language, "test").head(limit) for language in ("en", "it", "fa")]
     shown = [look_for_damage(data, damaged) for data in shown]
-    facts = {
-        "study": name,
-        "train": train,
-        **source.facts,
-        "dev": {"textual": records_sha256(dev), "visual": trial and trial.sha256},
-    }
+    chosen_on = {"textual": records_sha256(dev), "visual": trial and trial.sha256}
+    if trial:
+        chosen_on |= trial.damage.facts()  # another way with damage may choose another epoch
+    facts = {"study": name, "train": train, **source.facts, "dev": chosen_on}
     return Study(
         name,
         source.batches,

@@ -17,7 +17,8 @@ from vwsdlib.disk import free_gb
 from vwsdlib.encoders.checkpoints import CHECKPOINTS, present
 from vwsdlib.encoders.hub import offline
 from vwsdlib.errors import VwsdError
-from vwsdlib.paths import data_dir
+from vwsdlib.language.definitions import written_before
+from vwsdlib.paths import data_dir, run_dir
 
 from .machine import COSTS, Machine, places, this_machine
 from .notebook import LEFT_OUT
@@ -157,10 +158,28 @@ def time_factor() -> float:
 
 
 def _asked_for(step: Step, pretended: bool) -> dict:
-    """The parameters, without runs of training where their data are missing."""
-    if pretended or not training_data(step.parameters).get(TRAINING_DATA):
-        return step.parameters
-    return {**step.parameters, "training_seeds": [], "ablations": []}
+    """The parameters, without runs of training where their data are missing, and without definers
+    whose definitions an earlier run wrote: those are replayed.
+    """
+    asked = dict(step.parameters)
+    if pretended:
+        return asked
+    if training_data(asked).get(TRAINING_DATA):
+        asked |= {"training_seeds": [], "ablations": []}
+    if "definers" in asked:
+        asked["definers"] = [name for name in asked["definers"] if not _defined(name, step)]
+    return asked
+
+
+def _defined(definer: str, step: Step) -> bool:
+    """Are a definer's definitions for a notebook's items among what was run here?"""
+    p = step.parameters
+    try:
+        ids = [item.id for item in load_set(p["dataset"], "en", p["split"]).head(p["limit"]).items]
+        path = run_dir(step.profile) / "definitions" / f"{definer}.en.{p['split']}.jsonl"
+        return written_before(definer, ids, path) is not None
+    except VwsdError:
+        return False
 
 
 def _up_to_date(step: Step, forecasts: dict[str, Forecast]) -> bool:
@@ -221,7 +240,8 @@ def _missing(step: Step, bare: bool, reasons: list[str]) -> Iterator[Missing]:
         yield from _missing_set(step, bare, reasons)
     if step.parameters.get("study") == "published":
         yield from _missing_of_polclip(step, bare, reasons)
-    absent = [_checkpoint(key) for key in checkpoints_of(step.parameters) if bare or _lacks(key)]
+    keys = checkpoints_of(_asked_for(step, bare))
+    absent = [_checkpoint(key) for key in keys if bare or _lacks(key)]
     yield from absent
     if absent and not bare:
         reasons += _unfetchable(absent)

@@ -22,19 +22,8 @@ from polclip.blocks import mean
 from polclip.config import Config
 from vwsdlib.encoders.registry import load_encoder
 
-from .lite import (
-    DIM,
-    FEATURES,
-    IMAGE_BATCH,
-    LiteEncoder,
-    fixed_threads,
-    in_threads,
-    padded,
-    places,
-    seen,
-    summary,
-    to_pixels,
-)
+from .lite import FEATURES, IMAGE_BATCH, LiteEncoder, places, summary, to_pixels
+from .text_tower import DIM, fixed_threads, in_threads, padded, seen
 
 LENGTH, SEQUENCE = 32, 12  # tokens of a text at most; of a picture
 WINDOW = 3  # places around each that its vector is of
@@ -118,7 +107,6 @@ class LiteBackbone(Backbone):
 
     def frozen_look(self, pixels: Tensor) -> Tensor:
         """Whole and places, four pictures a batch and thread, so always the same bits."""
-        _ = self._lite[0].towers.class_texts  # made once, before threads ask for it
         return torch.cat(in_threads(self._look_at, pixels.cpu().split(IMAGE_BATCH)))
 
     @torch.no_grad()

@@ -33,9 +33,10 @@ from vwsdlib.kept import kept
 
 from .emojiwsd.drawings import drawable
 from .emojiwsd.senses import sense_emoji
-from .lite import LiteEncoder, View, checked_file, class_names, fixed_threads
+from .lite import LiteEncoder, View, class_names
 from .lite.names import training_emoji
 from .lite.towers import mean_around
+from .text_tower import checked_file, fixed_threads
 
 # of values from 0 to 255
 IMAGENET = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}

@@ -26,7 +26,9 @@ Made = TypeVar("Made")
 FORMS = re.compile(r"cpu|mps|cuda(:\d+)?")
 ARCHITECTURE = re.compile(r"(sm|compute)_(\d+)(\d)")  # kind, major, minor
 ON_CPU = "to compute on the processor, set VWSD_DEVICE=cpu"
-GPU_BATCH = 64  # pictures in one pass on a card
+# pictures in one pass on a card: 256 fill it better with ViT-B/32, which waits for pictures anyway,
+# but ViT-L/14 at 336 px in fp32 would hardly fit 16 GB (benchmarks/README.md has the figures)
+GPU_BATCH = 64
 # how CUDA, MPS and the processor's allocator say that memory ran out
 FULL = ("out of memory", "not enough memory")
 

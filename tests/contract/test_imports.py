@@ -20,7 +20,8 @@ ROOMS = {
     ),
     "polclip": "",
     "vwsd_standins": (
-        "emojiwsd lite lite_twins lite_backbone records rehearsal reference studies entries"
+        "emojiwsd text_tower lite lite_twins lite_backbone records rehearsal reference studies"
+        " entries"
     ),
     "vwsd_companion": (
         "facts views notebook report site pipeline why machine work forecast progress"

@@ -11,9 +11,12 @@ from test_pipeline import PARAMETERS, Project, outcomes, states
 from vwsd_companion import cli, doctor, forecast, machine, runner, work
 from vwsd_companion.pipeline import plan
 from vwsd_companion.report import left_out
+from vwsdlib.data.items import Item
+from vwsdlib.data.sets import VwsdSet
 from vwsdlib.encoders import variants
 from vwsdlib.kept import digest
-from vwsdlib.paths import cache_dir, write_text
+from vwsdlib.language.definitions import WRITING, Definitions, write_definitions
+from vwsdlib.paths import cache_dir, run_dir, write_text
 
 CARDS = list(machine.COSTS["cards"])
 OWN = machine.Machine(
@@ -180,6 +183,29 @@ def test_what_is_missing_here_is_named_with_its_command(paper, bare):
     assert "what needs no training" in " ".join(commands)
     checkpoints = [each for each in one["02_clip_baseline"].missing if "checkpoint" in each.what]
     assert [each.fetched for each in checkpoints] == [True]
+
+
+def test_definitions_that_were_written_before_need_no_model(paper, bare, monkeypatch):
+    items = [Item(f"en.{i}", "en", "bank", "river bank", ("a",) * 10, "a") for i in range(2)]
+    shown = VwsdSet("vwsd", "en", "test", tuple(items), bare, "made up")
+    monkeypatch.setattr(forecast, "load_set", lambda *_: shown)
+    settings = {"temperature": 0, **WRITING}
+
+    def plans(of):
+        """(is Qwen missing?, hours) where definitions of these items are there."""
+        facts = {"definer": "hf", "settings": settings}
+        ids = tuple(item.id for item in of)
+        made = Definitions(ids, tuple(map(str, ids)), facts, "generated")
+        write_definitions(run_dir("paper"), made, "en", "test")
+        one = by_name(forecast.plan_of(paper, state=False))["06_polclip"]
+        return any("qwen" in each.what for each in one.missing), one.hours
+
+    replayed, asked = plans(items), plans(items[:1])
+    assert not replayed[0] and asked[0] and replayed[1] < asked[1]
+    settings["prompt"] = "another"
+    assert plans(items)[0]
+    (run_dir("paper") / "definitions" / "hf.en.test.jsonl").write_text("{")
+    assert any("qwen" in each.what for each in forecast.plan_of(paper, state=False).missing)
 
 
 def test_checkpoints_that_the_notebook_would_fetch_are_a_reason_only_offline(

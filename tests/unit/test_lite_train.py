@@ -7,14 +7,16 @@ import pytest
 import torch
 from PIL import Image
 
-from vwsd_standins import lite
+from vwsd_standins import lite, text_tower
 from vwsd_standins.emojiwsd.drawings import STYLES, drawable
 from vwsd_standins.emojiwsd.senses import sense_emoji
 from vwsd_standins.lite import drawings, train
 from vwsd_standins.lite.names import code, emoji_names, squeezed
 from vwsdlib.errors import VwsdError
 
-HEAD_PARTS = "centre mean deviation gate first.weight first.bias second.weight second.bias".split()
+HEAD_PARTS = (
+    "centre classes mean deviation gate first.weight first.bias second.weight second.bias".split()
+)
 BAT, GIRAFFE = "🦇", "🦒"
 FEW = train.Recipe(views=2, width=8, steps=6, batch=12, strange=3.0)
 
@@ -130,7 +132,7 @@ def towers():
 def pairs():
     dice = torch.Generator().manual_seed(0)
     summaries = torch.rand(2, 40, lite.SUMMARY, generator=dice).half()
-    names = torch.nn.functional.normalize(torch.randn(20, lite.DIM, generator=dice), dim=-1)
+    names = torch.nn.functional.normalize(torch.randn(20, text_tower.DIM, generator=dice), dim=-1)
     number = torch.arange(40) // 2
     return train.Pairs(summaries, names[number], names[number], number, torch.ones(40))
 

@@ -26,7 +26,7 @@ from polclip.records import Candidate, Record
 from polclip.states import PictureStates
 from polclip.streaming import Held
 from polclip.train import read_log, train
-from vwsd_standins import lite, lite_backbone
+from vwsd_standins import lite, lite_backbone, text_tower
 from vwsdlib.errors import VwsdError
 
 TEXTS = ["a photo of a bat", "bat", "an old wooden club", "fruit bat in a cave at night"]
@@ -350,7 +350,7 @@ def lite_data(count=2):
         rows = [
             torch.rand(
                 50,
-                lite.FEATURES + lite.DIM,
+                lite.FEATURES + text_tower.DIM,
                 generator=torch.Generator().manual_seed(sum(map(ord, name))),
             )
             for name in names
@@ -433,5 +433,5 @@ def test_lite_is_found_by_its_name(on_lite):
 
 def test_the_lite_backbone_takes_a_batch_without_pictures(on_lite):
     backbone = load_backbone(make_config("demo"))
-    vectors, tokens = backbone.through_text(torch.zeros(0, 5, lite.DIM), 1, True)
+    vectors, tokens = backbone.through_text(torch.zeros(0, 5, text_tower.DIM), 1, True)
     assert vectors.shape[0] == tokens.shape[0] == 0

@@ -127,6 +127,20 @@ def test_the_published_study_stands_on_the_official_sets(home):
     assert len(list(alone.batches(Config())(0))) == 3
 
 
+def test_runs_are_kept_by_the_way_with_damaged_pictures_where_there_are_some(home):
+    make_polclip(home / "polclip")
+    for split in SMALL:
+        data._make_split(home / "vwsd" / split, split, {}, 0)
+    whole = study.load_study("published", damaged="stop")
+    assert study.load_study("published", damaged="keep").facts == whole.facts  # test alone has some
+    path = whole.dev_set.path(whole.dev_set.items[0].gold)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    study._study.cache_clear()
+    kept = study.load_study("published", damaged="keep").facts
+    assert kept["dev"]["damaged"]["way"] == "keep" and kept["dev"]["damaged"]["truncated"]
+    assert study.load_study("published", damaged="stop").facts == whole.facts != kept
+
+
 def test_without_training_data_the_tests_remain_and_say_why(home):
     for split in SMALL:
         data._make_split(home / "vwsd" / split, split, {}, 0)

@@ -51,7 +51,7 @@ KEYS = {
     "processor": "how pictures become tensors",
     "image_variant": "original or resized pictures",
     "dtype": "of the arithmetic",
-    "device": "cpu, cuda",
+    "device": "cpu, cuda, mps",
     "seed": "of whatever is random",
     "profile": "demo, paper, rehearsal",
     "limit": "0: the whole set; else only the first so many items, never compared with a paper",

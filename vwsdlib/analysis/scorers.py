@@ -168,8 +168,10 @@ def missed_last(data: VwsdSet, scores: np.ndarray) -> np.ndarray:
     their item, a missed gold last: finite, as facts are; the very scores where none is missed.
     """
     missed = data.damage.missed
-    lowered = np.array(scores, np.float64) if missed else scores
-    for row, item in zip(lowered, data.items if missed else ()):
+    if not missed:
+        return scores
+    lowered = np.array(scores, np.float64)
+    for row, item in zip(lowered, data.items):
         out = np.array([name in missed for name in item.candidates])
         if out.any():
             low, high = row[~out].min(), row[~out].max()

@@ -192,17 +192,30 @@ def define_or_replay(name: str, items: Sequence[WsdItem], path: str | Path) -> D
 
     So definitions that were written once, on this machine or another, need no model any more.
     """
-    if entry_of("definer", name, DEFINERS).kind == "chosen" or not Path(path).exists():
+    before = written_before(name, [item.id for item in items], path)
+    if before is None:
         return define(name, items)
-    records, meta = read_definitions(path)
-    texts = {record["id"]: record["definition"] for record in records}
-    asked_so = WRITING.items() <= (meta.get("settings") or {}).items()
-    if meta.get("definer") != name or not asked_so or list(texts) != [i.id for i in items]:
-        return define(name, items)
+    texts, meta = before
     facts = {key: meta[key] for key in IDENTITY if key in meta}
     made = Definitions(tuple(texts), tuple(texts.values()), facts, "generated", (), len(texts))
     made = replace(made, refused=meta.get("refused", 0))
     return _guarded(made, items, f" of {Path(path).name}")
+
+
+def written_before(
+    name: str, ids: Sequence[str], path: str | Path
+) -> tuple[dict[str, str], dict] | None:
+    """(id -> definition, meta) of a definitions file that a definer which writes made for these
+    very items, asked as here; None where there is no such file. VwsdError for a damaged one.
+    """
+    if entry_of("definer", name, DEFINERS).kind == "chosen" or not Path(path).exists():
+        return None
+    records, meta = read_definitions(path)
+    texts = {record["id"]: record["definition"] for record in records}
+    asked_so = WRITING.items() <= (meta.get("settings") or {}).items()
+    if meta.get("definer") != name or not asked_so or list(texts) != list(ids):
+        return None
+    return texts, meta
 
 
 def _guarded(definitions: Definitions, items: Sequence[WsdItem], where: str = "") -> Definitions:
