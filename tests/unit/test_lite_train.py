@@ -11,7 +11,7 @@ from vwsd_standins import lite, text_tower
 from vwsd_standins.emojiwsd.drawings import STYLES, drawable
 from vwsd_standins.emojiwsd.senses import sense_emoji
 from vwsd_standins.lite import drawings, train
-from vwsd_standins.lite.names import code, emoji_names, squeezed
+from vwsd_standins.lite.names import code, names_of_senses, squeezed
 from vwsdlib.errors import VwsdError
 
 HEAD_PARTS = (
@@ -58,8 +58,8 @@ def test_the_own_emoji_are_in_no_sense_and_no_variant_of_one():
 
 
 def test_names_of_variants_and_aliases_are_known():
-    assert {squeezed(name) for name in ("bat", "mouse", "computer mouse")} <= emoji_names()
-    assert squeezed(drawable()[GIRAFFE].name) not in emoji_names()
+    assert {squeezed(name) for name in ("bat", "mouse", "computer mouse")} <= names_of_senses()
+    assert squeezed(drawable()[GIRAFFE].name) not in names_of_senses()
 
 
 def test_the_strict_rule_leaves_out_names_with_a_senses_name_in_them():

@@ -29,7 +29,7 @@ from vwsdlib.paths import sha256_file
 
 from ..emojiwsd.drawings import MARGIN, STYLES, drawable, package_folder
 from ..emojiwsd.senses import sense_emoji
-from .names import bare, code, emoji_names, sense_names, squeezed, training_emoji
+from .names import bare, code, names_of_senses, sense_names, squeezed, training_emoji
 
 SOURCES = yaml.safe_load(Path(__file__).with_name("sources.yml").read_text(encoding="utf-8"))
 MARGINS = MARGIN | {"": 0.06}  # share of the side left free at each edge: EmojiWSD's own, others
@@ -124,7 +124,7 @@ def _emoji(name: str, rows: dict, codes: dict[str, set[str]]) -> Iterator[Named]
         names = [SUFFIX.sub("", one).replace("-", " ").replace("_", " ") for one in ids]
         if icon.get("hidden") or skipped.search(id) or not points or points & taboo_codes:
             continue
-        if not any(squeezed(bare(one)) in emoji_names() for one in names):
+        if not any(squeezed(bare(one)) in names_of_senses() for one in names):
             yield Named(name, id, names[0], names[0], _svg(rows, icon))
 
 

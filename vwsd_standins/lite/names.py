@@ -44,7 +44,7 @@ def squeezed(name: str) -> str:
 
 
 @cache
-def emoji_names() -> frozenset[str]:
+def names_of_senses() -> frozenset[str]:
     """All names of the senses' emoji, squeezed and without words of variants: Unicode's, CLDR's,
     aliases.
     """
