@@ -20,7 +20,8 @@ ROOMS = {
     ),
     "polclip": "",
     "vwsd_standins": (
-        "emojiwsd lite lite_twins lite_backbone records rehearsal reference studies entries"
+        "emojiwsd lite lite_twins lite_e5 lite_backbone records rehearsal reference literal studies"
+        " entries"
     ),
     "vwsd_companion": (
         "facts views notebook report site pipeline why machine work forecast progress"
