@@ -169,6 +169,20 @@ class Run:
         self._without[name] = missing.what
         return left_out
 
+    def usable(self, encoders: Sequence[str]) -> list[str]:
+        """Those of some encoders that this machine can run; the others are noted as missing, each
+        under its name (`without`).
+        """
+        from vwsdlib.encoders.registry import entry
+        from vwsdlib.registry import resolve
+
+        usable = []
+        for name in encoders:
+            fault = entry(name).fault
+            if not self.without(name, resolve(fault)() if fault else None):
+                usable.append(name)
+        return usable
+
     def finish(self, **checks) -> None:
         """Declare the notebook complete; every check is a named boolean, such as `chance_row=True`.
 

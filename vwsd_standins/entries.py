@@ -11,6 +11,8 @@ from vwsdlib.registry import Line
 EN = ("en",)
 # of the sixteen that the sentence encoder reads; traditional Chinese is the sixteenth
 USE_16 = tuple("en ar zh nl fr de it ja ko pl pt ru es th tr".split())
+# multilingual E5 reads about a hundred; those that this project knows to be among them
+E5_LANGUAGES = (*USE_16, "fa")
 
 SETS = {
     "emojiwsd": SetEntry(
@@ -70,6 +72,14 @@ ENCODERS = {
         "demo",
         place=2,
     ),
+    "lite-e5": Entry(
+        "vwsd_standins.lite_e5:load_e5",
+        "the lite encoder's pictures, texts of some hundred languages, Farsi among them",
+        E5_LANGUAGES,
+        "demo",
+        fault="vwsd_standins.lite_e5:fault",
+        place=2,
+    ),
 }
 SEGMENTERS = {
     "lite-dense": Entry(
@@ -97,7 +107,13 @@ TRANSLATORS = {
         ("it", "fa"),
         settings={"phrase": "first English phrase of the sense", "upper_bound": True},
         targets="vwsd_standins.reference:reference_target",
-    )
+    ),
+    "literal": Answerer(
+        "vwsd_standins.literal:literal_translator",
+        "deliberately poor: word by word, each by its likeliest English word; others are copied",
+        ("it", "fa"),
+        settings={"words": "EmojiWSD's targets and CLDR's names of emoji", "rounds": 8},
+    ),
 }
 STUDIES = {
     "emojiwsd": Line("vwsd_standins.studies:emojiwsd", "EmojiWSD's dev senses", place=0),

@@ -8,7 +8,8 @@ study.
   does with CLIP, Zhou et al. 2022).
 - **multilingual twin** (the part of M-CLIP): Universal Sentence Encoder multilingual v3 (Yang et
   al. 2020; 16 languages, Italian among them, Farsi not) and a ridge map into the lite text space,
-  fitted on English names alone (teacher and student, Carlsson et al. 2022).
+  fitted on English names alone (teacher and student, Carlsson et al. 2022). `lite_e5` has another
+  one, which reads Farsi.
 """
 
 from __future__ import annotations
@@ -114,9 +115,21 @@ def load_dense(name: str) -> DenseLite:
     return DenseLite(name, load_encoder("lite"))
 
 
+def ridge_map(student: np.ndarray, teacher: np.ndarray, ridge: float) -> dict[str, np.ndarray]:
+    """Ridge regression of a teacher's rows [n, t] on a student's [n, s]: mean [s], matrix [s, t];
+    one thread.
+    """
+    mean = student.mean(0)
+    centred = student - mean
+    with threadpool_limits(1):
+        square = centred.T @ centred + ridge * np.eye(student.shape[1])
+        matrix = np.linalg.solve(square, centred.T @ teacher.astype(np.float64))
+    return {"mean": mean, "matrix": matrix}
+
+
 class MultilingualLite(LiteEncoder):
-    """Pictures as the lite encoder sees them; texts of 16 languages read by the student, mapped
-    into the teacher's space.
+    """Pictures as the lite encoder sees them; texts of other languages read by the student (here
+    of 16), mapped into the teacher's space.
     """
 
     name = "lite-multilingual"
@@ -142,28 +155,24 @@ class MultilingualLite(LiteEncoder):
         return np.array(rows, np.float64).reshape(-1, USE_DIM)
 
     def _stored_map(self, folder: Path) -> dict[str, np.ndarray]:
-        """mean [512] and matrix [512, 384] of the ridge regression, fitted once and kept under what
-        it was made of.
+        """mean [s] and matrix [s, 384] of the ridge regression, fitted once and kept under what it
+        was made of.
         """
-        made_of = str((self.teacher.identity(), USE_SHA256, RIDGE))
+        made_of = str((self.teacher.identity(), *self._made_of()))
         key = paths.sha256_bytes(made_of.encode())[:16]
-        path = folder / f"multilingual-{key}.safetensors"
+        path = folder / f"{self.name.removeprefix('lite-')}-{key}.safetensors"
         return kept(path, load_file, self._fit, save_file, (OSError, SafetensorError))
 
+    def _made_of(self) -> tuple:
+        """What decides the map beside the teacher."""
+        return USE_SHA256, RIDGE
+
     def _fit(self) -> dict[str, np.ndarray]:
-        """Ridge regression from what the student makes of English names to what the teacher does:
-        training emoji and ImageNet's classes.
+        """From what the student makes of English names to what the teacher does: training emoji
+        and ImageNet's classes.
         """
         names = [drawable()[e].name for e in training_emoji(sense_emoji())] + class_names()
-        student = self._read(names)  # [n, 512]
-        teacher = self.teacher.encode_texts(names).astype(np.float64)  # [n, 384]
-        mean = student.mean(0)
-        centred = student - mean
-        with threadpool_limits(1):
-            matrix = np.linalg.solve(
-                centred.T @ centred + RIDGE * np.eye(USE_DIM), centred.T @ teacher
-            )
-        return {"mean": mean, "matrix": matrix}
+        return ridge_map(self._read(names), self.teacher.encode_texts(names), RIDGE)
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Texts -> float32 [n, 384] unit rows."""

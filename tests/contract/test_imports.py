@@ -20,7 +20,8 @@ ROOMS = {
     ),
     "polclip": "",
     "vwsd_standins": (
-        "emojiwsd text_tower lite lite_twins lite_backbone records rehearsal reference studies"
+        "emojiwsd text_tower lite lite_twins lite_e5 lite_backbone records rehearsal reference"
+        " literal studies"
         " entries"
     ),
     "vwsd_companion": (

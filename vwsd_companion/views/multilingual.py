@@ -24,6 +24,10 @@ from .tables import Rows, table
 COLOURS = (ORANGE, BLUE, GREEN, SKY, RED)  # of the raw phrase, then of each translation
 EXAMPLES = 8  # translations shown for each language and translator
 ANY = "any mark"
+KINDS_OF_TRANSLATION = {
+    "reference": "reference translation (upper bound)",
+    "literal": "literal translation (word by word)",
+}
 
 
 def translators(c: Collection) -> dict[tuple[str, str], str]:
@@ -33,11 +37,11 @@ def translators(c: Collection) -> dict[tuple[str, str], str]:
 
 
 def text_name(variant: str, language: str, c: Collection) -> str:
-    """What was given to the encoder, for people; a reference by hand is an upper bound."""
+    """What was given to the encoder, for people."""
     if variant == "phrase":
         return "as it is"
     name = translators(c).get((variant, language), variant)
-    return "reference translation (upper bound)" if name == "reference" else f"translated by {name}"
+    return KINDS_OF_TRANSLATION.get(name, f"translated by {name}")
 
 
 def foreign_runs(c: Collection) -> list[Predictions]:

@@ -70,12 +70,16 @@ class Segmenter(Protocol):
 class Entry(Line):
     """An encoder or a segmenter: where it is made (with the variant as the last argument, where one
     is asked for), what it is, what it needs, which languages it was made for.
+
+    fault: "module:callable" -> the VwsdError of a machine that cannot run it, else None; of those
+    that a notebook goes on without.
     """
 
     languages: tuple[str, ...]
     extra: str  # the extra of this package that brings what it needs
     checkpoints: tuple[str, ...] = ()  # keys of checkpoints.CHECKPOINTS that it reads
     variants: tuple[str, ...] = ()  # faster ones with a drift that is measured: "name@variant"
+    fault: str = ""
 
 
 ENCODERS = Registry(Entry, "vwsdlib.encoders", Path(__file__).with_name("encoders.yml"))
