@@ -46,8 +46,8 @@ FURTHER = ("captum", "accelerate", "pydantic", "sentencepiece", "psutil", "scipy
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is computed. The whole set takes less than ten minutes where a process needs ten
-    seconds to import torch and transformers.
+    """How much is computed; chosen to fit ten minutes where a process needs ten seconds to import
+    torch and transformers.
     """
 
     tiny: bool
