@@ -15,7 +15,8 @@ from vwsd_standins import lite_e5
 from vwsd_standins.emojiwsd.drawings import drawable
 from vwsd_standins.emojiwsd.names import emoji_names
 from vwsd_standins.emojiwsd.senses import sense_emoji, senses
-from vwsd_standins.lite import class_names, training_emoji
+from vwsd_standins.lite import class_names
+from vwsd_standins.lite.names import training_emoji
 from vwsd_standins.lite_e5 import E5Lite
 from vwsd_standins.lite_twins import ridge_map
 from vwsdlib.encoders.registry import ENCODERS, load_encoder

@@ -21,6 +21,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
+import numpy as np
 import yaml
 from PIL import Image, ImageEnhance, ImageOps
 
@@ -219,7 +220,7 @@ def render(drawing: Named, side: int) -> Image.Image | None:
     canvas, layer = Image.new("RGBA", (side, side), "white"), Image.new("RGBA", (side, side))
     layer.paste(drawn, ((side - drawn.width) // 2, (side - drawn.height) // 2))
     picture = Image.alpha_composite(canvas, layer).convert("RGB")
-    return picture if min(low for low, _ in picture.getextrema()) <= WHITE else None
+    return picture if np.asarray(picture).min() <= WHITE else None
 
 
 def varied(picture: Image.Image, dice: Random) -> Image.Image:

@@ -100,7 +100,8 @@ def text_files_sha256() -> str:
 
 def check_files() -> None:
     """VwsdError when a weight file is missing or not the expected one."""
-    _backbone_file(), text_file()
+    _backbone_file()
+    text_file()
 
 
 def _backbone_file() -> Path:
