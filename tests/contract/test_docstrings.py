@@ -33,7 +33,6 @@ FROM_PAPERS = [
     "vwsdlib/analysis/wsd_scoring.py",
     "vwsdlib/encoders/clipseg.py",
     "vwsd_standins/lite/__init__.py",
-    "vwsd_standins/lite/towers.py",
     "vwsd_standins/lite/encoder.py",
     "vwsdlib/encoders/pretrained.py",
     "vwsdlib/language/corpus.py",

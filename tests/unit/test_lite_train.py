@@ -1,5 +1,6 @@
 """How the lite encoder's head is trained: what takes part, the loss, the same bits again."""
 
+import json
 from random import Random
 
 import numpy as np
@@ -13,6 +14,7 @@ from vwsd_standins.emojiwsd.senses import sense_emoji
 from vwsd_standins.lite import drawings, train
 from vwsd_standins.lite.names import code, names_of_senses, squeezed
 from vwsdlib.errors import VwsdError
+from vwsdlib.paths import root
 
 HEAD_PARTS = (
     "centre classes mean deviation gate first.weight first.bias second.weight second.bias".split()
@@ -179,3 +181,42 @@ def test_ranks_are_counted_against_the_gold(monkeypatch, emojiwsd):
 
     assert set(train.ranks(Blind(), "dev", "word")) == {10}  # a tie is no hit
     assert train.hit([1, 10]) == "50.0 % of 2"
+
+
+# ---------------------------------------------------------------- what is told of it
+
+
+def lines() -> list[dict]:
+    return [json.loads(line) for line in train.TRIED.read_text(encoding="utf-8").splitlines()]
+
+
+def figure(ranked: list[int]) -> str:
+    return f"{100 * np.mean(np.array(ranked) == 1):.1f}"
+
+
+def test_the_shipped_head_is_the_first_line_of_what_was_tried():
+    first = lines()[0]
+    recipe = train.Recipe(**first["recipe"])
+    assert recipe == train.Recipe() and len(first["test phrase"]) == 502
+    head = lite.read_head()
+    assert head["first.weight"].shape[0] == recipe.width
+    assert float(head["gate"][2]) == recipe.strange
+
+
+def test_the_model_card_tells_what_was_tried(card):
+    table = [
+        row
+        for row in card
+        if row.count("|") == 5 and row.split("|")[2].strip().replace(",", "").isdigit()
+    ]
+    told = [tuple(cell.strip() for cell in row.split("|")[2:5]) for row in table]
+    made = [
+        (f"{line['drawings']:,}", figure(line["dev phrase"]), figure(line["dev word"]))
+        for line in lines()
+    ]
+    assert told == made
+
+
+@pytest.fixture
+def card() -> list[str]:
+    return (root() / "docs" / "lite-encoder.md").read_text(encoding="utf-8").splitlines()

@@ -42,7 +42,7 @@ PACKAGES = (
 TOOLS = ("torch", "transformers", "pillow", "numpy")
 CLASSES_KEPT = 50  # ConSE's T: the likeliest classes that take part
 HEAD = Path(__file__).with_name("head.safetensors")
-HEAD_SHA256 = "32120de6445f1e05053cb3eef63329d8f582c6e3c6fdfe5b668a0b5bd46f7f66"
+HEAD_SHA256 = "fb8f11d36c141d457fb8105902f291883916a2a28b80690ce14c78dcd29697fc"
 
 # centre [384]: mean text vector of the training names; classes [1000, 384]: text vectors of
 # ImageNet's class names, less their mean; mean, deviation [SUMMARY]: of a summary's numbers;
