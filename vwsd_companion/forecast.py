@@ -174,9 +174,11 @@ def _asked_for(step: Step, pretended: bool) -> dict:
 def _defined(definer: str, step: Step) -> bool:
     """Are a definer's definitions for a notebook's items among what was run here?"""
     p = step.parameters
+    path = run_dir(step.profile) / "definitions" / f"{definer}.en.{p['split']}.jsonl"
+    if not path.is_file():  # a set is not built to learn that nothing was written
+        return False
     try:
         ids = [item.id for item in load_set(p["dataset"], "en", p["split"]).head(p["limit"]).items]
-        path = run_dir(step.profile) / "definitions" / f"{definer}.en.{p['split']}.jsonl"
         return written_before(definer, ids, path) is not None
     except VwsdError:
         return False

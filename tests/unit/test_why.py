@@ -76,8 +76,8 @@ def committed():
         ),
         ("centre_bias", "2", "corner", {"measured/centre_bias.jsonl": [2]}, []),
         ("masks_shown", "3", "mean probability", {"measured/mask_panels.jsonl": [3]}, []),
-        ("translation_examples", "3", "5", {"translations/reference.it.test.jsonl": [47]}, []),
-        ("translators_used", "1", "Model", {"translations/reference.it.test.meta.json": 0}, []),
+        ("translation_examples", "3", "5", {"translations/literal.it.test.jsonl": [6]}, []),
+        ("translators_used", "1", "Model", {"translations/literal.it.test.meta.json": 0}, []),
         (
             "visual_polclip",
             "English PolCLIP, plain",
