@@ -13,6 +13,7 @@ from vwsd_standins.emojiwsd.drawings import STYLES, drawable
 from vwsd_standins.emojiwsd.senses import sense_emoji
 from vwsd_standins.lite import drawings, train
 from vwsd_standins.lite.names import code, names_of_senses, squeezed
+from vwsdlib.analysis.metrics import wilson
 from vwsdlib.errors import VwsdError
 from vwsdlib.paths import root
 
@@ -171,7 +172,7 @@ def test_the_loss_equals_its_naive_twin():
     assert float(train.contrastive(*given, 0.1)) == pytest.approx(total)
 
 
-def test_ranks_are_counted_against_the_gold(monkeypatch, emojiwsd):
+def test_ranks_are_counted_against_the_gold(emojiwsd):
     class Blind:
         def encode_images(self, images):
             return np.zeros((len(images), 4), np.float32)
@@ -215,6 +216,26 @@ def test_the_model_card_tells_what_was_tried(card):
         for line in lines()
     ]
     assert told == made
+
+
+def test_the_model_card_tells_what_both_editions_reach(card):
+    told = [row.split("|")[1:6] for row in card if row.count("|") == 6 and "502" in row]
+    made = []
+    for edition, line in zip(("plain, as shipped", "strict"), lines()):
+        for name, ranked in (("bare word", line["test word"]), ("phrase", line["test phrase"])):
+            right = ranked.count(1)
+            low, high = (f"{end:.1f}" for end in wilson(right, 502))
+            share = f"{100 * right / 502:.2f}"
+            made.append([name, edition, share, f"{low}–{high}", "502"])
+    assert [[cell.strip() for cell in row] for row in told] == made
+
+
+def test_a_debian_package_needs_its_tool(tmp_path, monkeypatch):
+    monkeypatch.setattr(drawings.shutil, "which", lambda name: None)
+    with pytest.raises(VwsdError, match="dpkg-deb"):
+        drawings._unpacked(tmp_path / "a.deb")
+    (tmp_path / "openclipart").mkdir()
+    assert drawings._unpacked(tmp_path / "a.deb") == tmp_path / "openclipart"
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import shutil
 import subprocess
 import tarfile
 from collections import defaultdict
@@ -162,10 +163,8 @@ def _svg(rows: dict, icon: dict) -> str:
 
 def _clip_art(package: Path) -> Iterator[Named]:
     """Open Clip Art's drawings of things, named by their titles."""
-    rule, unpacked = SOURCES["openclipart"], package.with_name("openclipart")
-    if not unpacked.is_dir():
-        subprocess.run(["dpkg-deb", "-x", str(package), str(unpacked)], check=True)
-    root, seen = unpacked / rule["folder"], set()
+    rule = SOURCES["openclipart"]
+    root, seen = _unpacked(package) / rule["folder"], set()
     for path in sorted(root.rglob("*.svg")):
         inside = path.relative_to(root).as_posix()
         if path.is_symlink() or any(f"/{part}/" in f"/{inside}" for part in rule["no_folders"]):
@@ -179,6 +178,24 @@ def _clip_art(package: Path) -> Iterator[Named]:
         seen.add(known)
         words = [word for word in subjects if word not in rule["no_keywords"]][:4]
         yield Named("openclipart", inside, name, ", ".join([name, *words]), str(path))
+
+
+def _unpacked(package: Path) -> Path:
+    """Folder of a Debian package's files, whole or not there; VwsdError where there is no
+    dpkg-deb.
+    """
+    folder = package.with_name("openclipart")
+    if folder.is_dir():
+        return folder
+    if shutil.which("dpkg-deb") is None:
+        raise VwsdError(
+            "a Debian package is unpacked by dpkg-deb, which is not here",
+            where=package,
+            remedy="Install dpkg, or train on Debian or Ubuntu.",
+        )
+    part = package.with_name("openclipart.part")  # a killed run's is filled up
+    subprocess.run(["dpkg-deb", "-x", str(package), str(part)], check=True)
+    return part.rename(folder)
 
 
 def _subjects(svg: str) -> list[str]:
